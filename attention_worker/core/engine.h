@@ -1,0 +1,119 @@
+// The attention worker without its network: token requests in, tokens out.
+//
+// Above: service/generation_service.h and the one-process server call Submit().
+// Below: scheduler/ decides each step, layers/ computes it, sampling/ picks tokens.
+// Not here: gRPC, protobuf, text.
+
+#ifndef SWITCHYARD_ATTENTION_WORKER_CORE_ENGINE_H_
+#define SWITCHYARD_ATTENTION_WORKER_CORE_ENGINE_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "attention_worker/layers/model_runner.h"
+#include "attention_worker/sampling/sampler.h"
+#include "base/clock.h"
+
+namespace switchyard::attention_worker {
+
+class EngineMetrics;  // attention_worker/core/engine_metrics.h
+
+struct GenerationRequest {
+  std::string id;                   // unique among live requests; for logs and Cancel
+  std::vector<int32_t> prompt_ids;  // >= 1
+  // Tokens that an earlier run of this request already gave (replay after a
+  // failover): part of the context, counted as generated, not sent again.
+  std::vector<int32_t> resumed_output_ids;
+  SamplingParams sampling;
+  int64_t max_tokens = 0;           // of output, resumed ones included; >= 1
+  std::vector<int32_t> stop_token_ids;  // end with kStop; the stop token is sent
+  bool want_logprobs = false;
+  int num_top_logprobs = 0;         // [0, 20]
+  absl::Time deadline = absl::InfiniteFuture();
+};
+
+struct GeneratedToken {
+  SampledToken token;
+  int64_t position = 0;  // in the sequence: prompt length for the first
+};
+
+enum class FinishReason { kStop, kLength };
+
+struct GenerationUsage {
+  int64_t prompt_tokens = 0;
+  int64_t cached_prompt_tokens = 0;
+  int64_t output_tokens = 0;
+  absl::Duration queue_time;
+  absl::Duration prefill_time;
+  absl::Duration decode_time;
+};
+
+// Where one request's tokens go. Called by the step thread: must not block.
+// After OnDone nothing is called again.
+class TokenSink {
+ public:
+  virtual ~TokenSink() = default;
+  virtual void OnToken(const GeneratedToken& token) = 0;
+  // `reason` counts only if `status` is OK. CANCELLED after Cancel();
+  // DEADLINE_EXCEEDED (with the missing experts' names, if that was why);
+  // UNAVAILABLE when the engine stops.
+  virtual void OnDone(const absl::Status& status, FinishReason reason,
+                      const GenerationUsage& usage) = 0;
+};
+
+struct EngineLoad {
+  int64_t running = 0;
+  int64_t waiting = 0;
+  int64_t state_bytes_used = 0;
+  int64_t state_bytes_budget = 0;
+};
+
+// Life: Create() starts the step thread; Submit() until Stop(); the destructor
+// stops. Thread-safe.
+class Engine {
+ public:
+  struct Options {
+    ModelRunner* runner = nullptr;  // not owned; outlives this
+    int64_t vocab_size = 0;
+    int64_t max_model_len = 0;         // prompt and output together
+    int64_t max_running_requests = 64;
+    int64_t max_queued_requests = 1024;
+    int64_t chunked_prefill_size = 512;  // prompt tokens a step, all sequences
+    int64_t state_memory_bytes = 0;      // budget of all sequences' states
+    // How long rows may wait for an expert that nobody holds (a request's own
+    // deadline may come earlier).
+    absl::Duration expert_wait_timeout = absl::Seconds(30);
+    EngineMetrics* metrics = nullptr;    // not owned; null: none
+    const Clock* clock = Clock::Real();
+  };
+
+  static absl::StatusOr<std::unique_ptr<Engine>> Create(Options options);
+  virtual ~Engine() = default;
+
+  // Queues the request. INVALID_ARGUMENT: empty prompt, an id outside the
+  // vocabulary, a parameter out of range, or longer than max_model_len or the
+  // whole state budget allows (with the numbers). RESOURCE_EXHAUSTED: the queue is
+  // full. ALREADY_EXISTS: the id is in use. UNAVAILABLE: stopping. `sink` is then
+  // never called.
+  virtual absl::Status Submit(GenerationRequest request,
+                              std::unique_ptr<TokenSink> sink) = 0;
+
+  // The request ends with CANCELLED at the next step boundary. Unknown ids are
+  // ignored: it may just have ended.
+  virtual void Cancel(const std::string& id) = 0;
+
+  virtual EngineLoad load() const = 0;
+
+  // Fails what waits and runs with UNAVAILABLE, and joins the step thread.
+  // Idempotent.
+  virtual void Stop() = 0;
+};
+
+}  // namespace switchyard::attention_worker
+
+#endif  // SWITCHYARD_ATTENTION_WORKER_CORE_ENGINE_H_

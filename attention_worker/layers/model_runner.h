@@ -1,0 +1,74 @@
+// The hybrid stack, one step: tokens of several sequences in, logits out.
+//
+// Above: core/engine.h decides what goes into a step.
+// Below: one file per kind of layer; moe/ sends rows to experts.
+
+#ifndef SWITCHYARD_ATTENTION_WORKER_LAYERS_MODEL_RUNNER_H_
+#define SWITCHYARD_ATTENTION_WORKER_LAYERS_MODEL_RUNNER_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "absl/types/span.h"
+#include "attention_worker/moe/expert_dispatcher.h"
+#include "attention_worker/state/sequence_state.h"
+#include "base/compute_pool.h"
+#include "model/checkpoint.h"
+
+namespace switchyard::attention_worker {
+
+enum class LogitsOf { kNothing, kLastToken, kEveryToken };
+
+// The next tokens of one sequence.
+struct SequenceChunk {
+  SequenceState* state = nullptr;      // kClean; room for the tokens. Not owned
+  absl::Span<const int32_t> tokens;    // >= 1, each in [0, V)
+  LogitsOf logits = LogitsOf::kLastToken;
+  absl::Time deadline = absl::InfiniteFuture();  // for missing experts
+};
+
+struct ChunkResult {
+  // Not OK: the chunk's experts could not be had before the deadline; the state
+  // is then kTorn. Other sequences of the step are not affected.
+  absl::Status status;
+  std::vector<float> logits;  // [0 or 1 or tokens, V]
+};
+
+// Called after each named point of the forward pass with its rows; for tests and
+// tools that compare with the reference. Points: "embedding", "layer" (residual
+// stream after layer i), "mixer_out", "mlp_out", "gate_logits", "gate_indices"
+// (as floats), "gate_weights", "final_hidden". `data` is [rows, width].
+using Probe = std::function<void(const char* point, int layer, int64_t rows,
+                                 int64_t width, const float* data)>;
+
+class ModelRunner {
+ public:
+  struct Options {
+    const model::Checkpoint* checkpoint = nullptr;  // not owned; outlives this
+    ExpertDispatcher* dispatcher = nullptr;         // not owned; outlives this
+    ComputePool* pool = nullptr;                    // not owned; outlives this
+    Probe probe;                                    // null: none
+    // Called during Create with bytes of weights read and in all.
+    std::function<void(int64_t done, int64_t total)> progress;
+  };
+
+  static absl::StatusOr<std::unique_ptr<ModelRunner>> Create(Options options);
+  virtual ~ModelRunner() = default;
+
+  // One step. A token's bits do not depend on how tokens are cut into chunks, nor
+  // on what else is in the step. On return every state with an OK status has
+  // moved on by its chunk. One caller at a time (the step thread).
+  virtual std::vector<ChunkResult> Step(
+      absl::Span<const SequenceChunk> chunks) = 0;
+
+  virtual const StateShape& state_shape() const = 0;
+};
+
+}  // namespace switchyard::attention_worker
+
+#endif  // SWITCHYARD_ATTENTION_WORKER_LAYERS_MODEL_RUNNER_H_

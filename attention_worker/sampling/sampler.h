@@ -1,0 +1,54 @@
+// From one row of logits to one token. Pure functions: the same row, history and
+// (seed, position) give the same token and logprobs anywhere (promise 2).
+
+#ifndef SWITCHYARD_ATTENTION_WORKER_SAMPLING_SAMPLER_H_
+#define SWITCHYARD_ATTENTION_WORKER_SAMPLING_SAMPLER_H_
+
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/types/span.h"
+
+namespace switchyard::attention_worker {
+
+struct SamplingParams {
+  double temperature = 1.0;         // < 1e-6: greedy, lowest id on ties
+  double top_p = 1.0;               // (0, 1]
+  int top_k = 0;                    // <= 0: off
+  double min_p = 0.0;               // [0, 1]
+  double presence_penalty = 0.0;    // [-2, 2], over generated tokens
+  double frequency_penalty = 0.0;   // [-2, 2], over generated tokens
+  double repetition_penalty = 1.0;  // > 0, over prompt and generated tokens
+  uint64_t seed = 0;
+};
+
+// How often each token occurred: what the penalties look at.
+struct TokenHistory {
+  absl::flat_hash_map<int32_t, int32_t> generated;  // id -> count
+  absl::flat_hash_map<int32_t, int32_t> prompt;     // id -> count
+};
+
+struct SampledToken {
+  int32_t id = 0;
+  // Natural log of softmax(raw logits): before penalties, temperature and cuts.
+  float logprob = 0;
+  // The `num_top` most likely tokens, best first, lowest id first on ties.
+  std::vector<std::pair<int32_t, float>> top_logprobs;
+};
+
+// Order as in Transformers: penalties, temperature, top-k, top-p, min-p, draw.
+// `position` is the index in the sequence of the token being chosen. NaN logits count as -infinity.
+SampledToken SampleToken(absl::Span<const float> logits,
+                         const SamplingParams& params,
+                         const TokenHistory& history, int64_t position,
+                         bool want_logprob, int num_top);
+
+// Uniform in [0, 1) with 53 bits, from Philox4x32-10 (Salmon et al. 2011) with key
+// = seed and counter = position: no state, so a replay draws the same numbers.
+double PhiloxUniform(uint64_t seed, uint64_t position);
+
+}  // namespace switchyard::attention_worker
+
+#endif  // SWITCHYARD_ATTENTION_WORKER_SAMPLING_SAMPLER_H_

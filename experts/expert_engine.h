@@ -1,0 +1,72 @@
+// Some experts of a model, computed: rows in, one output row per (row, expert).
+// The core of the expert worker, and of an attention worker that runs its experts
+// in process.
+//
+// Below: experts/expert_ffn.h does the arithmetic of one expert.
+// Not here: gRPC, protobuf, flags, placement.
+
+#ifndef SWITCHYARD_EXPERTS_EXPERT_ENGINE_H_
+#define SWITCHYARD_EXPERTS_EXPERT_ENGINE_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "base/compute_pool.h"
+#include "model/checkpoint.h"
+#include "model/expert_set.h"
+
+namespace switchyard::experts {
+
+// The rows that go through one expert. R = number of distinct input rows.
+struct ExpertRun {
+  int expert = 0;
+  std::vector<int32_t> rows;  // each in [0, R), ascending
+};
+
+// One layer-step's work for one holder.
+struct ExpertBatch {
+  int layer = 0;
+  int64_t num_rows = 0;               // R
+  absl::Span<const float> rows;       // [R, H], not owned
+  absl::Span<const ExpertRun> runs;   // ascending by expert, no repeats
+
+  // Output rows: the sum of all runs' sizes.
+  int64_t num_outputs() const;
+};
+
+class ExpertEngine {
+ public:
+  struct Options {
+    const model::Checkpoint* checkpoint = nullptr;  // not owned; outlives this
+    model::ExpertSet experts;                       // what to hold
+    ComputePool* pool = nullptr;                    // not owned; outlives this
+    // Called now and then during Create with bytes done and in all.
+    std::function<void(int64_t done, int64_t total)> progress;
+  };
+
+  // Reads every page of the experts it is to hold, so that the first request is
+  // not the one that waits for the disk.
+  static absl::StatusOr<std::unique_ptr<ExpertEngine>> Create(Options options);
+  virtual ~ExpertEngine() = default;
+
+  virtual const model::ExpertSet& holdings() const = 0;
+  virtual int64_t resident_bytes() const = 0;
+
+  // outputs [num_outputs, H]: run after run, row after row within a run, each
+  // the expert's unweighted output. An output row's bits depend on its input row
+  // and the expert's weights alone.
+  // NOT_FOUND names the (layer, expert) pairs that are not held; INVALID_ARGUMENT
+  // for sizes that do not fit. Then nothing was computed.
+  // One caller at a time.
+  virtual absl::Status Compute(const ExpertBatch& batch,
+                               absl::Span<float> outputs) = 0;
+};
+
+}  // namespace switchyard::experts
+
+#endif  // SWITCHYARD_EXPERTS_EXPERT_ENGINE_H_

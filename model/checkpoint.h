@@ -1,0 +1,82 @@
+// A Hugging Face checkpoint directory: config, tensors by name, fingerprint.
+//
+// Tensors are views into memory-mapped safetensors files, so a process touches
+// only the pages of the tensors that it serves.
+
+#ifndef SWITCHYARD_MODEL_CHECKPOINT_H_
+#define SWITCHYARD_MODEL_CHECKPOINT_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
+#include "kernels/matrix.h"
+#include "model/config.h"
+
+namespace switchyard::model {
+
+// One expert's three matrices, as views: of per-expert tensors
+// (experts.{e}.gate_proj.weight ...) or of fused ones (experts.gate_up_proj
+// [E, 2I, H], experts.down_proj [E, H, I]).
+struct ExpertWeights {
+  kernels::WeightView gate_proj;  // [I, H]
+  kernels::WeightView up_proj;    // [I, H]
+  kernels::WeightView down_proj;  // [H, I]
+};
+
+// Immutable after Open, so thread-safe. Views live as long as the checkpoint.
+class Checkpoint {
+ public:
+  // Reads config.json, generation_config.json (optional), the index and every
+  // shard's header, and checks every expected tensor's name, dtype and shape
+  // (model/weight_names.h) without touching tensor data.
+  // NOT_FOUND: no such directory, file or tensor. INVALID_ARGUMENT: wrong
+  // architecture, shape, dtype; a cut file. DATA_LOSS: a header that contradicts
+  // itself. All name the file, and what was expected and found.
+  static absl::StatusOr<std::unique_ptr<Checkpoint>> Open(
+      const std::string& directory);
+  virtual ~Checkpoint() = default;
+
+  virtual const std::string& directory() const = 0;
+  virtual const ModelConfig& config() const = 0;
+  virtual const GenerationConfig& generation_config() const = 0;
+
+  // True if the mtp.* tensors are there.
+  virtual bool has_mtp() const = 0;
+
+  // Layers that can hold experts: num_hidden_layers, plus one for the MTP layer
+  // if has_mtp(). In every (layer, expert) pair of this project the MTP layer
+  // has the index num_hidden_layers.
+  virtual int num_expert_layers() const = 0;
+  // False for dense layers.
+  virtual bool LayerHasExperts(int layer) const = 0;
+
+  // A tensor with one dimension counts as [1, n]; higher ones are flattened to
+  // [first, rest]. NOT_FOUND names the tensor.
+  virtual absl::StatusOr<kernels::WeightView> Find(
+      absl::string_view tensor_name) const = 0;
+
+  // A tensor as floats, flattened.
+  virtual absl::StatusOr<std::vector<float>> FindFloats(
+      absl::string_view tensor_name) const = 0;
+
+  // REQUIRES: LayerHasExperts(layer), 0 <= expert < num_experts.
+  virtual absl::StatusOr<ExpertWeights> FindExpert(int layer,
+                                                   int expert) const = 0;
+
+  // 64 lower-case hex digits: SHA-256 over a canonical form of config.json's
+  // values that change arithmetic, every expected tensor's name, dtype and
+  // shape, and the content of a fixed, small sample of each tensor's bytes
+  // (the first and last 4 KiB). Same weights in other shards give the same
+  // fingerprint. Computed in Open().
+  virtual const std::string& fingerprint() const = 0;
+};
+
+}  // namespace switchyard::model
+
+#endif  // SWITCHYARD_MODEL_CHECKPOINT_H_

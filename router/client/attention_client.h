@@ -1,0 +1,107 @@
+// How the router reaches an attention worker. The router's core sees only this:
+// behind it is a gRPC stream, an engine in the same process, or a fake.
+
+#ifndef SWITCHYARD_ROUTER_CLIENT_ATTENTION_CLIENT_H_
+#define SWITCHYARD_ROUTER_CLIENT_ATTENTION_CLIENT_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+
+namespace switchyard::router {
+
+struct SamplingParams {
+  double temperature = 1.0;  // below 1e-6: greedy
+  double top_p = 1.0;
+  int top_k = 0;
+  double min_p = 0.0;
+  double presence_penalty = 0.0;
+  double frequency_penalty = 0.0;
+  double repetition_penalty = 1.0;
+  uint64_t seed = 0;
+};
+
+struct TokenRequest {
+  std::string id;
+  std::vector<int32_t> prompt_ids;
+  std::vector<int32_t> resumed_output_ids;
+  SamplingParams sampling;
+  int64_t max_tokens = 0;
+  std::vector<int32_t> stop_token_ids;
+  bool want_logprobs = false;
+  int num_top_logprobs = 0;
+  absl::Time deadline = absl::InfiniteFuture();
+};
+
+struct TokenEvent {
+  int32_t id = 0;
+  int64_t position = 0;
+  float logprob = 0;
+  std::vector<std::pair<int32_t, float>> top_logprobs;
+};
+
+enum class TokenFinish { kStop, kLength };
+
+struct TokenUsage {
+  int64_t prompt_tokens = 0;
+  int64_t cached_prompt_tokens = 0;
+  int64_t output_tokens = 0;
+  absl::Duration queue_time;
+  absl::Duration prefill_time;
+  absl::Duration decode_time;
+};
+
+// Called from one thread at a time, never concurrently, nothing after OnDone.
+// Must not block.
+class TokenListener {
+ public:
+  virtual ~TokenListener() = default;
+  virtual void OnToken(const TokenEvent& event) = 0;
+  // `finish` and `usage` count only if `status` is OK.
+  virtual void OnDone(const absl::Status& status, TokenFinish finish,
+                      const TokenUsage& usage) = 0;
+};
+
+struct AttentionWorkerInfo {
+  enum class State { kUnreachable, kLoading, kReady, kWaitingExperts, kDraining };
+  State state = State::kUnreachable;
+  std::string instance_id;
+  std::string model_fingerprint;
+  std::string version;
+  int64_t vocab_size = 0;
+  int64_t max_model_len = 0;
+  double loading_progress = 0;  // 0 to 1
+  int64_t running_requests = 0;
+  int64_t waiting_requests = 0;
+  int64_t state_bytes_used = 0;
+  int64_t state_bytes_budget = 0;
+  std::string message;
+};
+
+// One attention worker. Thread-safe.
+class AttentionClient {
+ public:
+  virtual ~AttentionClient() = default;
+
+  // For messages and metric labels.
+  virtual std::string name() const = 0;
+
+  // What the worker said last (at most a second or so ago); never blocks.
+  virtual AttentionWorkerInfo info() const = 0;
+
+  // Starts the request and returns; `listener` is kept until OnDone has returned.
+  virtual void Generate(TokenRequest request,
+                        std::shared_ptr<TokenListener> listener) = 0;
+
+  // The listener's OnDone comes with CANCELLED soon, unless it came already.
+  virtual void Cancel(const std::string& request_id) = 0;
+};
+
+}  // namespace switchyard::router
+
+#endif  // SWITCHYARD_ROUTER_CLIENT_ATTENTION_CLIENT_H_
