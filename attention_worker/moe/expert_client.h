@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -52,6 +53,16 @@ class ExpertClient {
   // `listener` is called, from any thread and perhaps before this returns,
   // whenever holdings() changed. Set once, before the first Forward. Must be quick.
   virtual void SetListener(std::function<void()> listener) = 0;
+
+  // Most rows (ExpertCall::num_rows) that one call may have; callers cut larger
+  // ones. At least 1.
+  virtual int64_t max_call_rows() const {
+    return std::numeric_limits<int64_t>::max();
+  }
+
+  // True: Forward computes on the caller's thread, so whoever has several clients
+  // calls this one last, while the others' rows are on their way.
+  virtual bool computes_in_forward() const { return false; }
 
   // Later calls `done` once, perhaps before returning, from any thread. Calls are
   // pure functions, so a failed one may be sent again, here or elsewhere.

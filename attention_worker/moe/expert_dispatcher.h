@@ -8,7 +8,9 @@
 #ifndef SWITCHYARD_ATTENTION_WORKER_MOE_EXPERT_DISPATCHER_H_
 #define SWITCHYARD_ATTENTION_WORKER_MOE_EXPERT_DISPATCHER_H_
 
+#include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -17,6 +19,8 @@
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "attention_worker/moe/expert_client.h"
+#include "metrics/registry.h"
+#include "model/expert_set.h"
 
 namespace switchyard::attention_worker {
 
@@ -37,7 +41,9 @@ struct DispatchRequest {
 struct DispatchResult {
   std::vector<float> outputs;         // [T, K, H]: pair (t, k)'s expert output
   // OK, or why this sequence's pairs are not all there: DEADLINE_EXCEEDED naming
-  // the layer and the missing experts (and each unreachable holder's error).
+  // the layer and the missing experts (and each unreachable holder's error); or a
+  // holder's own error where sending again cannot help (INTERNAL,
+  // INVALID_ARGUMENT). Outputs of a failed sequence's rows mean nothing.
   std::vector<absl::Status> sequence_status;  // [S]
 };
 
@@ -55,6 +61,39 @@ class ExpertDispatcher {
   // Thread-safe.
   virtual model::ExpertSet MissingExperts() const = 0;
 };
+
+// Which reachable holder gets the rows of (layer, expert): an index into
+// `holders`, which has at least one element: indices into
+// ExpertDispatcherOptions::clients, ascending. Called on the dispatching thread.
+using HolderPolicy = std::function<size_t(int layer, int expert,
+                                          absl::Span<const int> holders)>;
+
+// The first: the order of the clients is the order of preference.
+size_t FirstHolder(int layer, int expert, absl::Span<const int> holders);
+
+struct ExpertDispatcherOptions {
+  // Not owned; outlive the dispatcher. Their SetListener is called here. At least
+  // one. They may call back after the dispatcher is gone (a late reply): that is
+  // dropped.
+  std::vector<ExpertClient*> clients;
+  // Every (layer, expert) pair of the model.
+  model::ExpertSet required;
+  HolderPolicy policy = FirstHolder;
+  // Not owned; outlives the clients.
+  metrics::Registry* registry = nullptr;
+
+  // How long a holder that failed a call gets no more, unless its holdings change:
+  // doubles from min to max with every failure in a row.
+  absl::Duration min_backoff = absl::Milliseconds(5);
+  absl::Duration max_backoff = absl::Milliseconds(250);
+  // A layer-step's rows for one holder go in one call, unless its outputs would
+  // take more than this; then so many calls are in flight at a time.
+  int64_t max_call_output_bytes = int64_t{32} << 20;
+  int max_calls_in_flight = 4;
+};
+
+std::unique_ptr<ExpertDispatcher> NewExpertDispatcher(
+    ExpertDispatcherOptions options);
 
 }  // namespace switchyard::attention_worker
 

@@ -1,0 +1,78 @@
+// A whole expert worker: listens, loads, serves, drains.
+//
+// Above: main.cc and the tests. Below: service/expert_service.h,
+// experts/expert_engine.h.
+
+#ifndef SWITCHYARD_EXPERT_WORKER_SERVER_H_
+#define SWITCHYARD_EXPERT_WORKER_SERVER_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+
+namespace switchyard::expert_worker {
+
+struct ServerOptions {
+  std::string model_dir;
+  // What to hold in every layer: at most one of the two; neither: everything.
+  std::string slice;    // "1/4"
+  std::string experts;  // "0-15,40"
+
+  std::string host = "0.0.0.0";
+  int port = 0;           // 0 picks a free one
+  int metrics_port = -1;  // 0 picks a free one; below 0: no metrics server
+
+  int threads = 0;  // that compute; 0: all CPUs that this process may use
+
+  // Rows that may wait or be computed, of all streams together, and of one.
+  int64_t max_queued_outputs = 65'536;
+  int64_t max_rows_in_flight = 16'384;
+
+  // How long Shutdown lets what is in flight finish.
+  absl::Duration drain_timeout = absl::Seconds(10);
+
+  // Called once, from the loading thread, when loading failed (load_status()).
+  std::function<void()> on_load_failed;
+};
+
+// States move down this list only; kFailed and kDraining are final.
+enum class ServerState {
+  kLoading,   // listens; streams are refused with UNAVAILABLE
+  kServing,   // every weight is in memory
+  kFailed,    // the checkpoint could not be loaded
+  kDraining,  // no new work; what is in flight finishes
+};
+
+// Thread-safe.
+class Server {
+ public:
+  // Listens, then loads in a thread of its own.
+  // INVALID_ARGUMENT: options. UNAVAILABLE: a port is in use (names it).
+  static absl::StatusOr<std::unique_ptr<Server>> Start(ServerOptions options);
+  // Shuts down.
+  virtual ~Server() = default;
+
+  virtual int port() const = 0;
+  virtual int metrics_port() const = 0;  // -1: none
+  virtual ServerState state() const = 0;
+
+  // Waits until loading has ended or `deadline`. OK when serving; the loading's
+  // error; DEADLINE_EXCEEDED.
+  virtual absl::Status WaitUntilLoaded(absl::Time deadline) = 0;
+
+  // Not OK when loading failed.
+  virtual absl::Status load_status() const = 0;
+
+  // Tells clients to go elsewhere, answers what is in flight, and stops. Waits for
+  // a load in progress. Idempotent.
+  virtual void Shutdown() = 0;
+};
+
+}  // namespace switchyard::expert_worker
+
+#endif  // SWITCHYARD_EXPERT_WORKER_SERVER_H_
