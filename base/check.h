@@ -7,14 +7,15 @@
 #include <cstdio>
 #include <cstdlib>
 
-// Stops the process when `condition` is false: a broken promise of our own code.
-#define SY_CHECK(condition)                                                \
-  do {                                                                     \
-    if (!(condition)) {                                                    \
-      std::fprintf(stderr, "%s:%d: broken: %s\n", __FILE__, __LINE__,      \
-                   #condition);                                            \
-      std::abort();                                                        \
-    }                                                                      \
+// Stops the process when `condition` is false: a broken promise of our own
+// code.
+#define SY_CHECK(condition)                                           \
+  do {                                                                \
+    if (!(condition)) {                                               \
+      std::fprintf(stderr, "%s:%d: broken: %s\n", __FILE__, __LINE__, \
+                   #condition);                                       \
+      std::abort();                                                   \
+    }                                                                 \
   } while (false)
 
 // SY_CHECK in debug builds, nothing in release builds: for inner loops.

@@ -1,4 +1,5 @@
-// JSON from outside: bounded, duplicate-safe, and exact about numbers and order.
+// JSON from outside: bounded, duplicate-safe, and exact about numbers and
+// order.
 
 #ifndef SWITCHYARD_BASE_JSON_H_
 #define SWITCHYARD_BASE_JSON_H_
@@ -24,8 +25,8 @@ struct JsonLimits {
 
 // INVALID_ARGUMENT with the byte offset and what is wrong: not JSON, invalid
 // UTF-8, too deep, too long. Of a repeated key the last value counts, in the
-// first one's place (as Python's json does). Never throws. "NaN" and "Infinity" are
-// refused.
+// first one's place (as Python's json does). Never throws. "NaN" and "Infinity"
+// are refused.
 absl::StatusOr<Json> ParseJson(absl::string_view text, JsonLimits limits = {});
 
 // As Python's json.dumps(ensure_ascii=False): ", " and ": " separators, other

@@ -16,7 +16,9 @@ void SetLogLevel(LogLevel level);
 void Log(LogLevel level, absl::string_view text);
 
 inline void LogInfo(absl::string_view text) { Log(LogLevel::kInfo, text); }
-inline void LogWarning(absl::string_view text) { Log(LogLevel::kWarning, text); }
+inline void LogWarning(absl::string_view text) {
+  Log(LogLevel::kWarning, text);
+}
 inline void LogError(absl::string_view text) { Log(LogLevel::kError, text); }
 
 }  // namespace switchyard

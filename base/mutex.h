@@ -1,7 +1,7 @@
 // A mutex with thread-safety annotations over std::mutex.
 //
-// Not absl::Mutex: Debian's Abseil is not built with ThreadSanitizer, which then
-// cannot see its locks; pthread mutexes it can.
+// Not absl::Mutex: Debian's Abseil is not built with ThreadSanitizer, which
+// then cannot see its locks; pthread mutexes it can.
 
 #ifndef SWITCHYARD_BASE_MUTEX_H_
 #define SWITCHYARD_BASE_MUTEX_H_
@@ -53,8 +53,8 @@ class CondVar {
     const absl::Duration left =
         std::min(deadline - absl::Now(), absl::Hours(24));
     const bool signalled =
-        condition_.wait_for(lock, absl::ToChronoMicroseconds(std::max(
-                                      left, absl::ZeroDuration()))) ==
+        condition_.wait_for(lock, absl::ToChronoMicroseconds(
+                                      std::max(left, absl::ZeroDuration()))) ==
         std::cv_status::no_timeout;
     lock.release();
     return signalled;

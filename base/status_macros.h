@@ -10,12 +10,11 @@
 #include "absl/status/statusor.h"
 
 // Returns from the current function when `expression` is not OK.
-#define SY_RETURN_IF_ERROR(expression)                    \
-  do {                                                    \
-    if (::absl::Status sy_status = (expression);          \
-        !sy_status.ok()) {                                \
-      return sy_status;                                   \
-    }                                                     \
+#define SY_RETURN_IF_ERROR(expression)                              \
+  do {                                                              \
+    if (::absl::Status sy_status = (expression); !sy_status.ok()) { \
+      return sy_status;                                             \
+    }                                                               \
   } while (false)
 
 #define SY_STATUS_CONCAT_INNER(a, b) a##b
@@ -23,8 +22,8 @@
 
 // SY_ASSIGN_OR_RETURN(auto value, Function()): declares or assigns `value`, or
 // returns the status.
-#define SY_ASSIGN_OR_RETURN(declaration, expression)                      \
-  SY_ASSIGN_OR_RETURN_INNER(SY_STATUS_CONCAT(sy_statusor_, __LINE__),     \
+#define SY_ASSIGN_OR_RETURN(declaration, expression)                  \
+  SY_ASSIGN_OR_RETURN_INNER(SY_STATUS_CONCAT(sy_statusor_, __LINE__), \
                             declaration, expression)
 #define SY_ASSIGN_OR_RETURN_INNER(name, declaration, expression) \
   auto name = (expression);                                      \

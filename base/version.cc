@@ -1,0 +1,7 @@
+#include "base/version.h"
+
+namespace switchyard {
+
+const char kVersion[] = SWITCHYARD_VERSION;
+
+}  // namespace switchyard
