@@ -1,0 +1,291 @@
+"""Starts and stops Switchyard's processes on loopback, for the demo and the tests.
+
+Every process dies with this one, however it ends: each is its own process group that
+close() ends, and the kernel is asked to kill it when the parent dies.
+"""
+
+import collections
+import contextlib
+import ctypes
+import http.client
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import threading
+import time
+
+LOOPBACK = "127.0.0.1"
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+class ProcessFailed(Exception):
+    """A process ended, or was not ready in time; the text has its last log lines."""
+
+
+def free_port():
+    """A port that nothing listens on, below the range that the kernel hands out."""
+    for _ in range(200):
+        port = random.randrange(20000, 32000)
+        with contextlib.closing(socket.socket()) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((LOOPBACK, port))
+            except OSError:
+                continue
+            return port
+    raise RuntimeError("no free port between 20000 and 32000")
+
+
+def _die_with_parent():
+    os.setpgid(0, 0)
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+class Process:
+    """One child process, with its last log lines."""
+
+    def __init__(self, name, command, env=None, on_line=None):
+        self.name = name
+        self.command = command
+        self.lines = collections.deque(maxlen=400)
+        self._on_line = on_line
+        self._child = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL, env={**os.environ, **(env or {})},
+            preexec_fn=_die_with_parent, text=True, errors="replace")
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self):
+        for line in self._child.stdout:
+            self.lines.append(line.rstrip("\n"))
+            if self._on_line:
+                self._on_line(self.name, line.rstrip("\n"))
+
+    @property
+    def pid(self):
+        return self._child.pid
+
+    def alive(self):
+        return self._child.poll() is None
+
+    def exit_code(self, timeout=30):
+        """Waits for the end; negative for a signal, as subprocess has it."""
+        code = self._child.wait(timeout)
+        self._reader.join(5)
+        return code
+
+    def log(self):
+        return "\n".join(self.lines)
+
+    def send_signal(self, number):
+        if self.alive():
+            self._child.send_signal(number)
+
+    def kill(self):
+        """kill -9, and wait until it is gone."""
+        self.send_signal(signal.SIGKILL)
+        self._child.wait(30)
+
+    def close(self, grace=10):
+        """SIGTERM, then SIGKILL after `grace` seconds."""
+        self.send_signal(signal.SIGTERM)
+        try:
+            self._child.wait(grace)
+        except subprocess.TimeoutExpired:
+            self._child.kill()
+            self._child.wait(30)
+        self._reader.join(5)
+        self._child.stdout.close()
+
+
+def get(port, path, timeout=10, host=LOOPBACK):
+    """(status, body) of one GET; status 0 if nobody answers."""
+    connection = http.client.HTTPConnection(host, port, timeout=timeout)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode("utf-8", "replace")
+    except OSError as error:
+        return 0, str(error)
+    finally:
+        connection.close()
+
+
+def wait_until(condition, what, timeout, processes=()):
+    """Polls `condition` until it is true; ProcessFailed if a process ends first."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        for process in processes:
+            if not process.alive():
+                raise ProcessFailed(
+                    f"{process.name} ended with {process.exit_code()} while "
+                    f"waiting for {what}:\n{process.log()}")
+        if time.monotonic() > deadline:
+            logs = "\n".join(f"--- {p.name}\n{p.log()}" for p in processes)
+            raise ProcessFailed(f"no {what} after {timeout} s\n{logs}")
+        time.sleep(0.02)
+
+
+class Cluster:
+    """A router, an attention worker and expert workers as processes of their own.
+
+    `deal` says what each expert worker holds: a list of --slice values ("1/2") or
+    --experts values ("0-15,20"). One worker a value.
+    """
+
+    def __init__(self, binaries, model, deal=("1/2", "2/2"), router_flags=(),
+                 attention_flags=(), expert_flags=(), port=None, on_line=None,
+                 env=None):
+        self.binaries = binaries
+        self.model = model
+        self.router_flags = list(router_flags)
+        self.attention_flags = list(attention_flags)
+        self.expert_flags = list(expert_flags)
+        self.on_line = on_line
+        self.env = env
+        self.expert_deal = list(deal)
+        self.expert_ports = [free_port() for _ in deal]
+        self.expert_metrics_ports = [free_port() for _ in deal]
+        self.attention_port = free_port()
+        self.attention_metrics_port = free_port()
+        self.port = port or free_port()
+        self.router_grpc_port = free_port()
+        self.experts = [None] * len(self.expert_deal)
+        self.attention = None
+        self.router = None
+
+    def _binary(self, name):
+        return os.path.join(self.binaries, name)
+
+    def start(self, timeout=120):
+        for index in range(len(self.expert_deal)):
+            self.start_expert(index)
+        self.start_attention()
+        self.start_router()
+        self.wait_ready(timeout)
+        return self
+
+    def start_expert(self, index):
+        held = self.expert_deal[index]
+        which = "--slice" if "/" in held else "--experts"
+        self.experts[index] = Process(f"expert-worker-{index}", [
+            self._binary("switchyard-expert-worker"), "--model", self.model,
+            which, held, "--host", LOOPBACK,
+            "--port", str(self.expert_ports[index]),
+            "--metrics-port", str(self.expert_metrics_ports[index]),
+            *self.expert_flags], env=self.env, on_line=self.on_line)
+
+    def start_attention(self):
+        workers = ",".join(f"{LOOPBACK}:{port}" for port in self.expert_ports)
+        self.attention = Process("attention-worker", [
+            self._binary("switchyard-attention-worker"), "--model", self.model,
+            "--host", LOOPBACK, "--port", str(self.attention_port),
+            "--metrics-port", str(self.attention_metrics_port),
+            "--expert-workers", workers, *self.attention_flags],
+            env=self.env, on_line=self.on_line)
+
+    def start_router(self):
+        self.router = Process("router", [
+            self._binary("switchyard-router"), "--model", self.model,
+            "--host", LOOPBACK, "--port", str(self.port),
+            "--grpc-port", str(self.router_grpc_port),
+            "--attention-workers", f"{LOOPBACK}:{self.attention_port}",
+            *self.router_flags], env=self.env, on_line=self.on_line)
+
+    def processes(self):
+        return [p for p in (self.router, self.attention, *self.experts) if p]
+
+    def wait_ready(self, timeout=120):
+        wait_until(lambda: get(self.port, "/readyz")[0] == 200, "readiness",
+                   timeout, self.processes())
+
+    def close(self):
+        for process in self.processes():
+            process.close()
+
+    def __enter__(self):
+        return self.start()
+
+    def __exit__(self, *unused):
+        self.close()
+
+
+class OneProcess:
+    """`switchyard serve`: all three services in one process."""
+
+    def __init__(self, binaries, model, flags=(), port=None, on_line=None, env=None):
+        self.port = port or free_port()
+        self.command = [os.path.join(binaries, "switchyard"), "serve", "--model",
+                        model, "--host", LOOPBACK, "--port", str(self.port), *flags]
+        self.on_line = on_line
+        self.env = env
+        self.process = None
+
+    def start(self, timeout=120):
+        self.process = Process("switchyard serve", self.command, env=self.env,
+                               on_line=self.on_line)
+        wait_until(lambda: get(self.port, "/readyz")[0] == 200, "readiness",
+                   timeout, [self.process])
+        return self
+
+    def close(self):
+        if self.process:
+            self.process.close()
+
+    def __enter__(self):
+        return self.start()
+
+    def __exit__(self, *unused):
+        self.close()
+
+
+class HttpError(Exception):
+    def __init__(self, status, body):
+        super().__init__(f"HTTP {status}: {body[:2000]}")
+        self.status = status
+        self.body = body
+
+
+def post(port, path, body, timeout=300, host=LOOPBACK):
+    """POSTs JSON (or raw bytes), returns the parsed answer; HttpError unless 200."""
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    connection = http.client.HTTPConnection(host, port, timeout=timeout)
+    try:
+        connection.request("POST", path, data, {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        text = answer.read().decode("utf-8", "replace")
+        if answer.status != 200:
+            raise HttpError(answer.status, text)
+        return json.loads(text)
+    finally:
+        connection.close()
+
+
+def stream(port, path, body, timeout=300, host=LOOPBACK):
+    """POSTs JSON with "stream": true and yields each event's object."""
+    connection = http.client.HTTPConnection(host, port, timeout=timeout)
+    try:
+        connection.request("POST", path, json.dumps({**body, "stream": True}),
+                           {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        if answer.status != 200:
+            raise HttpError(answer.status, answer.read().decode("utf-8", "replace"))
+        for raw in answer:
+            line = raw.decode().rstrip("\r\n")
+            if not line.startswith("data:"):
+                continue
+            data = line[5:].strip()
+            if data == "[DONE]":
+                return
+            event = json.loads(data)
+            if "error" in event:
+                raise HttpError(200, data)
+            yield event
+        raise HttpError(200, "the stream ended without [DONE]")
+    finally:
+        connection.close()

@@ -1,0 +1,52 @@
+"""What the end-to-end tests share: where things are, and how to ask."""
+
+import concurrent.futures
+import json
+import os
+import sys
+import unittest
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, os.path.join(ROOT, "scripts"))
+sys.dont_write_bytecode = True
+
+from local_cluster import post  # noqa: E402
+
+BINARIES = os.environ.get("SWITCHYARD_BINARIES", os.path.join(ROOT, "build/release/bin"))
+DEMO = os.path.join(ROOT, "models", "demo")
+# A sanitizer's build is several times slower.
+SLOWER = float(os.environ.get("SWITCHYARD_TEST_SLOWDOWN", "1"))
+
+def binary(name):
+    return os.path.join(BINARIES, name)
+
+def read_jsonl(path):
+    with open(path, encoding="utf-8") as lines:
+        return [json.loads(line) for line in lines]
+
+def evaluation():
+    """(case, the reference's greedy answer) of the demo model's evaluation set."""
+    answers = {a["id"]: a for a in read_jsonl(os.path.join(DEMO, "reference_answers.jsonl"))}
+    return [(case, answers[case["id"]])
+            for case in read_jsonl(os.path.join(DEMO, "eval.jsonl"))]
+
+def chat_body(case, **more):
+    body = {"model": "default", "messages": case["messages"],
+            "chat_template_kwargs": {"enable_thinking": case["enable_thinking"]}, **more}
+    if case["tools"]:
+        body["tools"] = case["tools"]
+    return body
+
+def ask(port, body, timeout=300):
+    return post(port, "/v1/chat/completions", body, timeout=timeout * SLOWER)
+
+def ask_all(port, bodies, at_once):
+    """The answers, in order, with `at_once` requests open at a time."""
+    with concurrent.futures.ThreadPoolExecutor(at_once) as pool:
+        return list(pool.map(lambda body: ask(port, body), bodies))
+
+class TestCase(unittest.TestCase):
+    maxDiff = 4000
+
+def main():
+    unittest.main(verbosity=2, module="__main__")
