@@ -1,5 +1,5 @@
-// From one row of logits to one token. Pure functions: the same row, history and
-// (seed, position) give the same token and logprobs anywhere (promise 2).
+// From one row of logits to one token. Pure functions: the same row, history
+// and (seed, position) give the same token and logprobs anywhere (promise 2).
 
 #ifndef SWITCHYARD_ATTENTION_WORKER_SAMPLING_SAMPLER_H_
 #define SWITCHYARD_ATTENTION_WORKER_SAMPLING_SAMPLER_H_
@@ -39,14 +39,16 @@ struct SampledToken {
 };
 
 // Order as in Transformers: penalties, temperature, top-k, top-p, min-p, draw.
-// `position` is the index in the sequence of the token being chosen. NaN logits count as -infinity.
+// `position` is the index in the sequence of the token being chosen. NaN logits
+// count as -infinity.
 SampledToken SampleToken(absl::Span<const float> logits,
                          const SamplingParams& params,
                          const TokenHistory& history, int64_t position,
                          bool want_logprob, int num_top);
 
-// Uniform in [0, 1) with 53 bits, from Philox4x32-10 (Salmon et al. 2011) with key
-// = seed and counter = position: no state, so a replay draws the same numbers.
+// Uniform in [0, 1) with 53 bits, from Philox4x32-10 (Salmon et al. 2011) with
+// key = seed and counter = position: no state, so a replay draws the same
+// numbers.
 double PhiloxUniform(uint64_t seed, uint64_t position);
 
 }  // namespace switchyard::attention_worker

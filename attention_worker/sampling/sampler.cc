@@ -1,0 +1,227 @@
+#include "attention_worker/sampling/sampler.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "attention_worker/sampling/portable_math.h"
+#include "attention_worker/sampling/top_candidates.h"
+#include "base/check.h"
+
+namespace switchyard::attention_worker {
+namespace {
+
+// Below this a distribution is a point: greedy.
+constexpr double kGreedyTemperature = 1e-6;
+
+// The greatest logit; NaN entries are passed over. -infinity if there is no
+// other.
+float MaxLogit(absl::Span<const float> logits) {
+  float max = -std::numeric_limits<float>::infinity();
+  for (const float logit : logits) {
+    if (logit > max) max = logit;
+  }
+  return max;
+}
+
+// Unnormalised probabilities: 1 for the greatest logit. When that is infinite
+// (either way), the entries equal to it share everything.
+class Weight {
+ public:
+  Weight(float max, double temperature)
+      : max_(max), temperature_(temperature), finite_(std::isfinite(max)) {}
+
+  double operator()(float logit) const {
+    if (!finite_) return IsMaximum(logit) ? 1.0 : 0.0;
+    if (std::isnan(logit)) return 0.0;
+    return PortableExp((static_cast<double>(logit) - max_) / temperature_);
+  }
+
+  // Of all entries, added in index order so that every machine adds alike.
+  double Sum(absl::Span<const float> logits) const {
+    double sum = 0;
+    if (!finite_) {
+      for (const float logit : logits) sum += (*this)(logit);
+      return sum;
+    }
+    // The exponentials of a block first: that loop becomes vector code.
+    constexpr size_t kBlock = 256;
+    double block[kBlock];
+    for (size_t begin = 0; begin < logits.size(); begin += kBlock) {
+      const size_t n = std::min(kBlock, logits.size() - begin);
+      const float* row = logits.data() + begin;
+      for (size_t i = 0; i < n; ++i) {
+        const double x = (static_cast<double>(row[i]) - max_) / temperature_;
+        // NaN becomes -infinity, whose exponential is 0.
+        block[i] =
+            PortableExp(x <= 0 ? x : -std::numeric_limits<double>::infinity());
+      }
+      for (size_t i = 0; i < n; ++i) sum += block[i];
+    }
+    return sum;
+  }
+
+ private:
+  // For an infinite maximum. NaN counts as -infinity.
+  bool IsMaximum(float logit) const {
+    return logit == max_ || (std::isnan(logit) && max_ < 0);
+  }
+
+  const float max_;
+  const double temperature_;
+  const bool finite_;
+};
+
+bool HasPenalties(const SamplingParams& params) {
+  return params.repetition_penalty != 1.0 || params.presence_penalty != 0.0 ||
+         params.frequency_penalty != 0.0;
+}
+
+// Transformers' repetition penalty, then OpenAI's presence and frequency ones.
+void ApplyPenalties(const SamplingParams& params, const TokenHistory& history,
+                    absl::Span<float> logits) {
+  const auto repeat = [&](int32_t id) {
+    SY_DCHECK(id >= 0 && static_cast<size_t>(id) < logits.size());
+    const double logit = logits[id];
+    logits[id] =
+        static_cast<float>(logit < 0 ? logit * params.repetition_penalty
+                                     : logit / params.repetition_penalty);
+  };
+  if (params.repetition_penalty != 1.0) {
+    for (const auto& [id, count] : history.prompt) repeat(id);
+    for (const auto& [id, count] : history.generated) {
+      if (!history.prompt.contains(id)) repeat(id);
+    }
+  }
+  for (const auto& [id, count] : history.generated) {
+    logits[id] = static_cast<float>(
+        static_cast<double>(logits[id]) -
+        (params.frequency_penalty * count + params.presence_penalty));
+  }
+}
+
+// Draws from the candidates that top-k, top-p and min-p leave. They are looked
+// at best first and no further than needed: a row of 151,936 logits is never
+// sorted unless its distribution is that flat.
+class Draw {
+ public:
+  Draw(absl::Span<const float> logits, const SamplingParams& params)
+      : logits_(logits),
+        params_(params),
+        size_(static_cast<int64_t>(logits.size())),
+        limit_(params.top_k > 0 ? std::min<int64_t>(params.top_k, size_)
+                                : size_),
+        weight_(MaxLogit(logits), params.temperature) {}
+
+  int32_t Token(double uniform) {
+    const double kept = KeptWeight();
+    const double target = uniform * kept;
+    double sum = 0;
+    int32_t last = 0;
+    for (int64_t i = 0; i < limit_; ++i) {
+      const double weight = WeightAt(i);
+      if (weight == 0) break;  // so are all that follow
+      last = best_[i].id;
+      sum += weight;
+      if (sum > target) return last;
+    }
+    // Rounding: two sums of the same weights in different orders.
+    return last;
+  }
+
+ private:
+  // The weight of the i-th best candidate.
+  double WeightAt(int64_t i) {
+    if (i >= static_cast<int64_t>(best_.size())) {
+      // Eight times as many, from the start again: two or three rounds in all.
+      const int64_t want = params_.top_k > 0 ? limit_
+                           : best_.empty()
+                               ? 128
+                               : static_cast<int64_t>(best_.size()) * 8;
+      best_ = TopCandidates(logits_, std::min(want, size_));
+    }
+    return weight_(best_[i].logit);
+  }
+
+  // Cuts limit_ down to what top-p and min-p leave, and returns its weight.
+  double KeptWeight() {
+    double total = 0;  // of what top-k leaves
+    if (params_.top_k > 0) {
+      for (int64_t i = 0; i < limit_; ++i) total += WeightAt(i);
+    } else {
+      total = weight_.Sum(logits_);
+    }
+    if (params_.top_p >= 1.0 && params_.min_p <= 0.0) return total;
+    const double enough = params_.top_p >= 1.0
+                              ? std::numeric_limits<double>::infinity()
+                              : params_.top_p * total;
+    // The best one has weight 1, so min-p's bar is min_p itself.
+    double kept = 0;
+    for (int64_t i = 0; i < limit_; ++i) {
+      const double weight = WeightAt(i);
+      if (weight == 0 ||
+          (i > 0 && (kept >= enough || weight < params_.min_p))) {
+        limit_ = i;
+        break;
+      }
+      kept += weight;
+    }
+    return kept;
+  }
+
+  const absl::Span<const float> logits_;
+  const SamplingParams& params_;
+  const int64_t size_;
+  int64_t limit_;  // candidates that may be drawn
+  const Weight weight_;
+  std::vector<Candidate> best_;
+};
+
+// Natural log of softmax(logits), for the chosen one and the best `num_top`.
+void FillLogprobs(absl::Span<const float> logits, int num_top,
+                  SampledToken* token) {
+  const float max = MaxLogit(logits);
+  const Weight weight(max, 1.0);
+  const double log_sum = PortableLog(weight.Sum(logits));
+  const auto logprob = [&](float logit) -> float {
+    if (std::isfinite(logit) && std::isfinite(max)) {
+      return static_cast<float>((static_cast<double>(logit) - max) - log_sum);
+    }
+    return weight(logit) > 0 ? static_cast<float>(-log_sum)
+                             : -std::numeric_limits<float>::infinity();
+  };
+  token->logprob = logprob(logits[token->id]);
+  for (const Candidate& candidate : TopCandidates(logits, num_top)) {
+    token->top_logprobs.emplace_back(candidate.id, logprob(candidate.logit));
+  }
+}
+
+int32_t Greedy(absl::Span<const float> logits) {
+  return TopCandidates(logits, 1)[0].id;
+}
+
+}  // namespace
+
+SampledToken SampleToken(absl::Span<const float> logits,
+                         const SamplingParams& params,
+                         const TokenHistory& history, int64_t position,
+                         bool want_logprob, int num_top) {
+  SY_CHECK(!logits.empty());
+  absl::Span<const float> row = logits;
+  std::vector<float> penalised;
+  if (HasPenalties(params)) {
+    penalised.assign(logits.begin(), logits.end());
+    ApplyPenalties(params, history, absl::MakeSpan(penalised));
+    row = penalised;
+  }
+  SampledToken token;
+  token.id = params.temperature < kGreedyTemperature
+                 ? Greedy(row)
+                 : Draw(row, params)
+                       .Token(PhiloxUniform(params.seed,
+                                            static_cast<uint64_t>(position)));
+  if (want_logprob) FillLogprobs(logits, num_top, &token);
+  return token;
+}
+
+}  // namespace switchyard::attention_worker
