@@ -32,12 +32,13 @@ struct ExpertWeights {
 // Immutable after Open, so thread-safe. Views live as long as the checkpoint.
 class Checkpoint {
  public:
-  // Reads config.json, generation_config.json (optional), the index and every
-  // shard's header, and checks every expected tensor's name, dtype and shape
-  // (model/weight_names.h) without touching tensor data.
-  // NOT_FOUND: no such directory, file or tensor. INVALID_ARGUMENT: wrong
-  // architecture, shape, dtype; a cut file. DATA_LOSS: a header that contradicts
-  // itself. All name the file, and what was expected and found.
+  // Reads config.json, generation_config.json (optional), model.safetensors or
+  // the index and every shard's header, and checks every expected tensor's
+  // name, dtype and shape (model/weight_names.h). Tensors beyond those are
+  // ignored and counted in a log line. NOT_FOUND: no such directory, file or
+  // tensor. INVALID_ARGUMENT: wrong architecture, shape, dtype; a cut file.
+  // DATA_LOSS: a header that contradicts itself. All name the file, and what
+  // was expected and found.
   static absl::StatusOr<std::unique_ptr<Checkpoint>> Open(
       const std::string& directory);
   virtual ~Checkpoint() = default;
@@ -72,8 +73,9 @@ class Checkpoint {
   // 64 lower-case hex digits: SHA-256 over a canonical form of config.json's
   // values that change arithmetic, every expected tensor's name, dtype and
   // shape, and the content of a fixed, small sample of each tensor's bytes
-  // (the first and last 4 KiB). Same weights in other shards give the same
-  // fingerprint. Computed in Open().
+  // (the first and last 4 KiB; model/fingerprint.h). The same weights in other
+  // shards, or with experts fused or separate, give the same fingerprint.
+  // Computed in Open(), for which it reads that sample.
   virtual const std::string& fingerprint() const = 0;
 };
 

@@ -1,0 +1,30 @@
+// The values of weights, whatever their dtype.
+
+#ifndef SWITCHYARD_MODEL_WEIGHT_VALUES_H_
+#define SWITCHYARD_MODEL_WEIGHT_VALUES_H_
+
+#include <cstdint>
+
+#include "absl/strings/string_view.h"
+#include "kernels/matrix.h"
+
+namespace switchyard::model {
+
+// out[i] = the i-th weight, exactly; out has rows * cols floats.
+void WidenWeights(const kernels::WeightView& weights, float* out);
+
+// How many weights are NaN or infinite: a trained model has none, so one means
+// a damaged file. Reads every byte, so it also brings the pages into memory.
+int64_t CountNonFinite(const kernels::WeightView& weights);
+
+// "BF16", "F16", "F32": safetensors' spelling.
+absl::string_view DTypeName(kernels::DType dtype);
+
+inline int64_t WeightBytes(const kernels::WeightView& weights) {
+  return weights.rows * weights.cols *
+         static_cast<int64_t>(kernels::DTypeBytes(weights.dtype));
+}
+
+}  // namespace switchyard::model
+
+#endif  // SWITCHYARD_MODEL_WEIGHT_VALUES_H_
