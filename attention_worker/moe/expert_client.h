@@ -1,5 +1,5 @@
-// How the attention worker reaches a holder of experts. The dispatcher sees only
-// this: behind it is the same process, a gRPC stream, or a fake.
+// How the attention worker reaches a holder of experts. The dispatcher sees
+// only this: behind it is the same process, a gRPC stream, or a fake.
 
 #ifndef SWITCHYARD_ATTENTION_WORKER_MOE_EXPERT_CLIENT_H_
 #define SWITCHYARD_ATTENTION_WORKER_MOE_EXPERT_CLIENT_H_
@@ -22,14 +22,15 @@ namespace switchyard::attention_worker {
 // experts::ExpertBatch.
 struct ExpertCall {
   int layer = 0;
-  int64_t num_rows = 0;                    // R
-  std::vector<float> rows;                 // [R, H]
-  std::vector<experts::ExpertRun> runs;    // ascending by expert
+  int64_t num_rows = 0;                  // R
+  std::vector<float> rows;               // [R, H]
+  std::vector<experts::ExpertRun> runs;  // ascending by expert
   absl::Time deadline = absl::InfiniteFuture();
 };
 
 struct ExpertReply {
-  std::vector<float> outputs;  // [sum of run sizes, H], as ExpertEngine::Compute
+  std::vector<float>
+      outputs;  // [sum of run sizes, H], as ExpertEngine::Compute
 };
 
 // One holder. Thread-safe.
@@ -51,7 +52,8 @@ class ExpertClient {
   virtual absl::Status health() const = 0;
 
   // `listener` is called, from any thread and perhaps before this returns,
-  // whenever holdings() changed. Set once, before the first Forward. Must be quick.
+  // whenever holdings() changed. Set once, before the first Forward. Must be
+  // quick.
   virtual void SetListener(std::function<void()> listener) = 0;
 
   // Most rows (ExpertCall::num_rows) that one call may have; callers cut larger
@@ -60,12 +62,12 @@ class ExpertClient {
     return std::numeric_limits<int64_t>::max();
   }
 
-  // True: Forward computes on the caller's thread, so whoever has several clients
-  // calls this one last, while the others' rows are on their way.
+  // True: Forward computes on the caller's thread, so whoever has several
+  // clients calls this one last, while the others' rows are on their way.
   virtual bool computes_in_forward() const { return false; }
 
-  // Later calls `done` once, perhaps before returning, from any thread. Calls are
-  // pure functions, so a failed one may be sent again, here or elsewhere.
+  // Later calls `done` once, perhaps before returning, from any thread. Calls
+  // are pure functions, so a failed one may be sent again, here or elsewhere.
   // UNAVAILABLE: the holder is gone, or went while the call was in flight.
   // DEADLINE_EXCEEDED: soon after call.deadline at the latest.
   // NOT_FOUND: it does not hold one of the experts (its holdings changed).

@@ -24,9 +24,9 @@ ExpertClientMetrics::ExpertClientMetrics(metrics::Registry* registry,
           "switchyard_expert_dispatch_calls_total",
           "Calls to holders of experts, failed ones included.",
           {{"worker", worker}})),
-      rows_(registry->AddCounter(
-          "switchyard_expert_dispatch_rows_total",
-          "Rows of activations in answered calls.", {{"worker", worker}})),
+      rows_(registry->AddCounter("switchyard_expert_dispatch_rows_total",
+                                 "Rows of activations in answered calls.",
+                                 {{"worker", worker}})),
       queue_seconds_(AddPhase(registry, worker, "queue")),
       compute_seconds_(AddPhase(registry, worker, "compute")),
       wire_seconds_(AddPhase(registry, worker, "wire")) {

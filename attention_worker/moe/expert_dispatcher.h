@@ -27,22 +27,22 @@ namespace switchyard::attention_worker {
 // T rows, each with its K chosen experts.
 struct DispatchRequest {
   int layer = 0;
-  int64_t num_rows = 0;                    // T
-  int experts_per_row = 0;                 // K
-  int64_t hidden_size = 0;                 // H
-  absl::Span<const float> rows;            // [T, H]
-  absl::Span<const int32_t> experts;       // [T, K]; no repeats within a row
-  // Which sequence of the step a row belongs to, in [0, S): rows of one sequence
-  // fail together.
+  int64_t num_rows = 0;               // T
+  int experts_per_row = 0;            // K
+  int64_t hidden_size = 0;            // H
+  absl::Span<const float> rows;       // [T, H]
+  absl::Span<const int32_t> experts;  // [T, K]; no repeats within a row
+  // Which sequence of the step a row belongs to, in [0, S): rows of one
+  // sequence fail together.
   absl::Span<const int32_t> sequence_of_row;  // [T]
   absl::Span<const absl::Time> deadlines;     // [S]
 };
 
 struct DispatchResult {
-  std::vector<float> outputs;         // [T, K, H]: pair (t, k)'s expert output
-  // OK, or why this sequence's pairs are not all there: DEADLINE_EXCEEDED naming
-  // the layer and the missing experts (and each unreachable holder's error); or a
-  // holder's own error where sending again cannot help (INTERNAL,
+  std::vector<float> outputs;  // [T, K, H]: pair (t, k)'s expert output
+  // OK, or why this sequence's pairs are not all there: DEADLINE_EXCEEDED
+  // naming the layer and the missing experts (and each unreachable holder's
+  // error); or a holder's own error where sending again cannot help (INTERNAL,
   // INVALID_ARGUMENT). Outputs of a failed sequence's rows mean nothing.
   std::vector<absl::Status> sequence_status;  // [S]
 };
@@ -64,17 +64,18 @@ class ExpertDispatcher {
 
 // Which reachable holder gets the rows of (layer, expert): an index into
 // `holders`, which has at least one element: indices into
-// ExpertDispatcherOptions::clients, ascending. Called on the dispatching thread.
-using HolderPolicy = std::function<size_t(int layer, int expert,
-                                          absl::Span<const int> holders)>;
+// ExpertDispatcherOptions::clients, ascending. Called on the dispatching
+// thread.
+using HolderPolicy =
+    std::function<size_t(int layer, int expert, absl::Span<const int> holders)>;
 
 // The first: the order of the clients is the order of preference.
 size_t FirstHolder(int layer, int expert, absl::Span<const int> holders);
 
 struct ExpertDispatcherOptions {
-  // Not owned; outlive the dispatcher. Their SetListener is called here. At least
-  // one. They may call back after the dispatcher is gone (a late reply): that is
-  // dropped.
+  // Not owned; outlive the dispatcher. Their SetListener is called here. At
+  // least one. They may call back after the dispatcher is gone (a late reply):
+  // that is dropped.
   std::vector<ExpertClient*> clients;
   // Every (layer, expert) pair of the model.
   model::ExpertSet required;
@@ -82,8 +83,8 @@ struct ExpertDispatcherOptions {
   // Not owned; outlives the clients.
   metrics::Registry* registry = nullptr;
 
-  // How long a holder that failed a call gets no more, unless its holdings change:
-  // doubles from min to max with every failure in a row.
+  // How long a holder that failed a call gets no more, unless its holdings
+  // change: doubles from min to max with every failure in a row.
   absl::Duration min_backoff = absl::Milliseconds(5);
   absl::Duration max_backoff = absl::Milliseconds(250);
   // A layer-step's rows for one holder go in one call, unless its outputs would

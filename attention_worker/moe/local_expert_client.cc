@@ -34,8 +34,7 @@ absl::StatusOr<ExpertReply> LocalExpertClient::Compute(const ExpertCall& call) {
   ExpertReply reply;
   reply.outputs.resize(static_cast<size_t>(batch.num_outputs()) * hidden);
   MutexLock lock(&mutex_);
-  SY_RETURN_IF_ERROR(
-      engine_->Compute(batch, absl::MakeSpan(reply.outputs)));
+  SY_RETURN_IF_ERROR(engine_->Compute(batch, absl::MakeSpan(reply.outputs)));
   return reply;
 }
 

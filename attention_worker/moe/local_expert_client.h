@@ -1,4 +1,5 @@
-// Experts of this very process: an ExpertEngine behind the ExpertClient interface.
+// Experts of this very process: an ExpertEngine behind the ExpertClient
+// interface.
 //
 // Beside: client/grpc_expert_client.h, the same over a network.
 
@@ -18,9 +19,9 @@
 
 namespace switchyard::attention_worker {
 
-// Computes in Forward, on the caller's thread and the engine's pool; callers take
-// turns. Where the engine's pool is the step thread's own, only that thread may
-// call Forward. Holdings never change. Thread-safe.
+// Computes in Forward, on the caller's thread and the engine's pool; callers
+// take turns. Where the engine's pool is the step thread's own, only that
+// thread may call Forward. Holdings never change. Thread-safe.
 class LocalExpertClient final : public ExpertClient {
  public:
   // Neither is owned; both outlive this.
