@@ -1,7 +1,8 @@
-// An expert worker at the other end of a network: one long-lived stream, kept up.
+// An expert worker at the other end of a network: one long-lived stream, kept
+// up.
 //
-// Above: moe/expert_dispatcher.h. Below: expert_codec.h turns calls into messages.
-// Beside: moe/local_expert_client.h, the same without a network.
+// Above: moe/expert_dispatcher.h. Below: expert_codec.h turns calls into
+// messages. Beside: moe/local_expert_client.h, the same without a network.
 
 #ifndef SWITCHYARD_ATTENTION_WORKER_CLIENT_GRPC_EXPERT_CLIENT_H_
 #define SWITCHYARD_ATTENTION_WORKER_CLIENT_GRPC_EXPERT_CLIENT_H_
@@ -26,11 +27,11 @@ struct GrpcExpertClientOptions {
   int num_experts = 0;            // E
   int64_t hidden_size = 0;        // H
 
-  std::string instance_id;                // of this process; for the worker's logs
+  std::string instance_id;  // of this process; for the worker's logs
   metrics::Registry* registry = nullptr;  // not owned; outlives this
 
-  // Rows in flight and waiting to be sent; beyond: RESOURCE_EXHAUSTED. Bounds the
-  // memory of this client to about this many rows of H floats, twice.
+  // Rows in flight and waiting to be sent; beyond: RESOURCE_EXHAUSTED. Bounds
+  // the memory of this client to about this many rows of H floats, twice.
   int64_t max_queued_rows = 65'536;
 
   absl::Duration handshake_timeout = absl::Seconds(5);
@@ -42,10 +43,10 @@ struct GrpcExpertClientOptions {
 };
 
 // Connects in the background, and again whenever the stream is lost; until then
-// holdings() is empty and health() says why. One thread ("expert-io") always waits
-// in the completion queue, so that replies, losses and gRPC's own reconnects are
-// noticed at once. Calls still unanswered at destruction are UNAVAILABLE.
-// Thread-safe.
+// holdings() is empty and health() says why. One thread ("expert-io") always
+// waits in the completion queue, so that replies, losses and gRPC's own
+// reconnects are noticed at once. Calls still unanswered at destruction are
+// UNAVAILABLE. Thread-safe.
 //
 // INVALID_ARGUMENT: an option that cannot be (empty address, sizes below 1).
 absl::StatusOr<std::unique_ptr<ExpertClient>> NewGrpcExpertClient(
