@@ -1,0 +1,131 @@
+// The arithmetic of Qwen3-Next on raw memory: one contract per kernel, one body
+// per instruction set (scalar/, simd/), chosen once per process
+// (kernel_table.h).
+//
+// Knows nothing of layers, threads or allocation: callers split the work and
+// own every buffer.
+//
+// Promise that all bodies keep (docs/decisions/0011): a kernel's result for one
+// row depends on that row's inputs alone, and is bit-identical on every
+// instruction set. To that end
+//   * every multiply-add is one fused operation (std::fma; the build has
+//     -ffp-contract=off so that the compiler neither fuses nor splits);
+//   * every sum over n elements runs in 16 lanes: lane l adds the elements i
+//   with
+//     i % 16 == l in ascending order, starting from +0; the lanes are then
+//     added as a balanced tree (8+8, 4+4, 2+2, 1+1: lane l with l + width/2);
+//   * exp, sigmoid and silu are the polynomials of kernels/math.h, not libm's.
+// Where a result is NaN it is NaN in every body, but which NaN (sign, payload)
+// is the processor's business. The promise needs the default floating-point
+// environment: round to nearest, subnormals kept.
+//
+// This header is seen by code compiled for AVX-512, so it may hold no inline
+// function that the linker could share with the rest of the binary.
+
+#ifndef SWITCHYARD_KERNELS_KERNEL_CONTRACTS_H_
+#define SWITCHYARD_KERNELS_KERNEL_CONTRACTS_H_
+
+#include <cstdint>
+
+#include "kernels/matrix.h"
+
+namespace switchyard::kernels {
+
+// No pointer needs more alignment than its elements have (weights: 2 bytes);
+// inputs and outputs must not overlap unless the comment says so; nothing is
+// read or written past the sizes given. Sizes may be 0 unless the comment says
+// so. Strides are in floats.
+struct KernelTable {
+  const char* name;  // "scalar", "avx2" or "avx512"
+
+  // y[t * y_stride + (r - row_begin)] = sum_c weight[r, c] * x[t * x_stride +
+  // c] for t in [0, tokens), r in [row_begin, row_end). Weights are widened to
+  // float exactly. For f32 weights the bits are those of `dot`.
+  void (*matmul)(const WeightView& weight, int64_t row_begin, int64_t row_end,
+                 const float* x, int64_t x_stride, int64_t tokens, float* y,
+                 int64_t y_stride);
+
+  // y[i] = data[i], exactly, for n weights of `dtype` (an embedding's row, a
+  // norm's weight). A signalling NaN of f16 becomes quiet.
+  void (*widen)(const void* data, DType dtype, int64_t n, float* y);
+
+  // sum a[i] * b[i].
+  float (*dot)(const float* a, const float* b, int64_t n);
+
+  // y[i] += alpha * x[i], fused.
+  void (*axpy)(float alpha, const float* x, float* y, int64_t n);
+
+  // Attention's scores of several query heads that share one key head:
+  //   scores[h * score_stride + j] =
+  //       scale * dot(q + h * dim, keys + j * key_stride, dim)
+  // for h in [0, heads), j in [0, n). q is [heads, dim] without gaps.
+  void (*attention_scores)(const float* q, int64_t heads, const float* keys,
+                           int64_t key_stride, int64_t n, int64_t dim,
+                           float scale, float* scores, int64_t score_stride);
+
+  // Attention's weighted sum of values, for heads that share one value head:
+  //   y[h * dim + i] += sum_j weights[h * weight_stride + j] *
+  //                           values[j * value_stride + i]
+  // for h in [0, heads), i in [0, dim). y is [heads, dim] without gaps. The
+  // bits are those of axpy(weights[h, j], values[j], y[h]) for j = 0, 1, ... n
+  // - 1, so they do not depend on how n is cut into calls.
+  void (*attention_values)(const float* weights, int64_t weight_stride,
+                           int64_t heads, const float* values,
+                           int64_t value_stride, int64_t n, int64_t dim,
+                           float* y);
+
+  // y = x / sqrt(mean(x^2) + eps) * (offset + w); offset 1 for zero-centred
+  // norms, 0 for linear_attn.norm. y may be x. Rounded as
+  // (x * (1 / sqrt(sum / n + eps))) * (offset + w).
+  void (*rms_norm)(const float* x, const float* w, float offset, float eps,
+                   int64_t n, float* y);
+
+  // y = x / sqrt(sum(x^2) + eps) * scale. y may be x. Rounded as
+  // (x * (1 / sqrt(sum + eps))) * scale.
+  void (*l2_norm)(const float* x, float eps, float scale, int64_t n, float* y);
+
+  // y[i] = silu(gate[i]) * up[i]. y may be gate or up.
+  void (*silu_mul)(const float* gate, const float* up, int64_t n, float* y);
+
+  // y[i] = x[i] * sigmoid(gate[i]). y may be x or gate.
+  void (*sigmoid_mul)(const float* x, const float* gate, int64_t n, float* y);
+
+  // In place: x[i] = exp(x[i] - max(x)); returns the sum of the results.
+  // n >= 1. A NaN is passed over by the maximum, and then makes its own result
+  // and the sum NaN; so does a maximum of +inf or -inf where x[i] equals it.
+  float (*exp_sub_max)(float* x, int64_t n);
+
+  // Rotates the first 2n of one head in place, half-split ("NeoX"):
+  //   x[i]     = fma(x[i], cos[i], -(x[i + n] * sin[i]))
+  //   x[i + n] = fma(x[i + n], cos[i], x[i] * sin[i])
+  void (*rope)(float* x, const float* cos, const float* sin, int64_t n);
+
+  // Causal depthwise convolution and SiLU for one token over channels
+  // [0, channels): y[c] = silu(sum_j w[c * taps + j] * in_j[c]) where in_j is
+  // tail + j * channels for j < taps - 1 (oldest first) and x for the last tap.
+  // Then the tail moves on by one token: its rows shift, its last row becomes
+  // x. The sum runs over j in ascending order, one lane. taps >= 1. y may be x.
+  void (*conv_step)(const float* w, int64_t taps, const float* x, float* tail,
+                    int64_t channels, float* y);
+
+  // One token of the gated delta rule (Yang et al. 2024) on columns
+  // [0, columns) of one value head's state S [dk, dv] (row stride dv =
+  // `stride`; S points at the first of those columns, v and out likewise):
+  //   S *= decay;  u = beta * (v - k S);  S += k^T u;  out = q S
+  // Column j needs only k, q, decay, beta and v[j], so the result does not
+  // depend on how columns are split. out may be v.
+  // Sums over dk run in ascending order, one lane.
+  void (*delta_rule_step)(const float* q, const float* k, const float* v,
+                          float decay, float beta, int64_t dk, int64_t columns,
+                          int64_t stride, float* S, float* out);
+};
+
+// The bodies. A process may call only those that its CPU can run: use
+// kernel_table.h.
+extern const KernelTable kScalarKernels;
+extern const KernelTable kAvx2Kernels;    // x86-64 with AVX2, FMA and F16C
+extern const KernelTable kAvx512Kernels;  // x86-64 with AVX-512 F, BW, DQ, VL
+
+}  // namespace switchyard::kernels
+
+#endif  // SWITCHYARD_KERNELS_KERNEL_CONTRACTS_H_

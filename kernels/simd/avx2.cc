@@ -1,0 +1,58 @@
+// The kernels for CPUs with AVX2, FMA and F16C: compiled with those
+// instructions, so nothing here may run before kernel_table.cc has asked the
+// CPU.
+//
+// No header with inline functions is included (the intrinsics are always
+// inlined and never emitted), and everything but the table has internal
+// linkage: the linker keeps one copy of a shared inline function, and if it
+// kept ours, an older CPU would die in it. tests/kernels checks the object
+// file.
+
+#include <immintrin.h>
+
+#include <cstdint>
+
+#include "kernels/exp_polynomial.h"
+#include "kernels/kernel_contracts.h"
+
+#define SWITCHYARD_INLINE inline __attribute__((always_inline))
+
+namespace switchyard::kernels {
+namespace {
+
+constexpr int64_t kLanes = 16;
+// Sixteen registers of eight lanes: an accumulator takes two.
+constexpr int kRowBlock = 4;
+constexpr int kTokenBlock = 2;
+constexpr int kHeadBlock = 2;
+constexpr int kValueVectors = 2;
+
+// Each uses what is above it.
+// clang-format off
+#include "kernels/simd/vector_avx2.inc"
+#include "kernels/simd/products.inc"
+#include "kernels/simd/elementwise.inc"
+#include "kernels/simd/recurrence.inc"
+// clang-format on
+
+}  // namespace
+
+constexpr KernelTable kAvx2Kernels = {
+    .name = "avx2",
+    .matmul = &Matmul,
+    .widen = &Widen,
+    .dot = &Dot,
+    .axpy = &Axpy,
+    .attention_scores = &AttentionScores,
+    .attention_values = &AttentionValues,
+    .rms_norm = &RmsNorm,
+    .l2_norm = &L2Norm,
+    .silu_mul = &SiluMul,
+    .sigmoid_mul = &SigmoidMul,
+    .exp_sub_max = &ExpSubMax,
+    .rope = &Rope,
+    .conv_step = &ConvStep,
+    .delta_rule_step = &DeltaRuleStep,
+};
+
+}  // namespace switchyard::kernels
