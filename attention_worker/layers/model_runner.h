@@ -15,9 +15,11 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
+#include "attention_worker/layers/probe.h"
 #include "attention_worker/moe/expert_dispatcher.h"
 #include "attention_worker/state/sequence_state.h"
 #include "base/compute_pool.h"
+#include "kernels/kernel_table.h"
 #include "model/checkpoint.h"
 
 namespace switchyard::attention_worker {
@@ -26,10 +28,11 @@ enum class LogitsOf { kNothing, kLastToken, kEveryToken };
 
 // The next tokens of one sequence.
 struct SequenceChunk {
-  SequenceState* state = nullptr;      // kClean; room for the tokens. Not owned
-  absl::Span<const int32_t> tokens;    // >= 1, each in [0, V)
+  SequenceState* state = nullptr;    // kClean; room for the tokens. Not owned
+  absl::Span<const int32_t> tokens;  // >= 1, each in [0, V)
   LogitsOf logits = LogitsOf::kLastToken;
   absl::Time deadline = absl::InfiniteFuture();  // for missing experts
+  bool want_hidden = false;  // fill ChunkResult::hidden, what an MtpHead reads
 };
 
 struct ChunkResult {
@@ -37,14 +40,8 @@ struct ChunkResult {
   // is then kTorn. Other sequences of the step are not affected.
   absl::Status status;
   std::vector<float> logits;  // [0 or 1 or tokens, V]
+  std::vector<float> hidden;  // after model.norm: [tokens if wanted, else 0, H]
 };
-
-// Called after each named point of the forward pass with its rows; for tests and
-// tools that compare with the reference. Points: "embedding", "layer" (residual
-// stream after layer i), "mixer_out", "mlp_out", "gate_logits", "gate_indices"
-// (as floats), "gate_weights", "final_hidden". `data` is [rows, width].
-using Probe = std::function<void(const char* point, int layer, int64_t rows,
-                                 int64_t width, const float* data)>;
 
 class ModelRunner {
  public:
@@ -53,16 +50,23 @@ class ModelRunner {
     ExpertDispatcher* dispatcher = nullptr;         // not owned; outlives this
     ComputePool* pool = nullptr;                    // not owned; outlives this
     Probe probe;                                    // null: none
+    // Null: the process's (kernels::Kernels()). For tests, not owned.
+    const kernels::KernelTable* kernels = nullptr;
     // Called during Create with bytes of weights read and in all.
     std::function<void(int64_t done, int64_t total)> progress;
   };
 
+  // Reads every weight once but the experts'. Holds views into the checkpoint's
+  // mapped files, and float copies of the small vectors only (norms,
+  // convolution taps, A_log, dt_bias: about 5 MiB at 80B). NOT_FOUND,
+  // INVALID_ARGUMENT: a tensor is missing or has another shape than config.json
+  // says. DATA_LOSS: a tensor holds a NaN or an infinity. All name it.
   static absl::StatusOr<std::unique_ptr<ModelRunner>> Create(Options options);
   virtual ~ModelRunner() = default;
 
-  // One step. A token's bits do not depend on how tokens are cut into chunks, nor
-  // on what else is in the step. On return every state with an OK status has
-  // moved on by its chunk. One caller at a time (the step thread).
+  // One step. A token's bits do not depend on how tokens are cut into chunks,
+  // nor on what else is in the step. On return every state with an OK status
+  // has moved on by its chunk. One caller at a time (the step thread).
   virtual std::vector<ChunkResult> Step(
       absl::Span<const SequenceChunk> chunks) = 0;
 

@@ -1,0 +1,267 @@
+#include "attention_worker/layers/gated_delta_net.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <vector>
+
+#include "kernels/math.h"
+
+namespace switchyard::attention_worker {
+namespace {
+
+// The l2 norm's epsilon is the architecture's, not rms_norm_eps.
+constexpr float kL2NormEps = 1e-6f;
+
+// Columns of one head's state that stream past a sequence's tokens together:
+// with dk = 128 they are 16 KiB, and stay in the first-level cache.
+constexpr int64_t kStateColumns = 32;
+// From this many tokens on it pays to copy the columns out of the state, whose
+// rows lie dv floats apart and would contend for few cache sets, and back.
+constexpr int64_t kMinTokensToCopy = 4;
+
+// Channels of the convolution that one thread takes through all tokens.
+constexpr int64_t kConvChannels = 512;
+
+// Multiply-adds that an exponential costs, about.
+constexpr int64_t kExpCost = 10;
+
+// The layer's sizes, with the letters of model/config.h.
+struct Shape {
+  explicit Shape(const model::ModelConfig& config)
+      : nk(config.linear_num_key_heads),
+        nv(config.linear_num_value_heads),
+        dk(config.linear_key_head_dim),
+        dv(config.linear_value_head_dim),
+        taps(config.linear_conv_kernel_dim) {}
+  const int64_t nk, nv, dk, dv, taps;
+  int64_t r() const { return nv / nk; }  // value heads of a key head
+  int64_t k_width() const { return nk * dk; }
+  int64_t v_width() const { return nv * dv; }
+  int64_t channels() const { return 2 * k_width() + v_width(); }
+};
+
+// One step of one layer. Arrays are [rows, ...]; rows are those of the step.
+class Pass {
+ public:
+  Pass(const LayerContext& context, const GatedDeltaNetWeights& weights,
+       absl::Span<const LayerSequence> sequences, int64_t rows)
+      : context_(context),
+        kernels_(*context.kernels),
+        weights_(weights),
+        sequences_(sequences),
+        rows_(rows),
+        shape_(*context.config),
+        qkv_(context.scratch->Floats(rows * shape_.channels())),
+        z_(context.scratch->Floats(rows * shape_.v_width())),
+        decay_(context.scratch->Floats(rows * shape_.nv)),
+        beta_(context.scratch->Floats(rows * shape_.nv)) {}
+
+  // x [rows, H] to qkv_, z_, decay_ and beta_: the fused projections, regrouped
+  // from one group a key head to flat q | k | v, z, b, a.
+  void Project(const float* x) {
+    const Shape& s = shape_;
+    const int64_t hidden = context_.config->hidden_size;
+    const int64_t qkvz_width = s.channels() + s.v_width();
+    const Scratch::Frame frame(context_.scratch);
+    float* const qkvz = context_.scratch->Floats(rows_ * qkvz_width);
+    float* const ba = context_.scratch->Floats(rows_ * 2 * s.nv);
+    const MatMulJob jobs[] = {
+        {weights_.in_proj_qkvz, x, hidden, qkvz, qkvz_width},
+        {weights_.in_proj_ba, x, hidden, ba, 2 * s.nv}};
+    MatMul(context_, jobs, rows_);
+    ForEach(context_, rows_, qkvz_width + 4 * kExpCost * s.nv,
+            [&](int64_t begin, int64_t end) {
+              for (int64_t t = begin; t < end; ++t) {
+                RegroupQkvz(qkvz + t * qkvz_width, t);
+                ComputeGates(ba + t * 2 * s.nv, t);
+              }
+            });
+  }
+
+  // qkv_ to silu(conv1d(qkv_)), in place.
+  void Convolve() {
+    const Shape& s = shape_;
+    const int64_t blocks = (s.channels() + kConvChannels - 1) / kConvChannels;
+    ForEach(context_, static_cast<int64_t>(sequences_.size()) * blocks,
+            AverageRows() * kConvChannels * (s.taps + kExpCost),
+            [&](int64_t begin, int64_t end) {
+              std::vector<float> tail((s.taps - 1) * kConvChannels);
+              for (int64_t i = begin; i < end; ++i) {
+                ConvolveChannels(sequences_[i / blocks],
+                                 i % blocks * kConvChannels, tail.data());
+              }
+            });
+  }
+
+  // l2 norms of q (scaled by 1 / sqrt(dk)) and k, in place.
+  void NormaliseQueriesAndKeys() {
+    const Shape& s = shape_;
+    const float scale = 1.0f / std::sqrt(static_cast<float>(s.dk));
+    ForEach(context_, rows_, 4 * s.k_width(), [&](int64_t begin, int64_t end) {
+      for (int64_t t = begin; t < end; ++t) {
+        for (int64_t h = 0; h < 2 * s.nk; ++h) {  // q's heads, then k's
+          float* const head = qkv_ + t * s.channels() + h * s.dk;
+          kernels_.l2_norm(head, kL2NormEps, h < s.nk ? scale : 1.0f, s.dk,
+                           head);
+        }
+      }
+    });
+  }
+
+  // The recurrence, into out [rows, nv, dv].
+  void Recur(float* out) {
+    const Shape& s = shape_;
+    const int64_t blocks = (s.dv + kStateColumns - 1) / kStateColumns;
+    const int64_t per_sequence = s.nv * blocks;
+    ForEach(context_, static_cast<int64_t>(sequences_.size()) * per_sequence,
+            AverageRows() * 3 * s.dk * kStateColumns,
+            [&](int64_t begin, int64_t end) {
+              std::vector<float> columns(s.dk * kStateColumns);
+              for (int64_t i = begin; i < end; ++i) {
+                RecurColumns(sequences_[i / per_sequence],
+                             i % per_sequence / blocks,
+                             i % blocks * kStateColumns, columns.data(), out);
+              }
+            });
+  }
+
+  // Per head rms(out) * norm * silu(z), in place.
+  void NormAndGate(float* out) {
+    const Shape& s = shape_;
+    const float eps = static_cast<float>(context_.config->rms_norm_eps);
+    ForEach(context_, rows_, (kExpCost + 4) * s.v_width(),
+            [&](int64_t begin, int64_t end) {
+              for (int64_t i = begin * s.nv; i < end * s.nv; ++i) {
+                float* const head = out + i * s.dv;
+                kernels_.rms_norm(head, weights_.norm.data(), /*offset=*/0.0f,
+                                  eps, s.dv, head);
+                kernels_.silu_mul(z_ + i * s.dv, head, s.dv, head);
+              }
+            });
+  }
+
+ private:
+  int64_t AverageRows() const {
+    return rows_ / static_cast<int64_t>(sequences_.size());
+  }
+
+  void RegroupQkvz(const float* qkvz, int64_t row) {
+    const Shape& s = shape_;
+    const int64_t group_v = s.r() * s.dv;
+    float* const q = qkv_ + row * s.channels();
+    float* const k = q + s.k_width();
+    float* const v = k + s.k_width();
+    float* const z = z_ + row * s.v_width();
+    const float* in = qkvz;
+    const auto take = [&in](float* to, int64_t n) {
+      std::memcpy(to, in, n * sizeof(float));
+      in += n;
+    };
+    for (int64_t h = 0; h < s.nk; ++h) {
+      take(q + h * s.dk, s.dk);
+      take(k + h * s.dk, s.dk);
+      take(v + h * group_v, group_v);
+      take(z + h * group_v, group_v);
+    }
+  }
+
+  // decay = e^g with g = -exp(A_log) softplus(a + dt_bias); beta = sigmoid(b).
+  void ComputeGates(const float* ba, int64_t row) {
+    const Shape& s = shape_;
+    for (int64_t h = 0; h < s.nv; ++h) {
+      const float* const group = ba + h / s.r() * 2 * s.r();
+      const float b = group[h % s.r()];
+      const float a = group[s.r() + h % s.r()];
+      const float g =
+          -weights_.decay_rate[h] * kernels::Softplus(a + weights_.dt_bias[h]);
+      decay_[row * s.nv + h] = kernels::Exp(g);
+      beta_[row * s.nv + h] = kernels::Sigmoid(b);
+    }
+  }
+
+  // Channels [channel, channel + kConvChannels) of one sequence; `tail` holds
+  // their part of the tail while the tokens go by: [K - 1, that many].
+  void ConvolveChannels(const LayerSequence& sequence, int64_t channel,
+                        float* tail) {
+    const Shape& s = shape_;
+    const int64_t n = std::min(kConvChannels, s.channels() - channel);
+    for (int64_t j = 0; j < s.taps - 1; ++j) {
+      std::memcpy(tail + j * n, sequence.conv_tail + j * s.channels() + channel,
+                  n * sizeof(float));
+    }
+    for (int64_t t = 0; t < sequence.num_rows; ++t) {
+      float* const x = qkv_ + (sequence.first_row + t) * s.channels() + channel;
+      kernels_.conv_step(weights_.conv1d.data() + channel * s.taps, s.taps, x,
+                         tail, n, x);
+    }
+    for (int64_t j = 0; j < s.taps - 1; ++j) {
+      std::memcpy(sequence.conv_tail + j * s.channels() + channel, tail + j * n,
+                  n * sizeof(float));
+    }
+  }
+
+  // Columns [column, column + kStateColumns) of value head `head`'s state.
+  void RecurColumns(const LayerSequence& sequence, int64_t head, int64_t column,
+                    float* copy, float* out) {
+    const Shape& s = shape_;
+    const int64_t n = std::min(kStateColumns, s.dv - column);
+    float* const home = sequence.recurrent + head * s.dk * s.dv + column;
+    const bool copied = sequence.num_rows >= kMinTokensToCopy;
+    if (copied) {
+      for (int64_t i = 0; i < s.dk; ++i) {
+        std::memcpy(copy + i * n, home + i * s.dv, n * sizeof(float));
+      }
+    }
+    for (int64_t t = 0; t < sequence.num_rows; ++t) {
+      const int64_t row = sequence.first_row + t;
+      const float* const q = qkv_ + row * s.channels() + head / s.r() * s.dk;
+      const float* const k = q + s.k_width();
+      const int64_t value = head * s.dv + column;
+      const float* const v =
+          qkv_ + row * s.channels() + 2 * s.k_width() + value;
+      kernels_.delta_rule_step(q, k, v, decay_[row * s.nv + head],
+                               beta_[row * s.nv + head], s.dk, n,
+                               copied ? n : s.dv, copied ? copy : home,
+                               out + row * s.v_width() + value);
+    }
+    if (copied) {
+      for (int64_t i = 0; i < s.dk; ++i) {
+        std::memcpy(home + i * s.dv, copy + i * n, n * sizeof(float));
+      }
+    }
+  }
+
+  const LayerContext& context_;
+  const kernels::KernelTable& kernels_;
+  const GatedDeltaNetWeights& weights_;
+  const absl::Span<const LayerSequence> sequences_;
+  const int64_t rows_;
+  const Shape shape_;
+  float* const qkv_;    // [rows, channels], q | k | v
+  float* const z_;      // [rows, nv, dv]
+  float* const decay_;  // [rows, nv]
+  float* const beta_;   // [rows, nv]
+};
+
+}  // namespace
+
+void GatedDeltaNet(const LayerContext& context,
+                   const GatedDeltaNetWeights& weights,
+                   absl::Span<const LayerSequence> sequences, int64_t rows,
+                   const float* x, float* y) {
+  const Scratch::Frame frame(context.scratch);
+  Pass pass(context, weights, sequences, rows);
+  pass.Project(x);
+  pass.Convolve();
+  pass.NormaliseQueriesAndKeys();
+  const int64_t v_width = weights.out_proj.cols;
+  float* const out = context.scratch->Floats(rows * v_width);
+  pass.Recur(out);
+  pass.NormAndGate(out);
+  const MatMulJob output[] = {
+      {weights.out_proj, out, v_width, y, context.config->hidden_size}};
+  MatMul(context, output, rows);
+}
+
+}  // namespace switchyard::attention_worker

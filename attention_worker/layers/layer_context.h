@@ -1,0 +1,82 @@
+// What every layer is given, and how layers share out work over threads.
+//
+// No layer's result depends on the number of threads: work is split by output
+// element, and each element is computed whole, in one order, by one thread.
+
+#ifndef SWITCHYARD_ATTENTION_WORKER_LAYERS_LAYER_CONTEXT_H_
+#define SWITCHYARD_ATTENTION_WORKER_LAYERS_LAYER_CONTEXT_H_
+
+#include <cstdint>
+
+#include "absl/functional/function_ref.h"
+#include "absl/time/time.h"
+#include "absl/types/span.h"
+#include "attention_worker/layers/probe.h"
+#include "attention_worker/layers/scratch.h"
+#include "base/compute_pool.h"
+#include "kernels/kernel_table.h"
+#include "kernels/matrix.h"
+#include "model/config.h"
+
+namespace switchyard::attention_worker {
+
+// Nothing is owned; everything outlives the call that it is given to.
+struct LayerContext {
+  const model::ModelConfig* config = nullptr;
+  const kernels::KernelTable* kernels = nullptr;
+  ComputePool* pool = nullptr;
+  Scratch* scratch = nullptr;
+  Probe probe;  // null: none
+
+  void Report(const char* point, int layer, int64_t rows, int64_t width,
+              const float* data) const {
+    if (probe) probe(point, layer, rows, width, data);
+  }
+};
+
+// The rows of one sequence in a step, as one layer sees them.
+struct LayerSequence {
+  int64_t first_row = 0;
+  int64_t num_rows = 0;                          // >= 1
+  int64_t first_position = 0;                    // of first_row's token
+  absl::Time deadline = absl::InfiniteFuture();  // for missing experts
+  // Full attention: [first_position + num_rows or more, kv_width]; the rows
+  // before first_position hold the earlier tokens.
+  float* keys = nullptr;
+  float* values = nullptr;
+  // Linear attention: [nv, dk, dv] and [K - 1, channels], as the tokens before
+  // first_position left them.
+  float* recurrent = nullptr;
+  float* conv_tail = nullptr;
+};
+
+// Calls body(begin, end) over [0, items), each of which costs about
+// `cost_per_item` multiply-adds. What is not worth waking a thread for runs on
+// the caller.
+void ForEach(const LayerContext& context, int64_t items, int64_t cost_per_item,
+             absl::FunctionRef<void(int64_t begin, int64_t end)> body);
+
+// y = x weight^T: y[t * y_stride + r] for `tokens` rows of x.
+struct MatMulJob {
+  kernels::WeightView weight;
+  const float* x = nullptr;  // [tokens, weight.cols], row stride x_stride
+  int64_t x_stride = 0;
+  float* y = nullptr;  // [tokens, weight.rows], row stride y_stride
+  int64_t y_stride = 0;
+};
+
+// All jobs in one parallel loop: they must not read one another's results.
+void MatMul(const LayerContext& context, absl::Span<const MatMulJob> jobs,
+            int64_t tokens);
+
+// y[t] = rms(x[t]) * (1 + weight) for [rows, n]; y may be x.
+void ZeroCentredRmsNorm(const LayerContext& context, const float* x,
+                        absl::Span<const float> weight, int64_t rows, float* y);
+
+// x[i] += y[i] for [rows, n].
+void AddRows(const LayerContext& context, const float* y, int64_t rows,
+             int64_t n, float* x);
+
+}  // namespace switchyard::attention_worker
+
+#endif  // SWITCHYARD_ATTENTION_WORKER_LAYERS_LAYER_CONTEXT_H_

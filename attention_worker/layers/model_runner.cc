@@ -1,0 +1,166 @@
+#include "attention_worker/layers/model_runner.h"
+
+#include <algorithm>
+#include <utility>
+#include <variant>
+
+#include "attention_worker/layers/active_batch.h"
+#include "attention_worker/layers/decoder_layer.h"
+#include "attention_worker/layers/embedding.h"
+#include "attention_worker/layers/layer_context.h"
+#include "attention_worker/layers/layer_weights.h"
+#include "attention_worker/layers/lm_head.h"
+#include "attention_worker/layers/rope_table.h"
+#include "attention_worker/layers/scratch.h"
+#include "attention_worker/layers/weight_reader.h"
+#include "base/check.h"
+#include "base/status_macros.h"
+
+namespace switchyard::attention_worker {
+namespace {
+
+bool NoneFailed(absl::Span<const absl::Status> status) {
+  return std::all_of(status.begin(), status.end(),
+                     [](const absl::Status& s) { return s.ok(); });
+}
+
+class LocalModelRunner final : public ModelRunner {
+ public:
+  LocalModelRunner(const Options& options, ModelWeights weights)
+      : config_(options.checkpoint->config()),
+        dispatcher_(options.dispatcher),
+        weights_(std::move(weights)),
+        shape_(config_),
+        rope_(RopeTable::ForConfig(config_)) {
+    context_.config = &config_;
+    context_.kernels =
+        options.kernels != nullptr ? options.kernels : &kernels::Kernels();
+    context_.pool = options.pool;
+    context_.scratch = &scratch_;
+    context_.probe = options.probe;
+  }
+
+  std::vector<ChunkResult> Step(
+      absl::Span<const SequenceChunk> chunks) override {
+    CheckChunks(chunks);
+    std::vector<ChunkResult> results(chunks.size());
+    if (chunks.empty()) return results;
+    const int64_t hidden = config_.hidden_size;
+    ActiveBatch batch(hidden, &rope_);
+    for (size_t i = 0; i < chunks.size(); ++i) {
+      batch.Add(i, static_cast<int64_t>(chunks[i].tokens.size()),
+                chunks[i].state->num_tokens, chunks[i].deadline);
+    }
+    batch.Finish();
+    for (const LayerSequence& sequence : batch.sequences()) {
+      Embed(context_, weights_.embed_tokens,
+            chunks[&sequence - batch.sequences().data()].tokens,
+            batch.residual() + sequence.first_row * hidden);
+    }
+    context_.Report("embedding", 0, batch.rows(), hidden, batch.residual());
+    RunLayers(chunks, &batch, &results);
+    if (batch.rows() > 0) Finish(chunks, &batch, &results);
+    return results;
+  }
+
+  const StateShape& state_shape() const override { return shape_; }
+
+ private:
+  void CheckChunks(absl::Span<const SequenceChunk> chunks) const {
+    for (const SequenceChunk& chunk : chunks) {
+      const SequenceState& state = *chunk.state;
+      SY_CHECK(state.health == StateHealth::kClean);
+      SY_CHECK(!chunk.tokens.empty());
+      SY_CHECK(state.num_tokens + static_cast<int64_t>(chunk.tokens.size()) <=
+               state.max_tokens());
+      for (int32_t token : chunk.tokens) {
+        SY_CHECK(token >= 0 && token < config_.vocab_size);
+      }
+    }
+  }
+
+  void RunLayers(absl::Span<const SequenceChunk> chunks, ActiveBatch* batch,
+                 std::vector<ChunkResult>* results) {
+    int full = 0, linear = 0;  // layers of either kind so far
+    for (int i = 0; i < config_.num_hidden_layers && batch->rows() > 0; ++i) {
+      const bool is_full = std::holds_alternative<GatedAttentionWeights>(
+          weights_.layers[i].mixer);
+      for (size_t s = 0; s < batch->sequences().size(); ++s) {
+        SequenceState* const state = chunks[batch->index(s)].state;
+        LayerSequence& sequence = batch->sequences()[s];
+        if (is_full) {
+          sequence.keys = state->keys(full);
+          sequence.values = state->values(full);
+        } else {
+          sequence.recurrent = state->recurrent(linear);
+          sequence.conv_tail = state->conv_tail(linear);
+        }
+      }
+      ++(is_full ? full : linear);
+      const std::vector<absl::Status> status =
+          DecoderLayer(context_, weights_.layers[i], i, rope_, dispatcher_,
+                       batch->sequences(), batch->rows(), batch->residual());
+      if (NoneFailed(status)) continue;
+      for (size_t s = 0; s < status.size(); ++s) {
+        if (status[s].ok()) continue;
+        (*results)[batch->index(s)].status = status[s];
+        chunks[batch->index(s)].state->health = StateHealth::kTorn;
+      }
+      batch->DropFailed(status);
+    }
+  }
+
+  // The final norm, what was asked of it, and the states' new lengths.
+  void Finish(absl::Span<const SequenceChunk> chunks, ActiveBatch* batch,
+              std::vector<ChunkResult>* results) {
+    const int64_t hidden = config_.hidden_size;
+    const Scratch::Frame frame(&scratch_);
+    float* const normed = scratch_.Floats(batch->rows() * hidden);
+    ZeroCentredRmsNorm(context_, batch->residual(), weights_.norm,
+                       batch->rows(), normed);
+    context_.Report("final_hidden", config_.num_hidden_layers, batch->rows(),
+                    hidden, normed);
+    std::vector<LogitsRow> logits_rows;
+    for (size_t s = 0; s < batch->sequences().size(); ++s) {
+      const LayerSequence& sequence = batch->sequences()[s];
+      const SequenceChunk& chunk = chunks[batch->index(s)];
+      ChunkResult& result = (*results)[batch->index(s)];
+      chunk.state->num_tokens += sequence.num_rows;
+      const float* const rows = normed + sequence.first_row * hidden;
+      const float* const rows_end = rows + sequence.num_rows * hidden;
+      if (chunk.want_hidden) result.hidden.assign(rows, rows_end);
+      if (chunk.logits == LogitsOf::kNothing) continue;
+      const float* row =
+          chunk.logits == LogitsOf::kEveryToken ? rows : rows_end - hidden;
+      result.logits.resize((rows_end - row) / hidden * config_.vocab_size);
+      float* logits = result.logits.data();
+      for (; row != rows_end; row += hidden, logits += config_.vocab_size) {
+        logits_rows.push_back({row, logits});
+      }
+    }
+    LmHead(context_, weights_.lm_head, logits_rows);
+  }
+
+  const model::ModelConfig config_;
+  ExpertDispatcher* const dispatcher_;
+  const ModelWeights weights_;
+  const StateShape shape_;
+  RopeTable rope_;
+  Scratch scratch_;
+  LayerContext context_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Create(
+    Options options) {
+  SY_CHECK(options.checkpoint != nullptr);
+  SY_CHECK(options.dispatcher != nullptr);
+  SY_CHECK(options.pool != nullptr);
+  WeightReader reader(options.checkpoint);
+  SY_ASSIGN_OR_RETURN(ModelWeights weights, FindModelWeights(&reader));
+  SY_RETURN_IF_ERROR(reader.ReadAll(options.pool, options.progress));
+  return std::make_unique<LocalModelRunner>(options, std::move(weights));
+}
+
+}  // namespace switchyard::attention_worker

@@ -1,0 +1,48 @@
+#include "attention_worker/layers/scratch.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+
+namespace switchyard::attention_worker {
+namespace {
+
+constexpr size_t kLineFloats = AlignedBuffer::kAlignment / sizeof(float);
+constexpr size_t kMinBlockFloats = size_t{1} << 16;
+
+}  // namespace
+
+float* Scratch::Floats(int64_t floats) {
+  SY_CHECK(floats >= 0);
+  const size_t wanted = (static_cast<size_t>(floats) + kLineFloats - 1) /
+                        kLineFloats * kLineFloats;
+  while (block_ < blocks_.size() && used_ + wanted > blocks_[block_].size()) {
+    ++block_;
+    used_ = 0;
+  }
+  if (block_ == blocks_.size()) {
+    blocks_.emplace_back(std::max(wanted, kMinBlockFloats));
+  }
+  float* const result = blocks_[block_].data() + used_;
+  used_ += wanted;
+  return result;
+}
+
+int64_t Scratch::allocated_bytes() const {
+  size_t floats = 0;
+  for (const AlignedBuffer& block : blocks_) floats += block.size();
+  return static_cast<int64_t>(floats * sizeof(float));
+}
+
+void Scratch::Return(size_t block, size_t used) {
+  block_ = block;
+  used_ = used;
+  if (block == 0 && used == 0 && blocks_.size() > 1) {
+    // It did not fit into one block: next time it will.
+    const size_t floats = allocated_bytes() / sizeof(float);
+    blocks_.clear();
+    blocks_.emplace_back(floats);
+  }
+}
+
+}  // namespace switchyard::attention_worker

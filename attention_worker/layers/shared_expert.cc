@@ -1,0 +1,18 @@
+#include "attention_worker/layers/shared_expert.h"
+
+#include "attention_worker/layers/dense_mlp.h"
+#include "kernels/math.h"
+
+namespace switchyard::attention_worker {
+
+void SharedExpert(const LayerContext& context, const MoeWeights& weights,
+                  int64_t rows, const float* x, float* y, float* scale) {
+  DenseMlp(context, weights.shared_expert, rows, x, y);
+  const MatMulJob gate[] = {{weights.shared_expert_gate, x,
+                             weights.shared_expert_gate.cols, scale,
+                             /*y_stride=*/1}};
+  MatMul(context, gate, rows);
+  for (int64_t t = 0; t < rows; ++t) scale[t] = kernels::Sigmoid(scale[t]);
+}
+
+}  // namespace switchyard::attention_worker
