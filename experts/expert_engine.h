@@ -1,6 +1,6 @@
 // Some experts of a model, computed: rows in, one output row per (row, expert).
-// The core of the expert worker, and of an attention worker that runs its experts
-// in process.
+// The core of the expert worker, and of an attention worker that runs its
+// experts in process.
 //
 // Below: experts/expert_ffn.h does the arithmetic of one expert.
 // Not here: gRPC, protobuf, flags, placement.
@@ -17,6 +17,7 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "base/compute_pool.h"
+#include "kernels/kernel_table.h"
 #include "model/checkpoint.h"
 #include "model/expert_set.h"
 
@@ -31,9 +32,9 @@ struct ExpertRun {
 // One layer-step's work for one holder.
 struct ExpertBatch {
   int layer = 0;
-  int64_t num_rows = 0;               // R
-  absl::Span<const float> rows;       // [R, H], not owned
-  absl::Span<const ExpertRun> runs;   // ascending by expert, no repeats
+  int64_t num_rows = 0;              // R
+  absl::Span<const float> rows;      // [R, H], not owned
+  absl::Span<const ExpertRun> runs;  // ascending by expert, no repeats
 
   // Output rows: the sum of all runs' sizes.
   int64_t num_outputs() const;
@@ -45,12 +46,17 @@ class ExpertEngine {
     const model::Checkpoint* checkpoint = nullptr;  // not owned; outlives this
     model::ExpertSet experts;                       // what to hold
     ComputePool* pool = nullptr;                    // not owned; outlives this
+    // Null: kernels::Kernels(). Every table gives the same bits.
+    const kernels::KernelTable* kernels = nullptr;
     // Called now and then during Create with bytes done and in all.
     std::function<void(int64_t done, int64_t total)> progress;
   };
 
   // Reads every page of the experts it is to hold, so that the first request is
   // not the one that waits for the disk.
+  // INVALID_ARGUMENT: `experts` is over other layers or experts than the
+  // checkpoint's, or names one of a dense layer. DATA_LOSS: a NaN or infinite
+  // weight, with its tensor's name.
   static absl::StatusOr<std::unique_ptr<ExpertEngine>> Create(Options options);
   virtual ~ExpertEngine() = default;
 
@@ -58,11 +64,10 @@ class ExpertEngine {
   virtual int64_t resident_bytes() const = 0;
 
   // outputs [num_outputs, H]: run after run, row after row within a run, each
-  // the expert's unweighted output. An output row's bits depend on its input row
-  // and the expert's weights alone.
-  // NOT_FOUND names the (layer, expert) pairs that are not held; INVALID_ARGUMENT
-  // for sizes that do not fit. Then nothing was computed.
-  // One caller at a time.
+  // the expert's unweighted output. An output row's bits depend on its input
+  // row and the expert's weights alone. NOT_FOUND names the (layer, expert)
+  // pairs that are not held; INVALID_ARGUMENT for sizes that do not fit. Then
+  // nothing was computed. One caller at a time.
   virtual absl::Status Compute(const ExpertBatch& batch,
                                absl::Span<float> outputs) = 0;
 };

@@ -1,0 +1,359 @@
+// How Compute splits a batch. A run's rows are cut into units of at most
+// kUnitRows; units are taken in waves of at most kWaveRows, so that scratch has
+// a fixed size whatever a peer sends. In a wave, three loops over the pool:
+// gather the units' rows, the first half of the FFN by (unit, block of I), the
+// second by (unit, block of H). No sum crosses a task, so the split changes no
+// bit.
+
+#include "experts/expert_engine.h"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "base/check.h"
+#include "base/status_macros.h"
+#include "experts/expert_ffn.h"
+#include "kernels/kernel_table.h"
+#include "model/weight_names.h"
+#include "model/weight_values.h"
+
+namespace switchyard::experts {
+namespace {
+
+using model::ExpertWeights;
+
+// 64 rows of x are 512 KiB at H = 2048: they stay in L2 while a block of
+// weights goes by, and 64 uses of a weight are enough to pay for its read from
+// memory.
+constexpr int64_t kUnitRows = 64;
+constexpr int64_t kWaveRows = 512;
+// Weights of one task at 80B sizes in bf16: 2 * 32 * 2048 * 2 = 256 KiB and
+// 128 * 512 * 2 = 128 KiB. Small enough that one token's ten experts give every
+// core some, big enough to outweigh the hand-out.
+constexpr int64_t kInnerColumnsPerTask = 32;
+constexpr int64_t kOutputColumnsPerTask = 128;
+// Weights between two calls of `progress`.
+constexpr int64_t kLoadBytesPerStep = 256 << 20;
+
+int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+int64_t ExpertBytes(const ExpertWeights& weights) {
+  return model::WeightBytes(weights.gate_proj) +
+         model::WeightBytes(weights.up_proj) +
+         model::WeightBytes(weights.down_proj);
+}
+
+// Some rows of one run.
+struct Unit {
+  const ExpertWeights* weights;
+  absl::Span<const int32_t> rows;
+  int64_t wave_row;    // first of its rows in the wave's scratch
+  int64_t output_row;  // first of its rows in the outputs
+  const float* x;  // [rows, H]: in the batch if its rows are consecutive there
+
+  bool consecutive() const {
+    return rows.back() - rows.front() + 1 == static_cast<int64_t>(rows.size());
+  }
+};
+
+class ExpertEngineImpl final : public ExpertEngine {
+ public:
+  explicit ExpertEngineImpl(Options options)
+      : checkpoint_(*options.checkpoint),
+        config_(options.checkpoint->config()),
+        holdings_(std::move(options.experts)),
+        pool_(*options.pool),
+        kernels_(options.kernels != nullptr ? *options.kernels
+                                            : kernels::Kernels()),
+        slots_(int64_t{holdings_.num_layers()} * holdings_.num_experts(), -1),
+        gathered_(kWaveRows * config_.hidden_size),
+        inner_(kWaveRows * config_.moe_intermediate_size),
+        scratch_(kWaveRows * config_.moe_intermediate_size) {}
+
+  // The steps of Create, in order.
+  absl::Status FindWeights();
+  absl::Status ReadWeights(
+      const std::function<void(int64_t done, int64_t total)>& progress);
+
+  const model::ExpertSet& holdings() const override { return holdings_; }
+  int64_t resident_bytes() const override { return resident_bytes_; }
+  absl::Status Compute(const ExpertBatch& batch,
+                       absl::Span<float> outputs) override;
+
+ private:
+  struct Held {
+    int layer;
+    int expert;
+    ExpertWeights weights;
+  };
+
+  absl::Status CheckFinite(const Held& held) const;
+  absl::Status CheckSizes(const ExpertBatch& batch,
+                          absl::Span<float> outputs) const;
+  absl::Status CheckRuns(const ExpertBatch& batch) const;
+  absl::Status CheckHeld(const ExpertBatch& batch) const;
+  int Slot(int layer, int expert) const {
+    return slots_[int64_t{layer} * config_.num_experts + expert];
+  }
+  void ComputeWave(const ExpertBatch& batch, std::vector<Unit>* units,
+                   float* outputs);
+  void Gather(const ExpertBatch& batch, std::vector<Unit>* units);
+
+  const model::Checkpoint& checkpoint_;
+  const model::ModelConfig& config_;
+  const model::ExpertSet holdings_;
+  ComputePool& pool_;
+  const kernels::KernelTable& kernels_;
+  std::vector<Held> held_;
+  std::vector<int> slots_;  // [num_layers, E]: index into held_, or -1
+  int64_t resident_bytes_ = 0;
+
+  // Of the wave in work.
+  std::vector<float> gathered_;  // [kWaveRows, H]
+  std::vector<float> inner_;     // [kWaveRows, I]
+  std::vector<float> scratch_;   // [kWaveRows, I]
+};
+
+absl::Status ExpertEngineImpl::FindWeights() {
+  if (holdings_.num_layers() != checkpoint_.num_expert_layers() ||
+      holdings_.num_experts() != config_.num_experts) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "experts to hold are given over ", holdings_.num_layers(),
+        " layers of ", holdings_.num_experts(), "; ", checkpoint_.directory(),
+        " has ", checkpoint_.num_expert_layers(), " layers of ",
+        config_.num_experts));
+  }
+  for (int layer = 0; layer < holdings_.num_layers(); ++layer) {
+    for (int e = 0; e < config_.num_experts; ++e) {
+      if (!holdings_.Contains(layer, e)) continue;
+      if (!checkpoint_.LayerHasExperts(layer)) {
+        return absl::InvalidArgumentError(
+            absl::StrCat("layer ", layer, " of ", checkpoint_.directory(),
+                         " is dense: there is no expert ", e, " to hold"));
+      }
+      SY_ASSIGN_OR_RETURN(const ExpertWeights weights,
+                          checkpoint_.FindExpert(layer, e));
+      slots_[int64_t{layer} * config_.num_experts + e] =
+          static_cast<int>(held_.size());
+      held_.push_back({layer, e, weights});
+      resident_bytes_ += ExpertBytes(weights);
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ExpertEngineImpl::CheckFinite(const Held& held) const {
+  const model::ExpertNames names =
+      model::SeparateExpertNames(config_, held.layer, held.expert);
+  for (const auto& [name, view] :
+       {std::pair(&names.gate_proj, &held.weights.gate_proj),
+        std::pair(&names.up_proj, &held.weights.up_proj),
+        std::pair(&names.down_proj, &held.weights.down_proj)}) {
+    if (const int64_t bad = model::CountNonFinite(*view); bad > 0) {
+      return absl::DataLossError(absl::StrCat(
+          checkpoint_.directory(), ": ", bad, " weights of ", *name,
+          " are NaN or infinite: the file is damaged; "
+          "fetch it again"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ExpertEngineImpl::ReadWeights(
+    const std::function<void(int64_t done, int64_t total)>& progress) {
+  const int64_t n = static_cast<int64_t>(held_.size());
+  if (n == 0) return absl::OkStatus();
+  const int64_t step = std::max<int64_t>(
+      pool_.num_threads(),
+      kLoadBytesPerStep / std::max<int64_t>(resident_bytes_ / n, 1));
+  int64_t done = 0;
+  for (int64_t first = 0; first < n; first += step) {
+    const int64_t count = std::min(step, n - first);
+    std::vector<absl::Status> statuses(count);
+    pool_.ParallelFor(count, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        statuses[i] = CheckFinite(held_[first + i]);
+      }
+    });
+    for (int64_t i = 0; i < count; ++i) {
+      SY_RETURN_IF_ERROR(statuses[i]);
+      done += ExpertBytes(held_[first + i].weights);
+    }
+    if (progress) progress(done, resident_bytes_);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ExpertEngineImpl::CheckSizes(const ExpertBatch& batch,
+                                          absl::Span<float> outputs) const {
+  const int64_t H = config_.hidden_size;
+  if (batch.layer < 0 || batch.layer >= holdings_.num_layers()) {
+    return absl::InvalidArgumentError(absl::StrCat("expert batch for layer ",
+                                                   batch.layer, " of ",
+                                                   holdings_.num_layers()));
+  }
+  // By division: a peer's num_rows times H could overflow.
+  const int64_t floats = static_cast<int64_t>(batch.rows.size());
+  if (batch.num_rows < 0 || floats % H != 0 || floats / H != batch.num_rows) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("expert batch of ", batch.num_rows, " rows of ", H,
+                     " brings ", floats, " floats"));
+  }
+  SY_RETURN_IF_ERROR(CheckRuns(batch));
+  const int64_t room = static_cast<int64_t>(outputs.size());
+  if (room % H != 0 || room / H != batch.num_outputs()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("expert batch of ", batch.num_outputs(),
+                     " output rows of ", H, " has room for ", room, " floats"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ExpertEngineImpl::CheckRuns(const ExpertBatch& batch) const {
+  int last_expert = -1;
+  for (const ExpertRun& run : batch.runs) {
+    if (run.expert <= last_expert || run.expert >= config_.num_experts) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "expert batch: expert ", run.expert, " after ", last_expert,
+          "; runs must be ascending and below ", config_.num_experts));
+    }
+    last_expert = run.expert;
+    int64_t last_row = -1;
+    for (int32_t row : run.rows) {
+      if (row <= last_row || row >= batch.num_rows) {
+        return absl::InvalidArgumentError(absl::StrCat(
+            "expert batch: row ", row, " after ", last_row, " for expert ",
+            run.expert, "; rows must be ascending and below ", batch.num_rows));
+      }
+      last_row = row;
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ExpertEngineImpl::CheckHeld(const ExpertBatch& batch) const {
+  std::vector<int> missing;
+  for (const ExpertRun& run : batch.runs) {
+    if (Slot(batch.layer, run.expert) < 0) missing.push_back(run.expert);
+  }
+  if (missing.empty()) return absl::OkStatus();
+  return absl::NotFoundError(absl::StrCat("not held here: layer ", batch.layer,
+                                          ", expert ",
+                                          model::FormatExpertList(missing)));
+}
+
+absl::Status ExpertEngineImpl::Compute(const ExpertBatch& batch,
+                                       absl::Span<float> outputs) {
+  SY_RETURN_IF_ERROR(CheckSizes(batch, outputs));
+  SY_RETURN_IF_ERROR(CheckHeld(batch));
+  std::vector<Unit> units;
+  int64_t wave_rows = 0;
+  int64_t output_row = 0;
+  for (const ExpertRun& run : batch.runs) {
+    const ExpertWeights& weights = held_[Slot(batch.layer, run.expert)].weights;
+    absl::Span<const int32_t> rest = run.rows;
+    while (!rest.empty()) {
+      const int64_t count =
+          std::min<int64_t>(kUnitRows, static_cast<int64_t>(rest.size()));
+      if (wave_rows + count > kWaveRows) {
+        ComputeWave(batch, &units, outputs.data());
+        units.clear();
+        wave_rows = 0;
+      }
+      units.push_back(
+          {&weights, rest.first(count), wave_rows, output_row, nullptr});
+      rest.remove_prefix(count);
+      wave_rows += count;
+      output_row += count;
+    }
+  }
+  ComputeWave(batch, &units, outputs.data());
+  return absl::OkStatus();
+}
+
+void ExpertEngineImpl::Gather(const ExpertBatch& batch,
+                              std::vector<Unit>* units) {
+  const int64_t H = config_.hidden_size;
+  std::vector<const Unit*> scattered;
+  for (Unit& unit : *units) {
+    if (unit.consecutive()) {
+      unit.x = batch.rows.data() + unit.rows.front() * H;
+    } else {
+      unit.x = gathered_.data() + unit.wave_row * H;
+      scattered.push_back(&unit);
+    }
+  }
+  pool_.ParallelFor(static_cast<int64_t>(scattered.size()), 1,
+                    [&](int64_t begin, int64_t end) {
+                      for (int64_t i = begin; i < end; ++i) {
+                        const Unit& unit = *scattered[i];
+                        float* to = gathered_.data() + unit.wave_row * H;
+                        for (int32_t row : unit.rows) {
+                          std::memcpy(to, batch.rows.data() + row * H,
+                                      H * sizeof(float));
+                          to += H;
+                        }
+                      }
+                    });
+}
+
+void ExpertEngineImpl::ComputeWave(const ExpertBatch& batch,
+                                   std::vector<Unit>* units, float* outputs) {
+  const int64_t H = config_.hidden_size;
+  const int64_t I = config_.moe_intermediate_size;
+  const int64_t num_units = static_cast<int64_t>(units->size());
+  Gather(batch, units);
+
+  const int64_t inner_tasks = CeilDiv(I, kInnerColumnsPerTask);
+  pool_.ParallelFor(
+      num_units * inner_tasks, 1, [&](int64_t begin, int64_t end) {
+        for (int64_t task = begin; task < end; ++task) {
+          const Unit& unit = (*units)[task / inner_tasks];
+          const int64_t first = task % inner_tasks * kInnerColumnsPerTask;
+          ExpertInner(kernels_, *unit.weights, first,
+                      std::min(first + kInnerColumnsPerTask, I), unit.x, H,
+                      static_cast<int64_t>(unit.rows.size()),
+                      inner_.data() + unit.wave_row * I,
+                      scratch_.data() + unit.wave_row * I);
+        }
+      });
+
+  const int64_t output_tasks = CeilDiv(H, kOutputColumnsPerTask);
+  pool_.ParallelFor(
+      num_units * output_tasks, 1, [&](int64_t begin, int64_t end) {
+        for (int64_t task = begin; task < end; ++task) {
+          const Unit& unit = (*units)[task / output_tasks];
+          const int64_t first = task % output_tasks * kOutputColumnsPerTask;
+          ExpertOutput(kernels_, *unit.weights, first,
+                       std::min(first + kOutputColumnsPerTask, H),
+                       inner_.data() + unit.wave_row * I,
+                       static_cast<int64_t>(unit.rows.size()),
+                       outputs + unit.output_row * H);
+        }
+      });
+}
+
+}  // namespace
+
+int64_t ExpertBatch::num_outputs() const {
+  int64_t count = 0;
+  for (const ExpertRun& run : runs) {
+    count += static_cast<int64_t>(run.rows.size());
+  }
+  return count;
+}
+
+absl::StatusOr<std::unique_ptr<ExpertEngine>> ExpertEngine::Create(
+    Options options) {
+  SY_CHECK(options.checkpoint != nullptr);
+  SY_CHECK(options.pool != nullptr);
+  const auto progress = options.progress;
+  auto engine = std::make_unique<ExpertEngineImpl>(std::move(options));
+  SY_RETURN_IF_ERROR(engine->FindWeights());
+  SY_RETURN_IF_ERROR(engine->ReadWeights(progress));
+  return engine;
+}
+
+}  // namespace switchyard::experts
