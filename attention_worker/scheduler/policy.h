@@ -1,0 +1,71 @@
+// What goes into the next step. One file per policy in this folder; what a plan
+// says is done in core/.
+
+#ifndef SWITCHYARD_ATTENTION_WORKER_SCHEDULER_POLICY_H_
+#define SWITCHYARD_ATTENTION_WORKER_SCHEDULER_POLICY_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/types/span.h"
+#include "attention_worker/scheduler/sequence.h"
+
+namespace switchyard::attention_worker {
+
+// What may be spent. A sequence that holds a state costs
+// fixed_state_bytes + state_bytes_per_token * known_tokens: what it has read
+// and what it is about to read. So a prompt, once admitted, never lacks memory;
+// only tokens that are generated later make a state grow.
+struct StepBudget {
+  int64_t prefill_tokens = 0;     // prompt tokens a step, all sequences
+  int64_t max_running = 0;        // sequences that hold a state
+  int64_t state_bytes = 0;        // of all states together
+  int64_t fixed_state_bytes = 0;  // of one state
+  int64_t state_bytes_per_token = 0;
+
+  int64_t BytesFor(const SequenceView& sequence) const {
+    return fixed_state_bytes + state_bytes_per_token * sequence.known_tokens;
+  }
+};
+
+// `sequence` is an index into the span that Plan() was given.
+struct StepEntry {
+  size_t sequence = 0;
+  int64_t num_tokens = 0;  // 1 if decoding, else the size of the prompt chunk
+
+  friend bool operator==(const StepEntry&, const StepEntry&) = default;
+};
+
+// A value, to be printed, compared and carried out. In order: states of
+// `preempt` are given back, `admit` get one, `entries` are computed.
+struct StepPlan {
+  std::vector<size_t> preempt;     // hold a state; become kWaiting
+  std::vector<size_t> admit;       // kWaiting; become kPrefill
+  std::vector<StepEntry> entries;  // ascending by sequence
+
+  std::string DebugString() const;
+  friend bool operator==(const StepPlan&, const StepPlan&) = default;
+};
+
+// Called by the step thread alone. Decisions depend on the arguments only: the
+// same input gives the same plan.
+class SchedulingPolicy {
+ public:
+  virtual ~SchedulingPolicy() = default;
+
+  // `sequences`: all that are not finished, in order of arrival. Each of them
+  // fits into budget.state_bytes when it is alone (the engine refuses others).
+  // Promises: what holds a state after the plan costs no more than
+  // budget.state_bytes and is no more than budget.max_running; prompt tokens
+  // are no more than budget.prefill_tokens; the oldest that holds a state is in
+  // `entries`, and if none holds one, the oldest of all is let in (so that
+  // every sequence ends at some time).
+  virtual StepPlan Plan(absl::Span<const SequenceView> sequences,
+                        const StepBudget& budget) const = 0;
+};
+
+}  // namespace switchyard::attention_worker
+
+#endif  // SWITCHYARD_ATTENTION_WORKER_SCHEDULER_POLICY_H_
