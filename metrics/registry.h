@@ -1,7 +1,7 @@
 // Prometheus metrics: the only folder that sees prometheus/.
 //
-// Handles are made once at start, in a server's composition root, and passed down;
-// nothing looks a metric up by name while serving.
+// Handles are made once at start, in a server's composition root, and passed
+// down; nothing looks a metric up by name while serving.
 
 #ifndef SWITCHYARD_METRICS_REGISTRY_H_
 #define SWITCHYARD_METRICS_REGISTRY_H_
@@ -49,9 +49,9 @@ std::vector<double> ShortSecondsBuckets();
 // 1-2-5 decades up to `max`.
 std::vector<double> TokenCountBuckets(double max);
 
-// Thread-safe. The same name and labels give the same handle; the same name must
-// come with the same kind and help. Counters' names end in _total; base units
-// (seconds, bytes) are in the name.
+// Thread-safe. The same name and labels give the same handle; the same name
+// must come with the same kind and help. Counters' names end in _total; base
+// units (seconds, bytes) are in the name.
 class Registry {
  public:
   static std::unique_ptr<Registry> Create();

@@ -1,4 +1,5 @@
-// Channels with this project's settings: message size, keepalive, quick reconnects.
+// Channels with this project's settings: message size, keepalive, quick
+// reconnects.
 
 #ifndef SWITCHYARD_RPC_CHANNEL_H_
 #define SWITCHYARD_RPC_CHANNEL_H_
@@ -14,8 +15,8 @@ namespace switchyard::rpc {
 inline constexpr int kMaxMessageBytes = 512 << 20;
 
 // `address` is host:port, or unix:/path. Own connection (no sharing with other
-// channels), no compression, reconnect back-off 100 ms to 1 s, keepalive pings for
-// silent partitions.
+// channels), no compression, reconnect back-off 100 ms to 1 s, keepalive pings
+// for silent partitions.
 std::shared_ptr<grpc::Channel> NewChannel(const std::string& address);
 
 // Call once in main, before anything of gRPC: shortens the back-up poll that

@@ -11,13 +11,15 @@
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "grpcpp/completion_queue.h"
-#include "grpcpp/impl/codegen/service_type.h"
+#include "grpcpp/impl/service_type.h"
 
 namespace switchyard::rpc {
 
+// Thread-safe.
 class Server {
  public:
-  // Listens on host:port (0 picks a free one) and serves `services` (not owned;
+  // Listens on host:port (0 picks a free one), or on a socket when `host` is
+  // unix:/path (`port` is then ignored), and serves `services` (not owned;
   // outlive this) plus grpc.health.v1.Health and reflection. Health says
   // NOT_SERVING until SetServing(true). `num_queues` completion queues are made
   // for async services (completion_queue()); 0 for callback services only.
@@ -33,8 +35,11 @@ class Server {
   // The health of "" and of every service.
   virtual void SetServing(bool serving) = 0;
 
-  // Stops accepting, lets calls finish for `grace`, then cancels them. The owner of
-  // completion queues must drain them. Idempotent.
+  // Health turns to NOT_SERVING. Stops accepting, lets calls finish for
+  // `grace`, then cancels them, and shuts the completion queues down. Meanwhile
+  // and afterwards their owner must drain them, until Next() returns false,
+  // before this goes. A client that watches the health holds a call open: it is
+  // cancelled at the end of `grace`. Idempotent.
   virtual void Shutdown(absl::Duration grace) = 0;
 };
 
