@@ -23,10 +23,12 @@ namespace {
 // By name, with underscores.
 using Flags = std::map<std::string, absl::CommandLineFlag*, std::less<>>;
 
-// The root of this source tree as the compiler spells it in __FILE__.
+// The root of this source tree as the compiler spells it in __FILE__, without
+// the first slash, which CommandLineFlag::Filename() leaves out too.
 absl::string_view SourceRoot() {
   absl::string_view file = __FILE__;
   SY_CHECK(absl::ConsumeSuffix(&file, "base/command_line.cc"));
+  absl::ConsumePrefix(&file, "/");
   return file;
 }
 

@@ -105,7 +105,9 @@ class Builder final : public nlohmann::json_sax<Json> {
   bool end_array() override { return Close(); }
   bool parse_error(size_t position, const string_t& /*last_token*/,
                    const nlohmann::detail::exception& error) override {
-    error_ = absl::StrCat("at byte ", position, ": ", Shorten(error.what()));
+    // `position` counts what was read, the byte at fault included.
+    error_ = absl::StrCat("at byte ", position > 0 ? position - 1 : 0, ": ",
+                          Shorten(error.what()));
     return false;
   }
 
@@ -391,6 +393,11 @@ absl::StatusOr<Json> ParseJson(absl::string_view text, JsonLimits limits) {
     return absl::InvalidArgumentError(
         absl::StrCat("JSON of ", text.size(), " bytes is longer than the ",
                      limits.max_bytes, " allowed"));
+  }
+  // nlohmann's lexer takes NUL for the end, and would ignore what follows.
+  if (const size_t nul = text.find('\0'); nul != absl::string_view::npos) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("JSON at byte ", nul, ": a NUL character"));
   }
   Builder builder(limits.max_depth);
   if (Json::sax_parse(text.begin(), text.end(), &builder)) {

@@ -37,8 +37,8 @@ class MappedFile {
   const size_t size_;
 };
 
-// The whole file as a string. NOT_FOUND etc. as above; RESOURCE_EXHAUSTED when
-// it is larger than `max_bytes`.
+// The whole file as a string, "" when it is empty. NOT_FOUND etc. as above;
+// RESOURCE_EXHAUSTED when it is larger than `max_bytes`.
 absl::StatusOr<std::string> ReadFile(const std::string& path,
                                      int64_t max_bytes);
 

@@ -1,0 +1,161 @@
+#include "base/command_line.h"
+
+#include <stdlib.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/flags/flag.h"
+#include "absl/flags/reflection.h"
+#include "base/version.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/testing/matchers.h"
+
+ABSL_FLAG(std::string, served_model_name, "default", "The model's name.");
+ABSL_FLAG(int32_t, port, 8000, "Where to listen.\nSecond line.");
+ABSL_FLAG(bool, prefix_caching, true, "Keep prefixes.");
+ABSL_FLAG(bool, verbose, false, "Say more.");
+
+namespace switchyard {
+namespace {
+
+using ::switchyard::testing::IsOk;
+using ::switchyard::testing::IsOkAndHolds;
+using ::switchyard::testing::StatusIs;
+using ::testing::AllOf;
+using ::testing::ElementsAre;
+using ::testing::ExitedWithCode;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::Not;
+
+constexpr absl::StatusCode kInvalid = absl::StatusCode::kInvalidArgument;
+
+absl::StatusOr<std::vector<std::string>> Parse(std::vector<std::string> args) {
+  args.insert(args.begin(), "/usr/bin/program");
+  std::vector<char*> argv;
+  for (std::string& arg : args) argv.push_back(arg.data());
+  return ParseCommandLine(static_cast<int>(argv.size()), argv.data(),
+                          "Usage: program [flags]\n");
+}
+
+class CommandLineTest : public ::testing::Test {
+ protected:
+  const absl::FlagSaver saver_;  // puts the flags back after each test
+};
+
+TEST_F(CommandLineTest, HyphensAndUnderscoresAreTheSame) {
+  EXPECT_THAT(Parse({"--served-model-name=a", "--port", "1"}),
+              IsOkAndHolds(IsEmpty()));
+  EXPECT_EQ(absl::GetFlag(FLAGS_served_model_name), "a");
+  EXPECT_EQ(absl::GetFlag(FLAGS_port), 1);
+  EXPECT_THAT(Parse({"--served_model_name", "b", "-port=2"}), IsOk());
+  EXPECT_EQ(absl::GetFlag(FLAGS_served_model_name), "b");
+  EXPECT_EQ(absl::GetFlag(FLAGS_port), 2);
+}
+
+TEST_F(CommandLineTest, ValuesMayBeEmptyNegativeOrHaveEqualsSigns) {
+  EXPECT_THAT(Parse({"--served-model-name=", "--port", "-5"}), IsOk());
+  EXPECT_EQ(absl::GetFlag(FLAGS_served_model_name), "");
+  EXPECT_EQ(absl::GetFlag(FLAGS_port), -5);
+  EXPECT_THAT(Parse({"--served-model-name=a=b"}), IsOk());
+  EXPECT_EQ(absl::GetFlag(FLAGS_served_model_name), "a=b");
+}
+
+TEST_F(CommandLineTest, Booleans) {
+  EXPECT_THAT(Parse({"--verbose", "--noprefix-caching"}), IsOk());
+  EXPECT_TRUE(absl::GetFlag(FLAGS_verbose));
+  EXPECT_FALSE(absl::GetFlag(FLAGS_prefix_caching));
+  EXPECT_THAT(Parse({"--verbose=false", "--prefix-caching"}), IsOk());
+  EXPECT_FALSE(absl::GetFlag(FLAGS_verbose));
+  EXPECT_TRUE(absl::GetFlag(FLAGS_prefix_caching));
+  EXPECT_THAT(Parse({"--no-prefix-caching"}), IsOk());
+  EXPECT_FALSE(absl::GetFlag(FLAGS_prefix_caching));
+  // Only what is boolean can be turned off.
+  EXPECT_THAT(Parse({"--noport"}), StatusIs(kInvalid, HasSubstr("--noport")));
+}
+
+TEST_F(CommandLineTest, PositionalArguments) {
+  EXPECT_THAT(Parse({"a", "--port=1", "-", "b", "--", "--port=2"}),
+              IsOkAndHolds(ElementsAre("a", "-", "b", "--port=2")));
+  EXPECT_EQ(absl::GetFlag(FLAGS_port), 1);
+}
+
+TEST_F(CommandLineTest, UnknownFlagsNameTheNearest) {
+  EXPECT_THAT(Parse({"--served-model-nam=x"}),
+              StatusIs(kInvalid, AllOf(HasSubstr("--served-model-nam;"),
+                                       HasSubstr("--served-model-name?"))));
+  EXPECT_THAT(Parse({"--prot", "1"}),
+              StatusIs(kInvalid, HasSubstr("did you mean --port?")));
+  EXPECT_THAT(Parse({"--zzzzzzzz"}),
+              StatusIs(kInvalid, AllOf(HasSubstr("--help"),
+                                       Not(HasSubstr("did you mean")))));
+}
+
+// Abseil and GoogleTest bring flags of their own, which are none of ours.
+TEST_F(CommandLineTest, FlagsOfLibrariesAreUnknown) {
+  for (const char* flag : {"--flagfile=x", "--gtest_filter=x", "--helpfull"}) {
+    EXPECT_THAT(Parse({flag}), StatusIs(kInvalid)) << flag;
+  }
+}
+
+TEST_F(CommandLineTest, BadAndMissingValues) {
+  EXPECT_THAT(Parse({"--port=abc"}),
+              StatusIs(kInvalid, AllOf(HasSubstr("--port"), HasSubstr("abc"))));
+  EXPECT_THAT(Parse({"--port"}),
+              StatusIs(kInvalid, HasSubstr("--port needs a value")));
+  EXPECT_THAT(Parse({"--served-model-name", "--port=1"}),
+              StatusIs(kInvalid, HasSubstr("needs a value")));
+}
+
+TEST_F(CommandLineTest, EnvironmentStandsInForTheCommandLine) {
+  setenv("SWITCHYARD_PORT", "77", 1);
+  setenv("SWITCHYARD_SERVED_MODEL_NAME", "from env", 1);
+  EXPECT_THAT(Parse({"--served-model-name=from args"}), IsOk());
+  EXPECT_EQ(absl::GetFlag(FLAGS_port), 77);
+  EXPECT_EQ(absl::GetFlag(FLAGS_served_model_name), "from args");
+  setenv("SWITCHYARD_PORT", "x", 1);
+  EXPECT_THAT(Parse({}), StatusIs(kInvalid, HasSubstr("SWITCHYARD_PORT")));
+  EXPECT_THAT(Parse({"--port=1"}), IsOk());
+  unsetenv("SWITCHYARD_PORT");
+  unsetenv("SWITCHYARD_SERVED_MODEL_NAME");
+}
+
+// They exit; what they print is checked by the child, on its way out.
+TEST_F(CommandLineTest, HelpAndVersionExit) {
+  ::testing::FLAGS_gtest_death_test_style = "threadsafe";
+  const auto parse_and_show = [](const char* flag) {
+    ::testing::internal::CaptureStdout();
+    atexit([] {
+      std::fputs(::testing::internal::GetCapturedStdout().c_str(), stderr);
+    });
+    static_cast<void>(Parse({flag}));
+  };
+  EXPECT_EXIT(
+      parse_and_show("--help"), ExitedWithCode(0),
+      AllOf(HasSubstr("Usage: program"), HasSubstr("--served-model-name"),
+            HasSubstr("default: 8000"), HasSubstr("Second line."),
+            Not(HasSubstr("flagfile"))));
+  EXPECT_EXIT(parse_and_show("--version"), ExitedWithCode(0),
+              HasSubstr(kVersion));
+}
+
+TEST(NearestNameTest, TakesTheLeastEditDistance) {
+  const std::vector<std::string> names = {"port", "host", "max_batch"};
+  EXPECT_EQ(NearestName("prot", names), "port");
+  EXPECT_EQ(NearestName("hosts", names), "host");
+  EXPECT_EQ(NearestName("max_bach", names), "max_batch");
+  EXPECT_EQ(NearestName("port", names), "port");
+  EXPECT_EQ(NearestName("xyz", names), "");
+  EXPECT_EQ(NearestName("", names), "");
+  EXPECT_EQ(NearestName("port", {}), "");
+}
+
+TEST(VersionTest, HasThreeNumbers) {
+  EXPECT_THAT(kVersion, ::testing::MatchesRegex("[0-9]+\\.[0-9]+\\.[0-9]+"));
+}
+
+}  // namespace
+}  // namespace switchyard
