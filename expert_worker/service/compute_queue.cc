@@ -1,0 +1,216 @@
+#include "expert_worker/service/compute_queue.h"
+
+#include <algorithm>
+#include <map>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "base/check.h"
+#include "base/thread.h"
+
+namespace switchyard::expert_worker {
+
+ComputeQueue::ComputeQueue(const Options& options)
+    : options_(options), holdings_(options.engine->holdings()) {
+  SY_CHECK(options.hidden_size > 0 && options.max_bytes > 0);
+  thread_ = StartThread("expert-compute", [this] { Loop(); });
+}
+
+ComputeQueue::~ComputeQueue() { Close(); }
+
+absl::Status ComputeQueue::CheckHeld(const ComputeRequest& request) const {
+  std::vector<int> missing;
+  for (const experts::ExpertRun& run : request.runs) {
+    if (!holdings_.Contains(request.layer, run.expert)) {
+      missing.push_back(run.expert);
+    }
+  }
+  if (missing.empty()) return absl::OkStatus();
+  return absl::NotFoundError(absl::StrCat("this worker does not hold experts ",
+                                          model::FormatExpertList(missing),
+                                          " of layer ", request.layer));
+}
+
+absl::Status ComputeQueue::Submit(ComputeJob job) {
+  if (absl::Status held = CheckHeld(job.request); !held.ok()) return held;
+  Entry entry{.job = std::move(job), .arrived = absl::Now(), .bytes = 0};
+  entry.bytes = (entry.job.request.num_rows + entry.job.request.num_outputs) *
+                options_.hidden_size * static_cast<int64_t>(sizeof(float));
+  MutexLock lock(&mutex_);
+  if (closed_) return absl::UnavailableError("this worker is shutting down");
+  if (bytes_ > 0 && entry.bytes > options_.max_bytes - bytes_) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("the queue holds ", bytes_, " of at most ",
+                     options_.max_bytes, " bytes; no room for ", entry.bytes));
+  }
+  bytes_ += entry.bytes;
+  options_.metrics->queued_bytes->Set(static_cast<double>(bytes_));
+  entries_.push_back(std::move(entry));
+  changed_.Signal();
+  return absl::OkStatus();
+}
+
+void ComputeQueue::Close() {
+  std::deque<Entry> dropped;
+  {
+    MutexLock lock(&mutex_);
+    closed_ = true;
+    dropped.swap(entries_);
+    changed_.SignalAll();
+  }
+  if (thread_.joinable()) thread_.join();
+  for (Entry& entry : dropped) {
+    std::move(entry.job.done)(
+        {.status = absl::UnavailableError("this worker is shutting down"),
+         .outputs = {},
+         .times = {.queue = absl::Now() - entry.arrived, .compute = {}}});
+  }
+}
+
+std::vector<ComputeQueue::Entry> ComputeQueue::TakeBatch() {
+  std::vector<Entry> batch;
+  MutexLock lock(&mutex_);
+  while (entries_.empty() && !closed_) {
+    changed_.WaitUntil(&mutex_, absl::InfiniteFuture());
+  }
+  if (closed_) return batch;
+  const int layer = entries_.front().job.request.layer;
+  int64_t outputs = 0;
+  for (auto it = entries_.begin(); it != entries_.end();) {
+    const ComputeRequest& request = it->job.request;
+    const bool fits = batch.empty() || outputs + request.num_outputs <=
+                                           options_.max_batch_outputs;
+    if (request.layer != layer || !fits) {
+      ++it;
+      continue;
+    }
+    outputs += request.num_outputs;
+    batch.push_back(std::move(*it));
+    it = entries_.erase(it);
+  }
+  return batch;
+}
+
+void ComputeQueue::Loop() {
+  while (true) {
+    std::vector<Entry> batch = TakeBatch();
+    if (batch.empty()) return;
+    int64_t bytes = 0;
+    for (const Entry& entry : batch) bytes += entry.bytes;
+    ComputeBatch(std::move(batch));
+    MutexLock lock(&mutex_);
+    bytes_ -= bytes;
+    options_.metrics->queued_bytes->Set(static_cast<double>(bytes_));
+  }
+}
+
+void ComputeQueue::DropStale(std::vector<Entry>* batch, absl::Time now) {
+  std::vector<Entry> live;
+  for (Entry& entry : *batch) {
+    ComputeOutcome outcome;
+    outcome.times.queue = now - entry.arrived;
+    if (entry.job.abandoned->load()) {
+      outcome.status = absl::CancelledError("nobody waits for this");
+    } else if (now - entry.arrived >= entry.job.request.timeout) {
+      outcome.status = absl::DeadlineExceededError(
+          absl::StrCat("waited ", absl::FormatDuration(outcome.times.queue),
+                       " in the queue, longer than its timeout of ",
+                       absl::FormatDuration(entry.job.request.timeout)));
+    } else {
+      live.push_back(std::move(entry));
+      continue;
+    }
+    std::move(entry.job.done)(std::move(outcome));
+  }
+  *batch = std::move(live);
+}
+
+void ComputeQueue::ComputeBatch(std::vector<Entry> batch) {
+  const absl::Time start = absl::Now();
+  DropStale(&batch, start);
+  if (batch.empty()) return;
+  std::vector<std::vector<float>> outputs(batch.size());
+  const absl::Status status =
+      batch.size() == 1
+          ? ComputeOne(batch.front().job.request, &outputs.front())
+          : ComputeMerged(batch, &outputs);
+  const absl::Duration spent = absl::Now() - start;
+  options_.metrics->batches->Increment();
+  options_.metrics->compute_seconds->Observe(absl::ToDoubleSeconds(spent));
+  options_.metrics->compute_seconds_total->Increment(
+      absl::ToDoubleSeconds(spent));
+  for (size_t i = 0; i < batch.size(); ++i) {
+    const ComputeRequest& request = batch[i].job.request;
+    ComputeOutcome outcome{
+        .status = status,
+        .outputs = std::move(outputs[i]),
+        .times = {.queue = start - batch[i].arrived, .compute = spent}};
+    if (status.ok()) {
+      options_.metrics->rows->Increment(static_cast<double>(request.num_rows));
+      options_.metrics->outputs->Increment(
+          static_cast<double>(request.num_outputs));
+    } else {
+      outcome.outputs.clear();
+    }
+    options_.metrics->queue_seconds->Observe(
+        absl::ToDoubleSeconds(outcome.times.queue));
+    std::move(batch[i].job.done)(std::move(outcome));
+  }
+}
+
+absl::Status ComputeQueue::ComputeOne(const ComputeRequest& request,
+                                      std::vector<float>* outputs) {
+  outputs->resize(
+      static_cast<size_t>(request.num_outputs * options_.hidden_size));
+  return options_.engine->Compute({.layer = request.layer,
+                                   .num_rows = request.num_rows,
+                                   .rows = request.rows,
+                                   .runs = request.runs},
+                                  absl::MakeSpan(*outputs));
+}
+
+absl::Status ComputeQueue::ComputeMerged(
+    const std::vector<Entry>& batch, std::vector<std::vector<float>>* outputs) {
+  ComputeRequest merged;
+  merged.layer = batch.front().job.request.layer;
+  // Expert -> (request, its run), in the order of the requests.
+  std::map<int, std::vector<std::pair<size_t, const experts::ExpertRun*>>> runs;
+  std::vector<int64_t> first_row(batch.size());
+  for (size_t i = 0; i < batch.size(); ++i) {
+    const ComputeRequest& request = batch[i].job.request;
+    first_row[i] = merged.num_rows;
+    merged.num_rows += request.num_rows;
+    merged.num_outputs += request.num_outputs;
+    merged.rows.insert(merged.rows.end(), request.rows.begin(),
+                       request.rows.end());
+    for (const experts::ExpertRun& run : request.runs) {
+      runs[run.expert].emplace_back(i, &run);
+    }
+  }
+  for (const auto& [expert, parts] : runs) {
+    experts::ExpertRun& run = merged.runs.emplace_back();
+    run.expert = expert;
+    for (const auto& [i, part] : parts) {
+      for (const int32_t row : part->rows) {
+        run.rows.push_back(static_cast<int32_t>(first_row[i] + row));
+      }
+    }
+  }
+  std::vector<float> all;
+  absl::Status status = ComputeOne(merged, &all);
+  if (!status.ok()) return status;
+  // Experts ascend in every request, so each one's outputs come in its order.
+  const float* next = all.data();
+  for (const auto& [expert, parts] : runs) {
+    for (const auto& [i, part] : parts) {
+      const float* end =
+          next + static_cast<int64_t>(part->rows.size()) * options_.hidden_size;
+      (*outputs)[i].insert((*outputs)[i].end(), next, end);
+      next = end;
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace switchyard::expert_worker

@@ -1,0 +1,98 @@
+// switchyard.v1 expert messages <-> the engine's own types, on the worker's
+// side. Pure functions: no state, no I/O.
+//
+// Everything that a client can get wrong is refused here, with the numbers in
+// the text; past this file a request is known to be well formed.
+
+#ifndef SWITCHYARD_EXPERT_WORKER_SERVICE_EXPERT_CODEC_H_
+#define SWITCHYARD_EXPERT_WORKER_SERVICE_EXPERT_CODEC_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+#include "absl/types/span.h"
+#include "experts/expert_engine.h"
+#include "model/expert_set.h"
+#include "proto/expert.pb.h"
+
+namespace switchyard::expert_worker {
+
+inline constexpr uint32_t kExpertProtocolVersion = 1;
+
+// Most bytes of outputs in one reply: what fits into a message of 512 MiB
+// (rpc/channel.h) beside everything else in it.
+inline constexpr int64_t kMaxOutputBytes = (int64_t{512} << 20) - (64 << 10);
+
+// Who this worker is, once it has loaded.
+struct WorkerIdentity {
+  std::string model_fingerprint;
+  std::string instance_id;
+  int num_layers = 0;              // L
+  int num_experts = 0;             // E
+  int64_t hidden_size = 0;         // H
+  int64_t max_rows_in_flight = 0;  // on one stream; >= 1
+};
+
+// Why a handshake was refused, for the metrics' label.
+enum class Refusal {
+  kNone,
+  kNotReady,  // loading or draining
+  kVersion,
+  kFingerprint,
+  kWeightFormat,
+  kActivationFormat,
+  kMalformed,  // not a hello, or none in time
+};
+inline constexpr int kNumRefusals = 7;
+absl::string_view RefusalName(Refusal refusal);
+
+struct HelloVerdict {
+  // kNone: welcome. Else FAILED_PRECONDITION with both sides' values.
+  Refusal refusal = Refusal::kNone;
+  absl::Status status;
+};
+HelloVerdict CheckHello(const v1::Hello& hello, const WorkerIdentity& identity);
+
+v1::ExpertReply WelcomeToProto(const WorkerIdentity& identity,
+                               const model::ExpertSet& holdings);
+v1::ExpertReply HoldingsToProto(const model::ExpertSet& holdings);
+
+// A Compute message that keeps the contract. Owns its rows.
+struct ComputeRequest {
+  uint64_t sequence = 0;
+  int layer = 0;
+  int64_t num_rows = 0;                  // R
+  std::vector<float> rows;               // [R, H]
+  std::vector<experts::ExpertRun> runs;  // ascending by expert; rows ascending
+  int64_t num_outputs = 0;               // sum of the runs' sizes
+  absl::Duration timeout = absl::InfiniteDuration();
+};
+
+// INVALID_ARGUMENT: a layer, expert or row out of range, runs or rows out of
+// order or repeated, nothing to compute, another size of activations than
+// num_rows says, more rows than the limit, more outputs than a reply can carry.
+absl::StatusOr<ComputeRequest> ComputeFromProto(const v1::Compute& compute,
+                                                const WorkerIdentity& identity);
+
+// Where a request's time went.
+struct ComputeTimes {
+  absl::Duration queue;
+  absl::Duration compute;
+};
+
+// outputs [num_outputs, H].
+v1::ExpertReply OutputsToProto(uint64_t sequence,
+                               absl::Span<const float> outputs,
+                               const ComputeTimes& times);
+// REQUIRES: !status.ok().
+v1::ExpertReply FailureToProto(uint64_t sequence, const absl::Status& status,
+                               const ComputeTimes& times);
+
+}  // namespace switchyard::expert_worker
+
+#endif  // SWITCHYARD_EXPERT_WORKER_SERVICE_EXPERT_CODEC_H_
