@@ -1,0 +1,487 @@
+#include "experts/expert_engine.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <memory>
+#include <random>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "base/compute_pool.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "kernels/kernel_table.h"
+#include "model/checkpoint.h"
+#include "model/expert_set.h"
+#include "model/weight_names.h"
+#include "tests/experts/plain_expert.h"
+#include "tests/testing/checkpoint_writer.h"
+#include "tests/testing/fixture_path.h"
+#include "tests/testing/matchers.h"
+#include "tests/testing/temp_dir.h"
+
+namespace switchyard::experts {
+namespace {
+
+using ::testing::AllOf;
+using testing::FixturePath;
+using ::testing::HasSubstr;
+using testing::IsOk;
+using testing::NamedTensor;
+using testing::StatusIs;
+using testing::TempDir;
+
+std::unique_ptr<model::Checkpoint> Open(const std::string& directory) {
+  auto checkpoint = model::Checkpoint::Open(directory);
+  EXPECT_THAT(checkpoint, IsOk());
+  return *std::move(checkpoint);
+}
+
+// Every expert of every layer that has experts.
+model::ExpertSet AllExperts(const model::Checkpoint& checkpoint) {
+  model::ExpertSet set(checkpoint.num_expert_layers(),
+                       checkpoint.config().num_experts);
+  for (int layer = 0; layer < set.num_layers(); ++layer) {
+    if (!checkpoint.LayerHasExperts(layer)) continue;
+    for (int e = 0; e < set.num_experts(); ++e) set.Insert(layer, e);
+  }
+  return set;
+}
+
+std::unique_ptr<ExpertEngine> MakeEngine(
+    const model::Checkpoint& checkpoint, ComputePool* pool,
+    const kernels::KernelTable* kernels = nullptr) {
+  ExpertEngine::Options options;
+  options.checkpoint = &checkpoint;
+  options.experts = AllExperts(checkpoint);
+  options.pool = pool;
+  options.kernels = kernels;
+  auto engine = ExpertEngine::Create(std::move(options));
+  EXPECT_THAT(engine, IsOk());
+  return *std::move(engine);
+}
+
+// Rows, and runs over them, that own what an ExpertBatch points to.
+struct Work {
+  int layer = 0;
+  int64_t num_rows = 0;
+  std::vector<float> rows;
+  std::vector<ExpertRun> runs;
+
+  ExpertBatch batch() const { return {layer, num_rows, rows, runs}; }
+};
+
+// Each row goes through each expert with probability `density`.
+Work RandomWork(const model::ModelConfig& config, int layer, int64_t num_rows,
+                double density, uint32_t seed) {
+  std::mt19937 random(seed);
+  std::normal_distribution<float> normal;
+  std::bernoulli_distribution chosen(density);
+  Work work{layer, num_rows, {}, {}};
+  for (int64_t i = 0; i < num_rows * config.hidden_size; ++i) {
+    work.rows.push_back(normal(random));
+  }
+  for (int e = 0; e < config.num_experts; ++e) {
+    ExpertRun run{e, {}};
+    for (int32_t row = 0; row < num_rows; ++row) {
+      if (chosen(random)) run.rows.push_back(row);
+    }
+    if (!run.rows.empty()) work.runs.push_back(std::move(run));
+  }
+  return work;
+}
+
+std::vector<float> Compute(ExpertEngine* engine, const Work& work) {
+  const int64_t hidden =
+      work.num_rows == 0
+          ? 0
+          : static_cast<int64_t>(work.rows.size()) / work.num_rows;
+  // NaN, so that an output that is never written is seen.
+  std::vector<float> outputs(work.batch().num_outputs() * hidden,
+                             std::numeric_limits<float>::quiet_NaN());
+  EXPECT_THAT(engine->Compute(work.batch(), absl::MakeSpan(outputs)), IsOk());
+  return outputs;
+}
+
+bool SameBits(const std::vector<float>& a, const std::vector<float>& b) {
+  return a.size() == b.size() &&
+         std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+}
+
+class ExpertEngineFixture : public ::testing::TestWithParam<const char*> {};
+
+INSTANTIATE_TEST_SUITE_P(Models, ExpertEngineFixture,
+                         ::testing::Values("tiny_a_bf16", "tiny_b_fp32"),
+                         [](const auto& info) { return info.param; });
+
+TEST_P(ExpertEngineFixture, EqualsThePlainDefinitionInEveryLayer) {
+  const auto checkpoint = Open(FixturePath(GetParam()));
+  InlinePool pool;
+  const auto engine = MakeEngine(*checkpoint, &pool);
+  const int64_t H = checkpoint->config().hidden_size;
+  for (int layer = 0; layer < checkpoint->num_expert_layers(); ++layer) {
+    if (!checkpoint->LayerHasExperts(layer)) continue;
+    const Work work = RandomWork(checkpoint->config(), layer, 5, 0.4, layer);
+    const std::vector<float> outputs = Compute(engine.get(), work);
+    int64_t output_row = 0;
+    for (const ExpertRun& run : work.runs) {
+      const auto weights = checkpoint->FindExpert(layer, run.expert);
+      ASSERT_THAT(weights, IsOk());
+      for (int32_t row : run.rows) {
+        const std::vector<double> expected =
+            PlainExpert(*weights, work.rows.data() + row * H);
+        for (int64_t h = 0; h < H; ++h) {
+          ASSERT_NEAR(outputs[output_row * H + h], expected[h],
+                      1e-5 * (1 + std::fabs(expected[h])))
+              << "layer " << layer << " expert " << run.expert << " row " << row
+              << " column " << h;
+        }
+        ++output_row;
+      }
+    }
+  }
+}
+
+TEST_P(ExpertEngineFixture, ARowsBitsDoNotDependOnItsCompany) {
+  const auto checkpoint = Open(FixturePath(GetParam()));
+  const int64_t H = checkpoint->config().hidden_size;
+  InlinePool pool;
+  const auto engine = MakeEngine(*checkpoint, &pool);
+  const Work all = RandomWork(checkpoint->config(), 0, 40, 0.5, 1);
+  const std::vector<float> together = Compute(engine.get(), all);
+
+  int64_t output_row = 0;
+  for (const ExpertRun& run : all.runs) {
+    for (int32_t row : run.rows) {
+      Work alone{0, 1, {}, {{run.expert, {0}}}};
+      alone.rows.assign(all.rows.begin() + row * H,
+                        all.rows.begin() + (row + 1) * H);
+      const std::vector<float> expected(
+          together.begin() + output_row * H,
+          together.begin() + (output_row + 1) * H);
+      ASSERT_TRUE(SameBits(Compute(engine.get(), alone), expected))
+          << "expert " << run.expert << " row " << row;
+      ++output_row;
+    }
+  }
+}
+
+TEST_P(ExpertEngineFixture, PoolSizeChangesNoBit) {
+  const auto checkpoint = Open(FixturePath(GetParam()));
+  InlinePool inline_pool;
+  const auto reference_engine = MakeEngine(*checkpoint, &inline_pool);
+  for (const int64_t rows : {1, 3, 70, 300}) {
+    const Work work = RandomWork(checkpoint->config(), 0, rows, 0.3, rows);
+    const std::vector<float> expected = Compute(reference_engine.get(), work);
+    for (int threads = 1; threads <= 4; ++threads) {
+      const auto pool = NewThreadPool(threads, "experts");
+      const auto engine = MakeEngine(*checkpoint, pool.get());
+      EXPECT_TRUE(SameBits(Compute(engine.get(), work), expected))
+          << rows << " rows, " << threads << " threads";
+    }
+  }
+}
+
+TEST_P(ExpertEngineFixture, KernelTableChangesNoBit) {
+  const auto checkpoint = Open(FixturePath(GetParam()));
+  InlinePool pool;
+  const Work work = RandomWork(checkpoint->config(), 0, 90, 0.5, 7);
+  std::vector<float> expected;
+  for (const kernels::KernelTable* table : kernels::AvailableKernels()) {
+    const auto engine = MakeEngine(*checkpoint, &pool, table);
+    const std::vector<float> outputs = Compute(engine.get(), work);
+    if (expected.empty()) expected = outputs;
+    EXPECT_TRUE(SameBits(outputs, expected)) << table->name;
+  }
+}
+
+// 700 rows through each of several experts: more than a unit, more than a wave,
+// rows consecutive and not.
+TEST_P(ExpertEngineFixture, LargeBatchesEqualSmallOnes) {
+  const auto checkpoint = Open(FixturePath(GetParam()));
+  const int64_t H = checkpoint->config().hidden_size;
+  const auto pool = NewThreadPool(2, "experts");
+  const auto engine = MakeEngine(*checkpoint, pool.get());
+  Work large = RandomWork(checkpoint->config(), 0, 700, 0, 3);
+  ExpertRun every{1, {}};
+  ExpertRun even{4, {}};
+  ExpertRun tail{9, {}};
+  for (int32_t row = 0; row < 700; ++row) {
+    every.rows.push_back(row);
+    if (row % 2 == 0) even.rows.push_back(row);
+    if (row >= 650) tail.rows.push_back(row);
+  }
+  large.runs = {every, even, tail};
+  const std::vector<float> outputs = Compute(engine.get(), large);
+
+  int64_t output_row = 0;
+  for (const ExpertRun& run : large.runs) {
+    for (size_t i = 0; i < run.rows.size(); i += 10) {
+      const size_t count = std::min<size_t>(10, run.rows.size() - i);
+      Work small{0, static_cast<int64_t>(count), {}, {{run.expert, {}}}};
+      for (size_t j = 0; j < count; ++j) {
+        const float* row = large.rows.data() + run.rows[i + j] * H;
+        small.rows.insert(small.rows.end(), row, row + H);
+        small.runs[0].rows.push_back(static_cast<int32_t>(j));
+      }
+      const std::vector<float> expected(
+          outputs.begin() + output_row * H,
+          outputs.begin() + (output_row + static_cast<int64_t>(count)) * H);
+      ASSERT_TRUE(SameBits(Compute(engine.get(), small), expected))
+          << "expert " << run.expert << " from row " << run.rows[i];
+      output_row += static_cast<int64_t>(count);
+    }
+  }
+}
+
+// Any split of the experts over holders gives what one holder gives.
+TEST_P(ExpertEngineFixture, SlicesTogetherEqualTheWhole) {
+  const auto checkpoint = Open(FixturePath(GetParam()));
+  const model::ModelConfig& config = checkpoint->config();
+  const int layer = checkpoint->num_expert_layers() - 1;  // the MTP layer
+  InlinePool pool;
+  const auto whole = MakeEngine(*checkpoint, &pool);
+  std::mt19937 random(11);
+  for (int round = 0; round < 5; ++round) {
+    const Work work = RandomWork(config, layer, 9, 0.5, round);
+    const std::vector<float> expected = Compute(whole.get(), work);
+    const int holders = 2 + static_cast<int>(random() % 3);
+    std::vector<int> holder_of(config.num_experts);
+    for (int& holder : holder_of) holder = static_cast<int>(random() % holders);
+
+    std::vector<float> outputs(expected.size());
+    for (int holder = 0; holder < holders; ++holder) {
+      model::ExpertSet mine(checkpoint->num_expert_layers(),
+                            config.num_experts);
+      for (int e = 0; e < config.num_experts; ++e) {
+        if (holder_of[e] == holder) mine.Insert(layer, e);
+      }
+      ExpertEngine::Options options;
+      options.checkpoint = checkpoint.get();
+      options.experts = mine;
+      options.pool = &pool;
+      const auto engine = ExpertEngine::Create(options);
+      ASSERT_THAT(engine, IsOk());
+      EXPECT_EQ((*engine)->holdings(), mine);
+      Work share{layer, work.num_rows, work.rows, {}};
+      std::vector<int64_t> starts;  // of each run's outputs, in the whole
+      int64_t start = 0;
+      for (const ExpertRun& run : work.runs) {
+        if (holder_of[run.expert] == holder) {
+          share.runs.push_back(run);
+          starts.push_back(start);
+        }
+        start += static_cast<int64_t>(run.rows.size()) * config.hidden_size;
+      }
+      const std::vector<float> part = Compute(engine->get(), share);
+      auto from = part.begin();
+      for (size_t i = 0; i < share.runs.size(); ++i) {
+        const int64_t n = static_cast<int64_t>(share.runs[i].rows.size()) *
+                          config.hidden_size;
+        std::copy(from, from + n, outputs.begin() + starts[i]);
+        from += n;
+      }
+    }
+    EXPECT_TRUE(SameBits(outputs, expected)) << "round " << round;
+  }
+}
+
+class ExpertEngineErrors : public ::testing::Test {
+ protected:
+  ExpertEngineErrors() : checkpoint_(Open(FixturePath("tiny_b_fp32"))) {
+    model::ExpertSet some(checkpoint_->num_expert_layers(), 32);
+    for (int e : {0, 1, 2, 10}) some.Insert(0, e);
+    ExpertEngine::Options options;
+    options.checkpoint = checkpoint_.get();
+    options.experts = some;
+    options.pool = &pool_;
+    auto engine = ExpertEngine::Create(std::move(options));
+    EXPECT_THAT(engine, IsOk());
+    engine_ = *std::move(engine);
+  }
+
+  // Two rows through `runs`; room for the outputs; checks that a failure leaves
+  // the outputs alone.
+  absl::Status Run(std::vector<ExpertRun> runs) {
+    Work work{0, 2, std::vector<float>(2 * H()), std::move(runs)};
+    std::vector<float> outputs(work.batch().num_outputs() * H(), 7.0f);
+    const absl::Status status =
+        engine_->Compute(work.batch(), absl::MakeSpan(outputs));
+    if (!status.ok()) {
+      EXPECT_THAT(outputs, ::testing::Each(7.0f)) << "something was computed";
+    }
+    return status;
+  }
+  int64_t H() const { return checkpoint_->config().hidden_size; }
+
+  InlinePool pool_;
+  std::unique_ptr<model::Checkpoint> checkpoint_;
+  std::unique_ptr<ExpertEngine> engine_;
+};
+
+TEST_F(ExpertEngineErrors, NotFoundNamesTheMissingPairs) {
+  EXPECT_THAT(Run({{0, {0}}, {10, {0, 1}}}), IsOk());
+  EXPECT_THAT(
+      Run({{0, {0}}, {4, {0}}, {5, {1}}, {6, {0}}, {10, {1}}, {31, {0}}}),
+      StatusIs(absl::StatusCode::kNotFound,
+               HasSubstr("layer 0, expert 4-6, 31")));
+}
+
+TEST_F(ExpertEngineErrors, RunsMustBeAscendingAndInRange) {
+  constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
+  EXPECT_THAT(Run({{1, {0}}, {0, {0}}}), StatusIs(kInvalid));
+  EXPECT_THAT(Run({{1, {0}}, {1, {1}}}), StatusIs(kInvalid));
+  EXPECT_THAT(Run({{-1, {0}}}), StatusIs(kInvalid));
+  EXPECT_THAT(Run({{32, {0}}}), StatusIs(kInvalid));
+  EXPECT_THAT(Run({{0, {0, 2}}}), StatusIs(kInvalid, HasSubstr("row 2")));
+  EXPECT_THAT(Run({{0, {-1}}}), StatusIs(kInvalid));
+  EXPECT_THAT(Run({{0, {1, 0}}}), StatusIs(kInvalid));
+  EXPECT_THAT(Run({{0, {1, 1}}}), StatusIs(kInvalid));
+}
+
+TEST_F(ExpertEngineErrors, SizesMustFit) {
+  constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
+  const std::vector<ExpertRun> runs = {{0, {0, 1}}};
+  const std::vector<float> rows(2 * H());
+  std::vector<float> outputs(2 * H());
+  const auto compute = [&](int layer, int64_t num_rows, size_t row_floats,
+                           size_t output_floats) {
+    return engine_->Compute(
+        {layer, num_rows, absl::MakeConstSpan(rows).first(row_floats), runs},
+        absl::MakeSpan(outputs).first(output_floats));
+  };
+  EXPECT_THAT(compute(0, 2, rows.size(), outputs.size()), IsOk());
+  EXPECT_THAT(compute(0, 3, rows.size(), outputs.size()), StatusIs(kInvalid));
+  EXPECT_THAT(compute(0, 2, rows.size() - 1, outputs.size()),
+              StatusIs(kInvalid));
+  EXPECT_THAT(compute(0, 2, rows.size(), outputs.size() - 1),
+              StatusIs(kInvalid));
+  EXPECT_THAT(compute(0, 2, rows.size(), outputs.size() - H()),
+              StatusIs(kInvalid));
+  EXPECT_THAT(compute(-1, 2, rows.size(), outputs.size()), StatusIs(kInvalid));
+  EXPECT_THAT(compute(7, 2, rows.size(), outputs.size()), StatusIs(kInvalid));
+  // num_rows * H would wrap around to rows.size().
+  EXPECT_THAT(compute(0, (int64_t{1} << 61) + 2, rows.size(), outputs.size()),
+              StatusIs(kInvalid));
+}
+
+TEST_F(ExpertEngineErrors, EmptyWorkIsDone) {
+  EXPECT_THAT(Run({}), IsOk());
+  EXPECT_THAT(Run({{0, {}}}), IsOk());
+  EXPECT_THAT(engine_->Compute({0, 0, {}, {}}, {}), IsOk());
+}
+
+TEST_F(ExpertEngineErrors, CreateRefusesWhatTheModelDoesNotHave) {
+  ExpertEngine::Options options;
+  options.checkpoint = checkpoint_.get();
+  options.pool = &pool_;
+  options.experts = model::ExpertSet(6, 32);  // without the MTP layer
+  EXPECT_THAT(ExpertEngine::Create(options),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("7 layers of 32")));
+  options.experts = model::ExpertSet(7, 32);
+  options.experts.Insert(2, 5);  // mlp_only_layers
+  EXPECT_THAT(
+      ExpertEngine::Create(options),
+      StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("layer 2")));
+}
+
+TEST(ExpertEngine, ReportsProgressAndResidentBytes) {
+  const auto checkpoint = Open(FixturePath("tiny_a_bf16"));
+  InlinePool pool;
+  model::ExpertSet set(checkpoint->num_expert_layers(), 16);
+  for (int e = 0; e < 16; e += 3) set.Insert(8, e);
+  std::vector<std::pair<int64_t, int64_t>> calls;
+  ExpertEngine::Options options;
+  options.checkpoint = checkpoint.get();
+  options.experts = set;
+  options.pool = &pool;
+  options.progress = [&](int64_t done, int64_t total) {
+    calls.emplace_back(done, total);
+  };
+  const auto engine = ExpertEngine::Create(options);
+  ASSERT_THAT(engine, IsOk());
+  const int64_t bytes =
+      6 * 3 * 16 * 64 * 2;  // experts * matrices * I * H * bf16
+  EXPECT_EQ((*engine)->resident_bytes(), bytes);
+  ASSERT_FALSE(calls.empty());
+  EXPECT_EQ(calls.back(), std::pair(bytes, bytes));
+}
+
+TEST(ExpertEngine, HoldsNothing) {
+  const auto checkpoint = Open(FixturePath("tiny_a_bf16"));
+  InlinePool pool;
+  ExpertEngine::Options options;
+  options.checkpoint = checkpoint.get();
+  options.experts = model::ExpertSet(checkpoint->num_expert_layers(), 16);
+  options.pool = &pool;
+  const auto engine = ExpertEngine::Create(options);
+  ASSERT_THAT(engine, IsOk());
+  EXPECT_EQ((*engine)->resident_bytes(), 0);
+}
+
+// In every place of a tensor and for every dtype; other experts still load.
+TEST(ExpertEngine, RefusesNonFiniteWeightsByName) {
+  const std::string name = "model.layers.1.mlp.experts.2.up_proj.weight";
+  for (const auto dtype :
+       {kernels::DType::kBF16, kernels::DType::kF16, kernels::DType::kF32}) {
+    for (const float bad : {std::numeric_limits<float>::infinity(),
+                            -std::numeric_limits<float>::infinity(),
+                            std::numeric_limits<float>::quiet_NaN()}) {
+      TempDir dir;
+      testing::RandomCheckpointOptions random;
+      random.dtype = dtype;
+      ASSERT_THAT(WriteRandomCheckpoint(random, dir.path()), IsOk());
+      auto tensors = testing::ReadTensors(dir.path());
+      ASSERT_THAT(tensors, IsOk());
+      for (NamedTensor& tensor : *tensors) {
+        if (tensor.name != name) continue;
+        std::vector<float> values = TensorValues(tensor);
+        values.back() = bad;
+        tensor = testing::MakeTensor(tensor.name, tensor.shape, values, dtype);
+      }
+      ASSERT_THAT(
+          testing::WriteCheckpoint(dir.path(), random.config_json, *tensors),
+          IsOk());
+      const auto checkpoint = Open(dir.path());
+      InlinePool pool;
+      ExpertEngine::Options options;
+      options.checkpoint = checkpoint.get();
+      options.experts = AllExperts(*checkpoint);
+      options.pool = &pool;
+      EXPECT_THAT(ExpertEngine::Create(options),
+                  StatusIs(absl::StatusCode::kDataLoss,
+                           AllOf(HasSubstr(name), HasSubstr("1 weights of"),
+                                 HasSubstr(dir.path()))));
+      options.experts.Erase(1, 2);
+      EXPECT_THAT(ExpertEngine::Create(options), IsOk());
+    }
+  }
+}
+
+TEST(ExpertEngine, FusedExpertsComputeTheSameBits) {
+  TempDir separate_dir;
+  TempDir fused_dir;
+  testing::RandomCheckpointOptions random;
+  ASSERT_THAT(WriteRandomCheckpoint(random, separate_dir.path()), IsOk());
+  random.fused_experts = true;
+  ASSERT_THAT(WriteRandomCheckpoint(random, fused_dir.path()), IsOk());
+  const auto separate = Open(separate_dir.path());
+  const auto fused = Open(fused_dir.path());
+  InlinePool pool;
+  const auto separate_engine = MakeEngine(*separate, &pool);
+  const auto fused_engine = MakeEngine(*fused, &pool);
+  for (int layer = 0; layer < separate->num_expert_layers(); ++layer) {
+    const Work work = RandomWork(separate->config(), layer, 6, 0.5, layer);
+    EXPECT_TRUE(SameBits(Compute(separate_engine.get(), work),
+                         Compute(fused_engine.get(), work)))
+        << "layer " << layer;
+  }
+}
+
+}  // namespace
+}  // namespace switchyard::experts

@@ -1,0 +1,41 @@
+// One expert by its definition, in double: what the engine is compared with.
+
+#ifndef SWITCHYARD_TESTS_EXPERTS_PLAIN_EXPERT_H_
+#define SWITCHYARD_TESTS_EXPERTS_PLAIN_EXPERT_H_
+
+#include <cmath>
+#include <cstdint>
+#include <vector>
+
+#include "model/checkpoint.h"
+#include "model/weight_values.h"
+
+namespace switchyard::experts {
+
+// y[r] = sum_c w[r, c] x[c].
+inline std::vector<double> PlainProduct(const kernels::WeightView& w,
+                                        const std::vector<double>& x) {
+  std::vector<float> values(w.rows * w.cols);
+  model::WidenWeights(w, values.data());
+  std::vector<double> y(w.rows);
+  for (int64_t r = 0; r < w.rows; ++r) {
+    for (int64_t c = 0; c < w.cols; ++c) y[r] += values[r * w.cols + c] * x[c];
+  }
+  return y;
+}
+
+// (silu(x gate_proj^T) * (x up_proj^T)) down_proj^T; x [H].
+inline std::vector<double> PlainExpert(const model::ExpertWeights& weights,
+                                       const float* x) {
+  const std::vector<double> input(x, x + weights.gate_proj.cols);
+  const std::vector<double> gate = PlainProduct(weights.gate_proj, input);
+  std::vector<double> inner = PlainProduct(weights.up_proj, input);
+  for (size_t i = 0; i < inner.size(); ++i) {
+    inner[i] *= gate[i] / (1 + std::exp(-gate[i]));
+  }
+  return PlainProduct(weights.down_proj, inner);
+}
+
+}  // namespace switchyard::experts
+
+#endif  // SWITCHYARD_TESTS_EXPERTS_PLAIN_EXPERT_H_
