@@ -1,8 +1,8 @@
 // The attention worker without its network: token requests in, tokens out.
 //
 // Above: service/generation_service.h and the one-process server call Submit().
-// Below: scheduler/ decides each step, layers/ computes it, sampling/ picks tokens.
-// Not here: gRPC, protobuf, text.
+// Below: scheduler/ decides each step, layers/ computes it, sampling/ picks
+// tokens. Not here: gRPC, protobuf, text.
 
 #ifndef SWITCHYARD_ATTENTION_WORKER_CORE_ENGINE_H_
 #define SWITCHYARD_ATTENTION_WORKER_CORE_ENGINE_H_
@@ -24,16 +24,17 @@ namespace switchyard::attention_worker {
 class EngineMetrics;  // attention_worker/core/engine_metrics.h
 
 struct GenerationRequest {
-  std::string id;                   // unique among live requests; for logs and Cancel
+  std::string id;  // unique among live requests; for logs and Cancel
   std::vector<int32_t> prompt_ids;  // >= 1
   // Tokens that an earlier run of this request already gave (replay after a
   // failover): part of the context, counted as generated, not sent again.
   std::vector<int32_t> resumed_output_ids;
   SamplingParams sampling;
-  int64_t max_tokens = 0;           // of output, resumed ones included; >= 1
-  std::vector<int32_t> stop_token_ids;  // end with kStop; the stop token is sent
+  int64_t max_tokens = 0;  // of output, resumed ones included; >= 1
+  std::vector<int32_t>
+      stop_token_ids;  // end with kStop; the stop token is sent
   bool want_logprobs = false;
-  int num_top_logprobs = 0;         // [0, 20]
+  int num_top_logprobs = 0;  // [0, 20]
   absl::Time deadline = absl::InfiniteFuture();
 };
 
@@ -80,15 +81,17 @@ class Engine {
   struct Options {
     ModelRunner* runner = nullptr;  // not owned; outlives this
     int64_t vocab_size = 0;
-    int64_t max_model_len = 0;         // prompt and output together
+    int64_t max_model_len = 0;  // prompt and output together
     int64_t max_running_requests = 64;
-    int64_t max_queued_requests = 1024;
+    int64_t max_queued_requests = 1024;  // that hold no state
+    // Prompt and resumed tokens of all requests here, running or waiting.
+    int64_t max_queued_tokens = 16 << 20;
     int64_t chunked_prefill_size = 512;  // prompt tokens a step, all sequences
     int64_t state_memory_bytes = 0;      // budget of all sequences' states
     // How long rows may wait for an expert that nobody holds (a request's own
     // deadline may come earlier).
     absl::Duration expert_wait_timeout = absl::Seconds(30);
-    EngineMetrics* metrics = nullptr;    // not owned; null: none
+    EngineMetrics* metrics = nullptr;  // not owned; null: none
     const Clock* clock = Clock::Real();
   };
 
@@ -97,9 +100,9 @@ class Engine {
 
   // Queues the request. INVALID_ARGUMENT: empty prompt, an id outside the
   // vocabulary, a parameter out of range, or longer than max_model_len or the
-  // whole state budget allows (with the numbers). RESOURCE_EXHAUSTED: the queue is
-  // full. ALREADY_EXISTS: the id is in use. UNAVAILABLE: stopping. `sink` is then
-  // never called.
+  // whole state budget allows (with the numbers). RESOURCE_EXHAUSTED: the queue
+  // is full. ALREADY_EXISTS: the id is in use. UNAVAILABLE: stopping. `sink` is
+  // then never called.
   virtual absl::Status Submit(GenerationRequest request,
                               std::unique_ptr<TokenSink> sink) = 0;
 

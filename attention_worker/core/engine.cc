@@ -1,0 +1,256 @@
+#include "attention_worker/core/engine.h"
+
+#include <string>
+#include <thread>
+#include <utility>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
+#include "absl/strings/str_cat.h"
+#include "attention_worker/core/engine_metrics.h"
+#include "attention_worker/core/request_limits.h"
+#include "attention_worker/core/step_loop.h"
+#include "attention_worker/scheduler/decode_first.h"
+#include "base/check.h"
+#include "base/mutex.h"
+#include "base/status_macros.h"
+#include "base/thread.h"
+
+namespace switchyard::attention_worker {
+namespace {
+
+// How long the idle step thread sleeps when nobody wakes it.
+constexpr absl::Duration kIdleWait = absl::Hours(1);
+
+int64_t TokensOf(const GenerationRequest& request) {
+  return static_cast<int64_t>(request.prompt_ids.size() +
+                              request.resumed_output_ids.size());
+}
+
+RequestLimits LimitsOf(const Engine::Options& options) {
+  const StateShape& shape = options.runner->state_shape();
+  RequestLimits limits;
+  limits.vocab_size = options.vocab_size;
+  limits.max_model_len = options.max_model_len;
+  limits.state_memory_bytes = options.state_memory_bytes;
+  limits.fixed_state_bytes = shape.FixedBytes();
+  limits.state_bytes_per_token = shape.BytesPerToken();
+  return limits;
+}
+
+absl::Status CheckOptions(const Engine::Options& options) {
+  SY_CHECK(options.runner != nullptr && options.clock != nullptr);
+  const auto at_least_one = [](const char* name, int64_t value) {
+    return value >= 1 ? absl::OkStatus()
+                      : absl::InvalidArgumentError(absl::StrCat(
+                            name, " is ", value, "; it must be 1 or more"));
+  };
+  SY_RETURN_IF_ERROR(at_least_one("vocab_size", options.vocab_size));
+  SY_RETURN_IF_ERROR(
+      at_least_one("max_running_requests", options.max_running_requests));
+  SY_RETURN_IF_ERROR(
+      at_least_one("max_queued_requests", options.max_queued_requests));
+  SY_RETURN_IF_ERROR(
+      at_least_one("max_queued_tokens", options.max_queued_tokens));
+  SY_RETURN_IF_ERROR(
+      at_least_one("chunked_prefill_size", options.chunked_prefill_size));
+  if (options.max_model_len < 2) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "max_model_len is ", options.max_model_len,
+        "; it must be 2 or more: a prompt token and one of output"));
+  }
+  if (options.expert_wait_timeout <= absl::ZeroDuration()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("expert_wait_timeout is ",
+                     absl::FormatDuration(options.expert_wait_timeout),
+                     "; it must be above 0"));
+  }
+  const RequestLimits limits = LimitsOf(options);
+  if (limits.LongestSequence() < 2) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "state_memory_bytes is ", options.state_memory_bytes,
+        "; one sequence takes ", limits.fixed_state_bytes, " bytes and ",
+        limits.state_bytes_per_token, " bytes more for each token"));
+  }
+  return absl::OkStatus();
+}
+
+// Two kinds of thread meet here, and only at what mutex_ guards: any thread
+// calls the public methods; the step thread owns the StepLoop, and so needs no
+// lock for it. Sinks are called without the lock.
+class EngineImpl final : public Engine {
+ public:
+  explicit EngineImpl(Options options)
+      : options_(options), limits_(LimitsOf(options)) {
+    if (options_.metrics == nullptr) {
+      own_registry_ = metrics::Registry::Create();
+      own_metrics_ = std::make_unique<EngineMetrics>(own_registry_.get(), "",
+                                                     options_.max_model_len);
+      options_.metrics = own_metrics_.get();
+    }
+    load_.state_bytes_budget = options_.state_memory_bytes;
+    step_thread_ = StartThread("sy-step", [this] { Run(); });
+  }
+
+  ~EngineImpl() override { Stop(); }
+
+  absl::Status Submit(GenerationRequest request,
+                      std::unique_ptr<TokenSink> sink) override
+      ABSL_LOCKS_EXCLUDED(mutex_) {
+    SY_RETURN_IF_ERROR(CheckRequest(request, limits_));
+    const int64_t tokens = TokensOf(request);
+    MutexLock lock(&mutex_);
+    if (stopping_) {
+      return absl::UnavailableError(
+          "this worker is stopping; send the request to another one");
+    }
+    const int64_t waiting = static_cast<int64_t>(live_.size()) - load_.running;
+    if (waiting >= options_.max_queued_requests) {
+      return absl::ResourceExhaustedError(absl::StrCat(
+          "the queue is full: ", waiting, " requests wait (the limit is ",
+          options_.max_queued_requests, ") and ", load_.running,
+          " run; try later, or another worker"));
+    }
+    if (live_tokens_ + tokens > options_.max_queued_tokens) {
+      return absl::ResourceExhaustedError(absl::StrCat(
+          "the queue is full: the ", live_.size(), " requests here have ",
+          live_tokens_, " tokens, and this one ", tokens, " (the limit is ",
+          options_.max_queued_tokens, "); try later, or another worker"));
+    }
+    if (!live_.emplace(request.id, Live{.tokens = tokens}).second) {
+      return absl::AlreadyExistsError(
+          absl::StrCat("a request with the id ", request.id, " is running"));
+    }
+    live_tokens_ += tokens;
+    options_.metrics->RequestAccepted(request);
+    inbox_.push_back(
+        {std::move(request), std::move(sink), options_.clock->Now()});
+    wake_.Signal();
+    return absl::OkStatus();
+  }
+
+  void Cancel(const std::string& id) override ABSL_LOCKS_EXCLUDED(mutex_) {
+    MutexLock lock(&mutex_);
+    // Only ids of live requests are kept, so the set is no larger than they
+    // are.
+    if (!live_.contains(id)) return;
+    cancelled_.insert(id);
+    wake_.Signal();
+  }
+
+  EngineLoad load() const override ABSL_LOCKS_EXCLUDED(mutex_) {
+    MutexLock lock(&mutex_);
+    EngineLoad load = load_;
+    load.waiting = static_cast<int64_t>(live_.size()) - load.running;
+    return load;
+  }
+
+  void Stop() override ABSL_LOCKS_EXCLUDED(mutex_) {
+    {
+      MutexLock lock(&mutex_);
+      stopping_ = true;
+      wake_.Signal();
+    }
+    // Several callers may come at once; all return after the thread has ended.
+    MutexLock lock(&join_mutex_);
+    if (step_thread_.joinable()) step_thread_.join();
+  }
+
+ private:
+  struct Arrival {
+    GenerationRequest request;
+    std::unique_ptr<TokenSink> sink;
+    absl::Time submitted;
+  };
+  struct Live {
+    int64_t tokens = 0;  // prompt and resumed ones
+  };
+
+  StepLoop::Options LoopOptions() {
+    StepLoop::Options loop;
+    loop.runner = options_.runner;
+    loop.policy = &policy_;
+    loop.metrics = options_.metrics;
+    loop.clock = options_.clock;
+    loop.limits = limits_;
+    loop.max_running_requests = options_.max_running_requests;
+    loop.chunked_prefill_size = options_.chunked_prefill_size;
+    loop.expert_wait_timeout = options_.expert_wait_timeout;
+    loop.on_done = [this](const std::string& id) { Forget(id); };
+    loop.on_load = [this](const EngineLoad& load) {
+      MutexLock lock(&mutex_);
+      load_ = load;
+    };
+    return loop;
+  }
+
+  // The step thread.
+  void Run() ABSL_LOCKS_EXCLUDED(mutex_) {
+    StepLoop loop(LoopOptions());
+    bool stopping = false;
+    while (!stopping) {
+      std::vector<Arrival> arrivals;
+      absl::flat_hash_set<std::string> cancelled;
+      {
+        MutexLock lock(&mutex_);
+        while (loop.empty() && inbox_.empty() && !stopping_) {
+          wake_.WaitUntil(&mutex_, absl::Now() + kIdleWait);
+        }
+        arrivals.swap(inbox_);
+        cancelled.swap(cancelled_);
+        stopping = stopping_;
+      }
+      for (Arrival& arrival : arrivals) {
+        loop.Add(std::move(arrival.request), std::move(arrival.sink),
+                 arrival.submitted);
+      }
+      if (!stopping) loop.Step(cancelled);
+    }
+    loop.FailAll(absl::UnavailableError(
+        "this worker is stopping; send the request to another one"));
+    MutexLock lock(&mutex_);
+    SY_CHECK(live_.empty() && live_tokens_ == 0 && inbox_.empty());
+  }
+
+  void Forget(const std::string& id) ABSL_LOCKS_EXCLUDED(mutex_) {
+    MutexLock lock(&mutex_);
+    const auto it = live_.find(id);
+    SY_CHECK(it != live_.end());
+    live_tokens_ -= it->second.tokens;
+    live_.erase(it);
+    // A cancellation that came too late must not hit a later request of this
+    // id.
+    cancelled_.erase(id);
+  }
+
+  Options options_;
+  const RequestLimits limits_;
+  const DecodeFirst policy_;
+  std::unique_ptr<metrics::Registry> own_registry_;
+  std::unique_ptr<EngineMetrics> own_metrics_;
+
+  mutable Mutex mutex_;
+  CondVar wake_;
+  bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  // Requests accepted and not yet done: bounded by max_queued_requests and
+  // max_running_requests together. The inbox and the cancellations are part of
+  // them.
+  absl::flat_hash_map<std::string, Live> live_ ABSL_GUARDED_BY(mutex_);
+  int64_t live_tokens_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::vector<Arrival> inbox_ ABSL_GUARDED_BY(mutex_);
+  absl::flat_hash_set<std::string> cancelled_ ABSL_GUARDED_BY(mutex_);
+  EngineLoad load_ ABSL_GUARDED_BY(mutex_);
+
+  Mutex join_mutex_;
+  std::thread step_thread_ ABSL_GUARDED_BY(join_mutex_);
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(Options options) {
+  SY_RETURN_IF_ERROR(CheckOptions(options));
+  return std::unique_ptr<Engine>(new EngineImpl(options));
+}
+
+}  // namespace switchyard::attention_worker

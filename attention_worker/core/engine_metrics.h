@@ -1,0 +1,74 @@
+// What the engine counts, under the names that dashboards and autoscalers know:
+// vLLM's and SGLang's, and ours where neither has one.
+
+#ifndef SWITCHYARD_ATTENTION_WORKER_CORE_ENGINE_METRICS_H_
+#define SWITCHYARD_ATTENTION_WORKER_CORE_ENGINE_METRICS_H_
+
+#include <cstdint>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "attention_worker/core/engine.h"
+#include "metrics/registry.h"
+
+namespace switchyard::attention_worker {
+
+// Made once by the composition root; outlived by the registry. Thread-safe.
+class EngineMetrics {
+ public:
+  // `model_name` is the label model_name of every metric.
+  EngineMetrics(metrics::Registry* registry, const std::string& model_name,
+                int64_t max_model_len);
+
+  void RequestAccepted(const GenerationRequest& request);
+  // The first time that the request got a state.
+  void RequestAdmitted(absl::Duration queued);
+  void RequestPreempted();
+  // `since_submit` for a request's first token, `since_last` for the others.
+  void FirstToken(absl::Duration since_submit);
+  void NextToken(absl::Duration since_last);
+  void RequestDone(const absl::Status& status, FinishReason reason,
+                   const GenerationUsage& usage, absl::Duration total);
+  void StepDone(absl::Duration duration, int64_t prompt_tokens,
+                int64_t decode_tokens, int64_t sampled_tokens);
+  void SetLoad(const EngineLoad& load);
+
+ private:
+  metrics::Gauge* running_;
+  metrics::Gauge* waiting_;
+  metrics::Gauge* usage_ratio_;
+  metrics::Gauge* sglang_running_;
+  metrics::Gauge* sglang_waiting_;
+  metrics::Gauge* sglang_usage_ratio_;
+  metrics::Gauge* state_bytes_used_;
+  metrics::Gauge* state_bytes_budget_;
+  metrics::Counter* prompt_tokens_;
+  metrics::Counter* generation_tokens_;
+  metrics::Counter* sglang_prompt_tokens_;
+  metrics::Counter* sglang_generation_tokens_;
+  metrics::Counter* sglang_requests_;
+  metrics::Counter* sglang_aborted_;
+  metrics::Counter* preemptions_;
+  metrics::Counter* sglang_retracted_;
+  metrics::Counter* finished_stop_;
+  metrics::Counter* finished_length_;
+  metrics::Counter* finished_abort_;
+  metrics::Counter* finished_error_;
+  metrics::Histogram* iteration_tokens_;
+  metrics::Histogram* first_token_seconds_;
+  metrics::Histogram* inter_token_seconds_;
+  metrics::Histogram* queue_seconds_;
+  metrics::Histogram* prefill_seconds_;
+  metrics::Histogram* decode_seconds_;
+  metrics::Histogram* inference_seconds_;
+  metrics::Histogram* total_seconds_;
+  metrics::Histogram* request_prompt_tokens_;
+  metrics::Histogram* request_generation_tokens_;
+  metrics::Histogram* request_max_tokens_;
+  metrics::Histogram* step_seconds_;
+};
+
+}  // namespace switchyard::attention_worker
+
+#endif  // SWITCHYARD_ATTENTION_WORKER_CORE_ENGINE_METRICS_H_

@@ -1,0 +1,81 @@
+#include "attention_worker/core/live_sequence.h"
+
+#include <utility>
+
+#include "absl/algorithm/container.h"
+
+namespace switchyard::attention_worker {
+namespace {
+
+bool LooksAtHistory(const SamplingParams& params) {
+  return params.repetition_penalty != 1.0 || params.presence_penalty != 0.0 ||
+         params.frequency_penalty != 0.0;
+}
+
+GenerationRequest WithoutIds(GenerationRequest request) {
+  request.prompt_ids = {};
+  request.resumed_output_ids = {};
+  return request;
+}
+
+std::vector<int32_t> PromptThenResumed(const GenerationRequest& request) {
+  std::vector<int32_t> tokens = request.prompt_ids;
+  tokens.insert(tokens.end(), request.resumed_output_ids.begin(),
+                request.resumed_output_ids.end());
+  return tokens;
+}
+
+}  // namespace
+
+LiveSequence::LiveSequence(GenerationRequest generation_request,
+                           std::unique_ptr<TokenSink> token_sink,
+                           int64_t max_tokens, absl::Time submit_time)
+    : request(WithoutIds(generation_request)),
+      sink(std::move(token_sink)),
+      submitted(submit_time),
+      tokens(PromptThenResumed(generation_request)),
+      prompt_tokens_(
+          static_cast<int64_t>(generation_request.prompt_ids.size())),
+      max_tokens_(max_tokens) {
+  if (!LooksAtHistory(request.sampling)) return;
+  for (const int32_t id : generation_request.prompt_ids) ++history.prompt[id];
+  for (const int32_t id : generation_request.resumed_output_ids) {
+    ++history.generated[id];
+  }
+}
+
+void LiveSequence::Append(int32_t id, absl::Time now) {
+  tokens.push_back(id);
+  if (LooksAtHistory(request.sampling)) ++history.generated[id];
+  if (!first_token.has_value()) first_token = now;
+  last_token = now;
+}
+
+std::optional<FinishReason> LiveSequence::CompleteBecause() const {
+  if (known_tokens() > prompt_tokens_ &&
+      absl::c_linear_search(request.stop_token_ids, tokens.back())) {
+    return FinishReason::kStop;
+  }
+  if (known_tokens() >= max_tokens_) return FinishReason::kLength;
+  return std::nullopt;
+}
+
+SequenceView LiveSequence::View() const {
+  return {.phase = phase,
+          .known_tokens = known_tokens(),
+          .computed_tokens = state == nullptr ? 0 : state->num_tokens};
+}
+
+GenerationUsage LiveSequence::Usage(absl::Time now) const {
+  GenerationUsage usage;
+  usage.prompt_tokens = prompt_tokens_;
+  usage.output_tokens = known_tokens() - prompt_tokens_;
+  usage.queue_time = admitted.value_or(now) - submitted;
+  if (admitted.has_value()) {
+    usage.prefill_time = first_token.value_or(now) - *admitted;
+  }
+  if (first_token.has_value()) usage.decode_time = now - *first_token;
+  return usage;
+}
+
+}  // namespace switchyard::attention_worker

@@ -1,0 +1,60 @@
+// One request from its acceptance to its last word: what the step loop keeps.
+
+#ifndef SWITCHYARD_ATTENTION_WORKER_CORE_LIVE_SEQUENCE_H_
+#define SWITCHYARD_ATTENTION_WORKER_CORE_LIVE_SEQUENCE_H_
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "attention_worker/core/engine.h"
+#include "attention_worker/sampling/sampler.h"
+#include "attention_worker/scheduler/sequence.h"
+#include "attention_worker/state/sequence_state.h"
+
+namespace switchyard::attention_worker {
+
+// A class with state of one thread: the step thread.
+class LiveSequence {
+ public:
+  // `max_tokens`: prompt and output together.
+  LiveSequence(GenerationRequest request, std::unique_ptr<TokenSink> sink,
+               int64_t max_tokens, absl::Time submitted);
+
+  // Takes `id` as the next token of the output.
+  void Append(int32_t id, absl::Time now);
+
+  // Set once the output is complete: a stop token was chosen, or there is no
+  // room.
+  std::optional<FinishReason> CompleteBecause() const;
+
+  SequenceView View() const;
+  GenerationUsage Usage(absl::Time now) const;
+
+  int64_t known_tokens() const { return static_cast<int64_t>(tokens.size()); }
+  int64_t prompt_tokens() const { return prompt_tokens_; }
+  int64_t max_tokens() const { return max_tokens_; }
+
+  const GenerationRequest request;  // without the ids, which are in `tokens`
+  const std::unique_ptr<TokenSink> sink;
+  const absl::Time submitted;
+
+  SequencePhase phase = SequencePhase::kWaiting;
+  std::vector<int32_t> tokens;           // prompt and output so far
+  TokenHistory history;                  // empty unless penalties look at it
+  std::unique_ptr<SequenceState> state;  // in kPrefill and kDecoding
+  int64_t charged_bytes = 0;             // what `state` takes of the budget
+  std::optional<absl::Time> admitted;    // first time
+  std::optional<absl::Time> first_token;
+  absl::Time last_token;
+
+ private:
+  const int64_t prompt_tokens_;
+  const int64_t max_tokens_;
+};
+
+}  // namespace switchyard::attention_worker
+
+#endif  // SWITCHYARD_ATTENTION_WORKER_CORE_LIVE_SEQUENCE_H_

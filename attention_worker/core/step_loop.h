@@ -1,0 +1,90 @@
+// The sequences of an engine and one turn over them. One thread's business: the
+// engine's step thread owns it, and tests call Step() by hand.
+//
+// Above: core/engine.cc brings requests and cancellations from other threads.
+// Below: the policy says what a step computes, the runner computes it.
+
+#ifndef SWITCHYARD_ATTENTION_WORKER_CORE_STEP_LOOP_H_
+#define SWITCHYARD_ATTENTION_WORKER_CORE_STEP_LOOP_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/container/flat_hash_set.h"
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "attention_worker/core/engine.h"
+#include "attention_worker/core/engine_metrics.h"
+#include "attention_worker/core/live_sequence.h"
+#include "attention_worker/core/request_limits.h"
+#include "attention_worker/layers/model_runner.h"
+#include "attention_worker/scheduler/policy.h"
+#include "base/clock.h"
+
+namespace switchyard::attention_worker {
+
+// Not thread-safe.
+class StepLoop {
+ public:
+  struct Options {
+    ModelRunner* runner = nullptr;             // not owned
+    const SchedulingPolicy* policy = nullptr;  // not owned
+    EngineMetrics* metrics = nullptr;          // not owned, not null
+    const Clock* clock = nullptr;
+    RequestLimits limits;
+    int64_t max_running_requests = 0;
+    int64_t chunked_prefill_size = 0;
+    absl::Duration expert_wait_timeout;
+    // Called when a request is about to get its last word (so that its id is
+    // free by then), and whenever the load changed.
+    std::function<void(const std::string& id)> on_done;
+    std::function<void(const EngineLoad& load)> on_load;
+  };
+
+  explicit StepLoop(Options options);
+  // REQUIRES: no sequence is left (FailAll).
+  ~StepLoop();
+
+  // REQUIRES: CheckRequest() is OK.
+  void Add(GenerationRequest request, std::unique_ptr<TokenSink> sink,
+           absl::Time submitted);
+
+  // One turn: ends what is cancelled or expired, plans, computes, samples,
+  // hands out. False if there was nothing to do.
+  bool Step(const absl::flat_hash_set<std::string>& cancelled);
+
+  bool empty() const { return sequences_.empty(); }
+
+  // Ends every sequence with `status`.
+  void FailAll(const absl::Status& status);
+
+ private:
+  void EndCancelledAndExpired(const absl::flat_hash_set<std::string>& cancelled,
+                              absl::Time now);
+  StepPlan MakePlan() const;
+  void GiveAndTakeStates(const StepPlan& plan, absl::Time now);
+  void ChargeStates();
+  void Compute(const StepPlan& plan, absl::Time now);
+  void Advance(LiveSequence* sequence, const SequenceChunk& chunk,
+               const ChunkResult& result, absl::Time now);
+  void Sample(LiveSequence* sequence, const std::vector<float>& logits,
+              absl::Time now);
+  void Finish(LiveSequence* sequence, const absl::Status& status,
+              FinishReason reason, absl::Time now);
+  void ReleaseState(LiveSequence* sequence);
+  void RemoveFinished();
+  void ReportLoad();
+
+  const Options options_;
+  StepBudget budget_;
+  std::vector<std::unique_ptr<LiveSequence>> sequences_;  // in order of arrival
+  int64_t running_ = 0;           // sequences that hold a state
+  int64_t state_bytes_used_ = 0;  // the sum of their charges
+};
+
+}  // namespace switchyard::attention_worker
+
+#endif  // SWITCHYARD_ATTENTION_WORKER_CORE_STEP_LOOP_H_
