@@ -92,6 +92,8 @@ class GrpcServer final : public Server {
  public:
   ~GrpcServer() override {
     if (server_ != nullptr) Shutdown(absl::ZeroDuration());
+    // A second Shutdown of a queue changes nothing.
+    ShutDownQueues();
   }
 
   absl::Status Listen(const std::string& host, int port,
@@ -145,7 +147,6 @@ class GrpcServer final : public Server {
     shut_down_ = true;
     SetServing(false);
     server_->Shutdown(absl::ToChronoTime(absl::Now() + grace));
-    ShutDownQueues();
   }
 
  private:
