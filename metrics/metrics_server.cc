@@ -2,12 +2,17 @@
 // Its C interface, not prometheus::Exposer: that one throws when a port is
 // taken and has no place for the probes.
 
+#include <string>
+#include <thread>
 #include <utility>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "base/mutex.h"
+#include "base/thread.h"
 #include "civetweb.h"
 #include "metrics/registry.h"
 
@@ -22,7 +27,7 @@ class CivetMetricsServer final : public MetricsServer {
   }
 
   ~CivetMetricsServer() override {
-    if (context_ != nullptr) mg_stop(context_);  // waits for open requests
+    if (context_ != nullptr) Stop();
     mg_exit_library();
   }
 
@@ -53,6 +58,7 @@ class CivetMetricsServer final : public MetricsServer {
           absl::StrCat("metrics server on ", address, " has no port"));
     }
     port_ = listening.port;
+    host_ = host.empty() ? "127.0.0.1" : host;
     mg_set_request_handler(context_, "/metrics$", &HandleMetrics, this);
     mg_set_request_handler(context_, "/livez$", &HandleLive, this);
     mg_set_request_handler(context_, "/readyz$", &HandleReady, this);
@@ -62,6 +68,32 @@ class CivetMetricsServer final : public MetricsServer {
   int port() const override { return port_; }
 
  private:
+  // Waits for open requests. civetweb's acceptor looks up every two seconds, or
+  // when somebody knocks: so we knock until it has noticed that it should stop.
+  void Stop() {
+    Mutex mutex;
+    CondVar changed;
+    bool stopped = false;
+    std::thread stopper = StartThread("metrics-stop", [&] {
+      mg_stop(context_);
+      MutexLock lock(&mutex);
+      stopped = true;
+      changed.Signal();
+    });
+    {
+      MutexLock lock(&mutex);
+      while (!stopped) {
+        changed.WaitUntil(&mutex, absl::Now() + absl::Milliseconds(20));
+        if (stopped) break;
+        char error[128];
+        mg_connection* const knock = mg_connect_client(
+            host_.c_str(), port_, /*use_ssl=*/0, error, sizeof(error));
+        if (knock != nullptr) mg_close_connection(knock);
+      }
+    }
+    stopper.join();
+  }
+
   static int KeepMessage(const mg_connection* connection, const char* message) {
     auto* const self = static_cast<CivetMetricsServer*>(
         mg_get_user_data(mg_get_context(connection)));
@@ -112,6 +144,7 @@ class CivetMetricsServer final : public MetricsServer {
   Registry* const registry_;
   const std::function<Readiness()> readiness_;
   mg_context* context_ = nullptr;
+  std::string host_;
   int port_ = 0;
   Mutex mutex_;
   std::string last_message_ ABSL_GUARDED_BY(mutex_);

@@ -164,6 +164,8 @@ class PrometheusRegistry final : public Registry {
   Family& FindFamily(const std::string& name, const std::string& help)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     SY_CHECK(prometheus::CheckMetricName(name));
+    // prometheus-cpp 1.0 prints them as they are, which breaks the format.
+    SY_CHECK(help.find_first_of("\n\\") == std::string::npos);
     const auto [it, added] = families_.try_emplace(name);
     if (added) it->second.help = help;
     SY_CHECK(it->second.help == help);
