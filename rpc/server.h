@@ -36,10 +36,11 @@ class Server {
   virtual void SetServing(bool serving) = 0;
 
   // Health turns to NOT_SERVING. Stops accepting, lets calls finish for
-  // `grace`, then cancels them, and shuts the completion queues down. Meanwhile
-  // and afterwards their owner must drain them, until Next() returns false,
-  // before this goes. A client that watches the health holds a call open: it is
-  // cancelled at the end of `grace`. Idempotent.
+  // `grace`, then cancels them. A client that watches the health holds a call
+  // open: it is cancelled at the end of `grace`. The completion queues stay
+  // open, since a cancelled call still has last operations to start: whoever
+  // polls a queue shuts it down after those, and drains it until Next() returns
+  // false, before this goes. Idempotent.
   virtual void Shutdown(absl::Duration grace) = 0;
 };
 
