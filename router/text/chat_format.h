@@ -1,4 +1,5 @@
-// Messages and tools -> the prompt's text, in the formats of the Qwen3-Next family.
+// Messages and tools -> the prompt's text, in the formats of the Qwen3-Next
+// family.
 
 #ifndef SWITCHYARD_ROUTER_TEXT_CHAT_FORMAT_H_
 #define SWITCHYARD_ROUTER_TEXT_CHAT_FORMAT_H_
@@ -15,7 +16,7 @@ enum class ChatFormat {
   kInstruct,  // Qwen3-Next-Instruct
   kThinking,  // Qwen3-Next-Thinking: the prompt opens <think>
   kCoder,     // Qwen3-Coder-Next: calls in XML
-  kHybrid,    // first Qwen3 release: enable_thinking=false closes <think> at once
+  kHybrid,  // first Qwen3 release: enable_thinking=false closes <think> at once
   kSwitchable,  // Instruct that opens <think> when enable_thinking is true
 };
 
@@ -40,8 +41,9 @@ absl::StatusOr<ChatFormat> ParseChatFormat(absl::string_view name);
 absl::string_view ChatFormatName(ChatFormat format);
 
 // Recognises the format of a checkpoint from its template's text
-// (chat_template.jinja, or tokenizer_config.json's chat_template). INVALID_ARGUMENT
-// when it is none of those; NOT_FOUND when there is no template.
+// (chat_template.jinja, or tokenizer_config.json's chat_template).
+// INVALID_ARGUMENT when it is none of those; NOT_FOUND when there is no
+// template.
 absl::StatusOr<ChatFormat> DetectChatFormat(const std::string& directory);
 
 }  // namespace switchyard::router

@@ -1,4 +1,5 @@
-// Byte-level BPE exactly as Hugging Face tokenizers does it for the Qwen family.
+// Byte-level BPE exactly as Hugging Face tokenizers does it for the Qwen
+// family.
 
 #ifndef SWITCHYARD_ROUTER_TEXT_TOKENIZER_H_
 #define SWITCHYARD_ROUTER_TEXT_TOKENIZER_H_
@@ -19,15 +20,15 @@ namespace switchyard::router {
 class Tokenizer {
  public:
   // tokenizer.json if there is one, else vocab.json + merges.txt; added tokens
-  // also from tokenizer_config.json's added_tokens_decoder. NOT_FOUND: neither is
-  // there. INVALID_ARGUMENT: not this kind of tokenizer, or contradictory; names
-  // the file and the place.
+  // also from tokenizer_config.json's added_tokens_decoder. NOT_FOUND: neither
+  // is there. INVALID_ARGUMENT: not this kind of tokenizer, or contradictory;
+  // names the file and the place.
   static absl::StatusOr<std::unique_ptr<Tokenizer>> Load(
       const std::string& directory);
   virtual ~Tokenizer() = default;
 
-  // Added tokens are found anywhere in the text; no BOS. Invalid UTF-8 is replaced by
-  // U+FFFD first. Time is near linear in text.size().
+  // Added tokens are found anywhere in the text; no BOS. Invalid UTF-8 is
+  // replaced by U+FFFD first. Time is near linear in text.size().
   virtual std::vector<int32_t> Encode(absl::string_view text) const = 0;
 
   // UTF-8, invalid sequences replaced by U+FFFD (one per maximal invalid
@@ -42,7 +43,8 @@ class Tokenizer {
   virtual bool IsSpecial(int32_t id) const = 0;
 
   // The id of an added token, by its text.
-  virtual absl::optional<int32_t> AddedTokenId(absl::string_view text) const = 0;
+  virtual absl::optional<int32_t> AddedTokenId(
+      absl::string_view text) const = 0;
 
   // One more than the largest id.
   virtual int64_t vocab_size() const = 0;
