@@ -49,11 +49,11 @@ class ModelRunner {
     const model::Checkpoint* checkpoint = nullptr;  // not owned; outlives this
     ExpertDispatcher* dispatcher = nullptr;         // not owned; outlives this
     ComputePool* pool = nullptr;                    // not owned; outlives this
-    Probe probe;                                    // null: none
+    Probe probe = nullptr;                          // null: none
     // Null: the process's (kernels::Kernels()). For tests, not owned.
     const kernels::KernelTable* kernels = nullptr;
     // Called during Create with bytes of weights read and in all.
-    std::function<void(int64_t done, int64_t total)> progress;
+    std::function<void(int64_t done, int64_t total)> progress = nullptr;
   };
 
   // Reads every weight once but the experts'. Holds views into the checkpoint's

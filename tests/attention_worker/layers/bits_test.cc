@@ -1,0 +1,185 @@
+// A token's bits depend on its own sequence alone: not on how the prompt was
+// cut, on what else is in the step, on the number of threads, or on the
+// instruction set (DESIGN.md, promise 2). Every comparison here is of bits.
+
+#include <algorithm>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/types/span.h"
+#include "gtest/gtest.h"
+#include "kernels/kernel_table.h"
+#include "tests/attention_worker/layers/test_model.h"
+#include "tests/testing/fixture_path.h"
+#include "tests/testing/matchers.h"
+
+namespace switchyard::attention_worker {
+namespace {
+
+using ::switchyard::testing::FixturePath;
+using ::switchyard::testing::IsOk;
+
+class BitsTest : public ::testing::TestWithParam<const char*> {
+ protected:
+  static std::string Directory() { return FixturePath(GetParam()); }
+
+  // The prompt as one chunk, on one thread: what all else is compared with.
+  void SetUp() override {
+    TestModel model(Directory());
+    tokens_ = SomeTokens(61, model.config().vocab_size);
+    const auto state = model.NewState();
+    logits_ = model.Run(state.get(), tokens_);
+    state_ = StateValues(model.config(), state.get());
+    ASSERT_EQ(logits_.size(), tokens_.size() * model.config().vocab_size);
+  }
+
+  std::vector<int32_t> tokens_;
+  std::vector<float> logits_;
+  std::vector<float> state_;
+};
+
+INSTANTIATE_TEST_SUITE_P(Fixtures, BitsTest,
+                         ::testing::Values("tiny_a_bf16", "tiny_b_fp32",
+                                           "tiny_a_yarn"),
+                         [](const auto& info) {
+                           return std::string(info.param);
+                         });
+
+TEST_P(BitsTest, HoweverThePromptIsCut) {
+  TestModel model(Directory());
+  const std::vector<std::vector<int64_t>> cuts = {
+      {1}, {2}, {7, 1, 3}, {17, 16, 15}, {60, 1}, {1, 60}};
+  for (const std::vector<int64_t>& sizes : cuts) {
+    const auto [logits, state] = model.RunInPieces(tokens_, sizes);
+    EXPECT_TRUE(SameBits(logits, logits_)) << "pieces of " << sizes[0];
+    EXPECT_TRUE(SameBits(StateValues(model.config(), state.get()), state_))
+        << "pieces of " << sizes[0];
+  }
+}
+
+TEST_P(BitsTest, WhateverElseIsInTheStep) {
+  TestModel model(Directory());
+  const int64_t vocab = model.config().vocab_size;
+  // Other sequences before, between and behind, that begin at other positions.
+  const std::vector<int32_t> other = SomeTokens(100, vocab, 2);
+  const auto before = model.NewState();
+  model.Run(before.get(), absl::MakeConstSpan(other).first(13));
+  const auto behind = model.NewState();
+  const auto state = model.NewState();
+  std::vector<float> logits;
+  const absl::Span<const int32_t> tokens = tokens_;
+  for (const auto& [begin, size] :
+       {std::pair<size_t, size_t>(0, 40), {40, 1}, {41, 20}}) {
+    const SequenceChunk chunks[] = {
+        {.state = before.get(),
+         .tokens = absl::MakeConstSpan(other).subspan(begin, 9),
+         .logits = LogitsOf::kNothing},
+        {.state = state.get(),
+         .tokens = tokens.subspan(begin, size),
+         .logits = LogitsOf::kEveryToken},
+        {.state = behind.get(),
+         .tokens = absl::MakeConstSpan(other).subspan(begin, 1)}};
+    const std::vector<ChunkResult> results = model.runner().Step(chunks);
+    ASSERT_EQ(results.size(), 3u);
+    for (const ChunkResult& result : results)
+      EXPECT_THAT(result.status, IsOk());
+    EXPECT_EQ(results[0].logits.size(), 0u);
+    EXPECT_EQ(results[2].logits.size(), static_cast<size_t>(vocab));
+    logits.insert(logits.end(), results[1].logits.begin(),
+                  results[1].logits.end());
+  }
+  EXPECT_TRUE(SameBits(logits, logits_));
+  EXPECT_TRUE(SameBits(StateValues(model.config(), state.get()), state_));
+  EXPECT_EQ(before->num_tokens, 13 + 3 * 9);
+  EXPECT_EQ(behind->num_tokens, 3);
+}
+
+TEST_P(BitsTest, HoweverManyThreads) {
+  for (int threads : {2, 3, 4}) {
+    TestModel model(Directory(), {.threads = threads});
+    const auto [logits, state] = model.RunInPieces(tokens_, {{23, 1, 1}});
+    EXPECT_TRUE(SameBits(logits, logits_)) << threads;
+    EXPECT_TRUE(SameBits(StateValues(model.config(), state.get()), state_))
+        << threads;
+  }
+}
+
+TEST_P(BitsTest, OnEveryInstructionSet) {
+  for (const kernels::KernelTable* kernels : kernels::AvailableKernels()) {
+    TestModel model(Directory(), {.threads = 2, .kernels = kernels});
+    const auto [logits, state] = model.RunInPieces(tokens_, {{30, 2, 1}});
+    EXPECT_TRUE(SameBits(logits, logits_)) << kernels->name;
+    EXPECT_TRUE(SameBits(StateValues(model.config(), state.get()), state_))
+        << kernels->name;
+  }
+}
+
+TEST_P(BitsTest, LastTokensLogitsAndHidden) {
+  TestModel model(Directory(), {.probe = true});
+  const int64_t hidden = model.config().hidden_size;
+  const auto state = model.NewState();
+  const SequenceChunk chunk{
+      .state = state.get(), .tokens = tokens_, .want_hidden = true};
+  const ChunkResult result = model.runner().Step({&chunk, 1})[0];
+  EXPECT_TRUE(SameBits(result.logits, absl::MakeConstSpan(logits_).last(
+                                          model.config().vocab_size)));
+  EXPECT_EQ(result.hidden.size(), tokens_.size() * hidden);
+  EXPECT_TRUE(SameBits(
+      result.hidden,
+      model.probed[{"final_hidden", model.config().num_hidden_layers}]));
+}
+
+TEST_P(BitsTest, OfTheMtpHead) {
+  TestModel model(Directory());
+  const int64_t hidden_size = model.config().hidden_size;
+  const auto state = model.NewState();
+  const SequenceChunk chunk{
+      .state = state.get(), .tokens = tokens_, .want_hidden = true};
+  const ChunkResult result = model.runner().Step({&chunk, 1})[0];
+  const absl::Span<const float> hidden = result.hidden;
+  const auto pairs = [&](MtpState* mtp_state, size_t begin, size_t size) {
+    return MtpChunk{
+        .state = mtp_state,
+        .hidden = hidden.subspan(begin * hidden_size, size * hidden_size),
+        .next_tokens = absl::MakeConstSpan(tokens_).subspan(begin + 1, size),
+        .logits = LogitsOf::kEveryToken};
+  };
+  const auto whole_state = model.NewMtpState();
+  const MtpChunk whole = pairs(whole_state.get(), 0, 60);
+  const MtpResult expected = model.mtp().Step({&whole, 1})[0];
+  // In pieces, beside another sequence, on three threads.
+  TestModel threaded(Directory(), {.threads = 3});
+  const auto pieces = threaded.NewMtpState();
+  const auto other = threaded.NewMtpState();
+  std::vector<float> logits, rows;
+  for (const auto& [begin, size] :
+       {std::pair<size_t, size_t>(0, 30), {30, 29}, {59, 1}}) {
+    const MtpChunk chunks[] = {pairs(other.get(), begin / 2, 5),
+                               pairs(pieces.get(), begin, size)};
+    const std::vector<MtpResult> results = threaded.mtp().Step(chunks);
+    logits.insert(logits.end(), results[1].logits.begin(),
+                  results[1].logits.end());
+    rows.insert(rows.end(), results[1].hidden.begin(), results[1].hidden.end());
+  }
+  EXPECT_TRUE(SameBits(logits, expected.logits));
+  EXPECT_TRUE(SameBits(rows, expected.hidden));
+}
+
+// So long that scores do not fit into memory at once, and tiles are cut short.
+TEST(LongPromptTest, HoweverItIsCut) {
+  TestModel model(FixturePath("tiny_a_bf16"));
+  const std::vector<int32_t> tokens =
+      SomeTokens(1500, model.config().vocab_size);
+  const auto [whole, whole_state] = model.RunInPieces(tokens, {{1500}});
+  TestModel threaded(FixturePath("tiny_a_bf16"), {.threads = 3});
+  const auto [pieces, state] = threaded.RunInPieces(tokens, {{1100, 399, 1}});
+  EXPECT_TRUE(SameBits(pieces, whole));
+  EXPECT_TRUE(SameBits(StateValues(model.config(), state.get()),
+                       StateValues(model.config(), whole_state.get())));
+}
+
+}  // namespace
+}  // namespace switchyard::attention_worker
