@@ -17,6 +17,8 @@
 
 namespace switchyard::expert_worker {
 
+inline constexpr int64_t kMaxRowsInFlight = 1 << 20;
+
 struct ServerOptions {
   std::string model_dir;
   // What to hold in every layer: at most one of the two; neither: everything.
@@ -29,9 +31,14 @@ struct ServerOptions {
 
   int threads = 0;  // that compute; 0: all CPUs that this process may use
 
-  // Rows that may wait or be computed, of all streams together, and of one.
-  int64_t max_queued_outputs = 65'536;
+  // Activations and outputs of requests that wait or are computed, of all
+  // streams together; beyond: RESOURCE_EXHAUSTED.
+  int64_t max_queue_bytes = int64_t{512} << 20;
+  // On one stream; at most kMaxRowsInFlight.
   int64_t max_rows_in_flight = 16'384;
+
+  // Reads every file that SHA256SUMS lists, whole, before anything else.
+  bool verify_checksums = false;
 
   // How long Shutdown lets what is in flight finish.
   absl::Duration drain_timeout = absl::Seconds(10);
@@ -68,8 +75,8 @@ class Server {
   // Not OK when loading failed.
   virtual absl::Status load_status() const = 0;
 
-  // Tells clients to go elsewhere, answers what is in flight, and stops. Waits for
-  // a load in progress. Idempotent.
+  // Tells clients to go elsewhere, answers what is in flight, and stops. Waits
+  // for a load in progress. Idempotent.
   virtual void Shutdown() = 0;
 };
 

@@ -1,0 +1,130 @@
+// switchyard-expert-worker: holds some of a model's experts, and computes them
+// for attention workers.
+//
+//   switchyard-expert-worker --model=/models/qwen3-next --slice=1/4 --port=7001
+//
+// Listens at once, then loads the experts of part 1 of 4 of every layer; until
+// that is done streams are refused with UNAVAILABLE, gRPC health says
+// NOT_SERVING and /readyz of --metrics_port 503 with the progress. Every flag
+// can also be set by an environment variable: SWITCHYARD_ and its name in upper
+// case.
+//
+// SIGTERM, SIGINT: health turns NOT_SERVING, attention workers are told to go
+// elsewhere, what is in flight is answered (at most --drain_timeout), exit code
+// 0. Exit code 1: bad flags, a bad checkpoint, or a port in use; the reason is
+// on stderr.
+
+#include <signal.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/flags/flag.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
+#include "base/command_line.h"
+#include "base/log.h"
+#include "base/shutdown_signal.h"
+#include "base/status_macros.h"
+#include "expert_worker/server.h"
+#include "kernels/kernel_table.h"
+#include "rpc/channel.h"
+
+ABSL_FLAG(std::string, model, "",
+          "folder with config.json and *.safetensors; required");
+ABSL_FLAG(std::string, slice, "",
+          "hold part i of n of every layer's experts: \"i/n\"; default: all");
+ABSL_FLAG(std::string, experts, "",
+          "hold these experts of every layer, \"0-15,40\"; instead of --slice");
+ABSL_FLAG(std::string, host, "0.0.0.0", "address to listen on");
+ABSL_FLAG(int, port, 7001, "gRPC port; 0 picks a free one");
+ABSL_FLAG(int, metrics_port, 9001,
+          "HTTP port of /metrics, /livez and /readyz; 0 picks a free one, -1 "
+          "turns it off");
+ABSL_FLAG(int, threads, 0, "threads that compute; 0: all CPUs it may use");
+ABSL_FLAG(
+    std::string, isa, "auto",
+    "instruction set: auto, scalar, avx2 or avx512; all give the same bits");
+ABSL_FLAG(bool, verify_checksums, false,
+          "read all files that SHA256SUMS lists and compare, before loading");
+ABSL_FLAG(
+    int64_t, max_queue_mib, 512,
+    "MiB of activations and outputs that may wait or be computed; beyond, "
+    "requests are refused with RESOURCE_EXHAUSTED");
+ABSL_FLAG(int64_t, max_rows_in_flight, 16'384,
+          "rows that one attention worker may have in flight here");
+ABSL_FLAG(absl::Duration, drain_timeout, absl::Seconds(10),
+          "how long what is in flight may take to finish at the end");
+
+namespace switchyard::expert_worker {
+namespace {
+
+// The only function that reads flags: everything below it takes Options.
+ServerOptions OptionsFromFlags() {
+  ServerOptions options;
+  options.model_dir = absl::GetFlag(FLAGS_model);
+  options.slice = absl::GetFlag(FLAGS_slice);
+  options.experts = absl::GetFlag(FLAGS_experts);
+  options.host = absl::GetFlag(FLAGS_host);
+  options.port = absl::GetFlag(FLAGS_port);
+  options.metrics_port = absl::GetFlag(FLAGS_metrics_port);
+  options.threads = absl::GetFlag(FLAGS_threads);
+  options.verify_checksums = absl::GetFlag(FLAGS_verify_checksums);
+  // Beyond a TiB means no limit, and must not overflow.
+  options.max_queue_bytes =
+      std::min<int64_t>(absl::GetFlag(FLAGS_max_queue_mib), 1 << 20) << 20;
+  options.max_rows_in_flight = absl::GetFlag(FLAGS_max_rows_in_flight);
+  options.drain_timeout = absl::GetFlag(FLAGS_drain_timeout);
+  // Ends the wait for a signal.
+  options.on_load_failed = [] { kill(getpid(), SIGTERM); };
+  return options;
+}
+
+absl::Status Run(int argc, char** argv) {
+  SY_ASSIGN_OR_RETURN(
+      const std::vector<std::string> arguments,
+      ParseCommandLine(argc, argv,
+                       "switchyard-expert-worker --model DIR [--slice I/N]\n"
+                       "Holds some experts of a Qwen3-Next model, and computes "
+                       "them for attention workers."));
+  if (!arguments.empty()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("unexpected argument \"", arguments.front(),
+                     "\"; all options are flags, see --help"));
+  }
+  if (absl::GetFlag(FLAGS_model).empty()) {
+    return absl::InvalidArgumentError("--model is required; see --help");
+  }
+  SY_RETURN_IF_ERROR(kernels::SelectKernels(absl::GetFlag(FLAGS_isa)));
+  SY_ASSIGN_OR_RETURN(std::unique_ptr<Server> server,
+                      Server::Start(OptionsFromFlags()));
+  const int signal = WaitForShutdownSignal();
+  if (server->state() == ServerState::kLoading) {
+    // Nobody is served yet, and a load of many minutes cannot be interrupted.
+    LogInfo("told to stop while loading");
+    std::_Exit(0);
+  }
+  SY_RETURN_IF_ERROR(server->load_status());
+  LogInfo(absl::StrCat("draining: signal ", signal));
+  server->Shutdown();
+  return absl::OkStatus();
+}
+
+}  // namespace
+}  // namespace switchyard::expert_worker
+
+int main(int argc, char** argv) {
+  switchyard::BlockShutdownSignals();
+  switchyard::rpc::InitGrpcEnvironment();
+  const absl::Status status = switchyard::expert_worker::Run(argc, argv);
+  if (status.ok()) return 0;
+  std::fprintf(stderr, "switchyard-expert-worker: %s\n",
+               status.ToString().c_str());
+  return 1;
+}
