@@ -113,7 +113,6 @@ class GrpcServer final : public Server {
     }
     server_ = builder.BuildAndStart();
     if (server_ == nullptr) {
-      ShutDownQueues();
       return absl::UnavailableError(absl::StrCat(
           "cannot listen for gRPC on ", address,
           ": the port is in use or the address isn't this machine's; choose "
