@@ -68,7 +68,13 @@ class TokenListener {
 };
 
 struct AttentionWorkerInfo {
-  enum class State { kUnreachable, kLoading, kReady, kWaitingExperts, kDraining };
+  enum class State {
+    kUnreachable,
+    kLoading,
+    kReady,
+    kWaitingExperts,
+    kDraining
+  };
   State state = State::kUnreachable;
   std::string instance_id;
   std::string model_fingerprint;
@@ -94,7 +100,8 @@ class AttentionClient {
   // What the worker said last (at most a second or so ago); never blocks.
   virtual AttentionWorkerInfo info() const = 0;
 
-  // Starts the request and returns; `listener` is kept until OnDone has returned.
+  // Starts the request and returns; `listener` is kept until OnDone has
+  // returned.
   virtual void Generate(TokenRequest request,
                         std::shared_ptr<TokenListener> listener) = 0;
 

@@ -1,0 +1,202 @@
+#include "router/client/generation_codec.h"
+
+#include <cstdint>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
+
+namespace switchyard::router {
+namespace {
+
+constexpr int kMaxTopLogprobs = 20;
+
+// Ids are int32 everywhere but on the wire.
+absl::StatusOr<int32_t> IdFromProto(const char* field, uint32_t id) {
+  if (id > static_cast<uint32_t>(std::numeric_limits<int32_t>::max())) {
+    return absl::InternalError(
+        absl::StrCat("the worker sent ", field, " ", id, ", above 2^31 - 1"));
+  }
+  return static_cast<int32_t>(id);
+}
+
+absl::StatusOr<int64_t> CountFromProto(const char* field, uint64_t count) {
+  if (count > static_cast<uint64_t>(std::numeric_limits<int64_t>::max())) {
+    return absl::InternalError(absl::StrCat("the worker sent ", field, " ",
+                                            count, ", above 2^63 - 1"));
+  }
+  return static_cast<int64_t>(count);
+}
+
+absl::StatusOr<absl::Duration> SecondsFromProto(const char* field,
+                                                double seconds) {
+  if (!(seconds >= 0)) {  // NaN too
+    return absl::InternalError(
+        absl::StrCat("the worker sent ", field, " ", seconds));
+  }
+  return absl::Seconds(seconds);
+}
+
+absl::Status IdsToProto(const char* field, const std::vector<int32_t>& ids,
+                        google::protobuf::RepeatedField<uint32_t>* out) {
+  out->Reserve(static_cast<int>(ids.size()));
+  for (size_t i = 0; i < ids.size(); ++i) {
+    if (ids[i] < 0) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(field, "[", i, "] is ", ids[i]));
+    }
+    out->Add(static_cast<uint32_t>(ids[i]));
+  }
+  return absl::OkStatus();
+}
+
+void SamplingToProto(const SamplingParams& params, v1::SamplingParams* out) {
+  out->set_temperature(params.temperature);
+  out->set_top_p(params.top_p);
+  out->set_top_k(params.top_k);
+  out->set_min_p(params.min_p);
+  out->set_presence_penalty(params.presence_penalty);
+  out->set_frequency_penalty(params.frequency_penalty);
+  out->set_repetition_penalty(params.repetition_penalty);
+  out->set_seed(params.seed);
+}
+
+absl::StatusOr<AttentionWorkerInfo::State> StateFromProto(
+    v1::WorkerInfo::State state) {
+  switch (state) {
+    case v1::WorkerInfo::LOADING:
+      return AttentionWorkerInfo::State::kLoading;
+    case v1::WorkerInfo::READY:
+      return AttentionWorkerInfo::State::kReady;
+    case v1::WorkerInfo::WAITING_EXPERTS:
+      return AttentionWorkerInfo::State::kWaitingExperts;
+    case v1::WorkerInfo::DRAINING:
+      return AttentionWorkerInfo::State::kDraining;
+    default:  // of a newer worker, or none
+      return absl::InternalError(
+          absl::StrCat("the worker sent state ", static_cast<int>(state)));
+  }
+}
+
+}  // namespace
+
+absl::StatusOr<v1::GenerateRequest> TokenRequestToProto(
+    const TokenRequest& request, absl::string_view model_fingerprint) {
+  constexpr int64_t kMaxUint32 = std::numeric_limits<uint32_t>::max();
+  if (request.max_tokens < 0 || request.max_tokens > kMaxUint32) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("max_tokens is ", request.max_tokens,
+                     "; it must be in [1, ", kMaxUint32, "]"));
+  }
+  if (request.num_top_logprobs < 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("num_top_logprobs is ", request.num_top_logprobs));
+  }
+  v1::GenerateRequest out;
+  out.set_request_id(request.id);
+  SY_RETURN_IF_ERROR(
+      IdsToProto("prompt_ids", request.prompt_ids, out.mutable_prompt_ids()));
+  SY_RETURN_IF_ERROR(IdsToProto("resumed_output_ids",
+                                request.resumed_output_ids,
+                                out.mutable_resumed_output_ids()));
+  SY_RETURN_IF_ERROR(IdsToProto("stop_token_ids", request.stop_token_ids,
+                                out.mutable_stop_token_ids()));
+  SamplingToProto(request.sampling, out.mutable_sampling());
+  out.set_max_tokens(static_cast<uint32_t>(request.max_tokens));
+  out.set_want_logprobs(request.want_logprobs);
+  out.set_num_top_logprobs(static_cast<uint32_t>(request.num_top_logprobs));
+  out.set_model_fingerprint(std::string(model_fingerprint));
+  return out;
+}
+
+absl::StatusOr<TokenEvent> TokenEventFromProto(const v1::Token& token) {
+  TokenEvent event;
+  SY_ASSIGN_OR_RETURN(event.id, IdFromProto("token.id", token.id()));
+  SY_ASSIGN_OR_RETURN(event.position,
+                      CountFromProto("token.position", token.position()));
+  event.logprob = token.logprob();
+  if (token.top_logprobs_size() > kMaxTopLogprobs) {
+    return absl::InternalError(absl::StrCat("the worker sent ",
+                                            token.top_logprobs_size(),
+                                            " top_logprobs for one token"));
+  }
+  for (const v1::TokenLogprob& top : token.top_logprobs()) {
+    SY_ASSIGN_OR_RETURN(const int32_t id,
+                        IdFromProto("token.top_logprobs.id", top.id()));
+    event.top_logprobs.emplace_back(id, top.logprob());
+  }
+  return event;
+}
+
+absl::StatusOr<TokenOutcome> TokenOutcomeFromProto(
+    const v1::Finished& finished) {
+  TokenOutcome outcome;
+  switch (finished.reason()) {
+    case v1::Finished::STOP:
+      outcome.finish = TokenFinish::kStop;
+      break;
+    case v1::Finished::LENGTH:
+      outcome.finish = TokenFinish::kLength;
+      break;
+    default:
+      return absl::InternalError(
+          absl::StrCat("the worker sent finished.reason ",
+                       static_cast<int>(finished.reason())));
+  }
+  TokenUsage& usage = outcome.usage;
+  SY_ASSIGN_OR_RETURN(
+      usage.prompt_tokens,
+      CountFromProto("finished.prompt_tokens", finished.prompt_tokens()));
+  SY_ASSIGN_OR_RETURN(usage.cached_prompt_tokens,
+                      CountFromProto("finished.cached_prompt_tokens",
+                                     finished.cached_prompt_tokens()));
+  SY_ASSIGN_OR_RETURN(
+      usage.output_tokens,
+      CountFromProto("finished.output_tokens", finished.output_tokens()));
+  SY_ASSIGN_OR_RETURN(
+      usage.queue_time,
+      SecondsFromProto("finished.queue_seconds", finished.queue_seconds()));
+  SY_ASSIGN_OR_RETURN(
+      usage.prefill_time,
+      SecondsFromProto("finished.prefill_seconds", finished.prefill_seconds()));
+  SY_ASSIGN_OR_RETURN(
+      usage.decode_time,
+      SecondsFromProto("finished.decode_seconds", finished.decode_seconds()));
+  return outcome;
+}
+
+absl::StatusOr<AttentionWorkerInfo> AttentionWorkerInfoFromProto(
+    const v1::WorkerInfo& info) {
+  AttentionWorkerInfo out;
+  SY_ASSIGN_OR_RETURN(out.state, StateFromProto(info.state()));
+  out.instance_id = info.instance_id();
+  out.model_fingerprint = info.model_fingerprint();
+  out.version = info.version();
+  SY_ASSIGN_OR_RETURN(out.vocab_size,
+                      CountFromProto("vocab_size", info.vocab_size()));
+  SY_ASSIGN_OR_RETURN(out.max_model_len,
+                      CountFromProto("max_model_len", info.max_model_len()));
+  if (!(info.loading_progress() >= 0 && info.loading_progress() <= 1)) {
+    return absl::InternalError(absl::StrCat("the worker sent loading_progress ",
+                                            info.loading_progress()));
+  }
+  out.loading_progress = info.loading_progress();
+  SY_ASSIGN_OR_RETURN(
+      out.running_requests,
+      CountFromProto("running_requests", info.running_requests()));
+  SY_ASSIGN_OR_RETURN(
+      out.waiting_requests,
+      CountFromProto("waiting_requests", info.waiting_requests()));
+  SY_ASSIGN_OR_RETURN(
+      out.state_bytes_used,
+      CountFromProto("state_bytes_used", info.state_bytes_used()));
+  SY_ASSIGN_OR_RETURN(
+      out.state_bytes_budget,
+      CountFromProto("state_bytes_budget", info.state_bytes_budget()));
+  out.message = info.message();
+  return out;
+}
+
+}  // namespace switchyard::router

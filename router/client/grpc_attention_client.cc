@@ -1,0 +1,316 @@
+#include "router/client/grpc_attention_client.h"
+
+#include <chrono>
+#include <map>
+#include <optional>
+#include <thread>
+#include <utility>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "base/check.h"
+#include "base/log.h"
+#include "base/mutex.h"
+#include "base/status_macros.h"
+#include "base/thread.h"
+#include "grpcpp/grpcpp.h"
+#include "proto/generation.grpc.pb.h"
+#include "router/client/generation_codec.h"
+#include "rpc/channel.h"
+#include "rpc/status_conversion.h"
+
+namespace switchyard::router {
+namespace {
+
+class GenerateCall;
+
+// The calls that run. Shared with them, since the last one to end tells the
+// client's destructor.
+class LiveCalls {
+ public:
+  void Add(const std::string& id, GenerateCall* call)
+      ABSL_LOCKS_EXCLUDED(mutex_) {
+    MutexLock lock(&mutex_);
+    calls_.emplace(id, call);
+    ++count_;
+  }
+  // From now on Cancel() does not reach `call`.
+  void Remove(const std::string& id, const GenerateCall* call)
+      ABSL_LOCKS_EXCLUDED(mutex_) {
+    MutexLock lock(&mutex_);
+    for (auto it = calls_.lower_bound(id); it != calls_.upper_bound(id); ++it) {
+      if (it->second == call) {
+        calls_.erase(it);
+        return;
+      }
+    }
+  }
+  // After the last use of a removed call.
+  void CountDown() ABSL_LOCKS_EXCLUDED(mutex_) {
+    MutexLock lock(&mutex_);
+    --count_;
+    changed_.SignalAll();
+  }
+  void Cancel(const std::string& id) ABSL_LOCKS_EXCLUDED(mutex_);
+  void CancelAll() ABSL_LOCKS_EXCLUDED(mutex_);
+  void WaitUntilNone() ABSL_LOCKS_EXCLUDED(mutex_) {
+    MutexLock lock(&mutex_);
+    while (count_ > 0) {
+      // gRPC ends cancelled calls at once, so this is a question of when a
+      // listener returns.
+      if (!changed_.WaitUntil(&mutex_, absl::Now() + absl::Seconds(10))) {
+        LogWarning(absl::StrCat(count_, " calls have not ended yet"));
+      }
+    }
+  }
+
+ private:
+  Mutex mutex_;
+  CondVar changed_;
+  std::multimap<std::string, GenerateCall*> calls_ ABSL_GUARDED_BY(mutex_);
+  int64_t count_ ABSL_GUARDED_BY(mutex_) = 0;
+};
+
+// One request. gRPC calls the On... methods one at a time; deletes itself in
+// OnDone.
+class GenerateCall final : public grpc::ClientReadReactor<v1::GenerateReply> {
+ public:
+  GenerateCall(std::string worker, std::string id, v1::GenerateRequest request,
+               std::shared_ptr<TokenListener> listener,
+               std::shared_ptr<LiveCalls> live)
+      : worker_(std::move(worker)),
+        id_(std::move(id)),
+        request_(std::move(request)),
+        listener_(std::move(listener)),
+        live_(std::move(live)) {}
+
+  void Start(v1::Generation::Stub* stub, absl::Time deadline) {
+    if (deadline != absl::InfiniteFuture()) {
+      context_.set_deadline(absl::ToChronoTime(deadline));
+    }
+    live_->Add(id_, this);
+    stub->async()->Generate(&context_, &request_, this);
+    StartRead(&reply_);
+    StartCall();  // from here on OnDone may come, and delete this
+  }
+
+  // Under LiveCalls' lock, and so never after OnDone's Remove.
+  void Cancel() {
+    cancelled_ = true;
+    context_.TryCancel();
+  }
+
+  void OnReadDone(bool ok) override {
+    if (!ok) return;  // OnDone follows
+    const absl::Status status = TakeReply();
+    if (!status.ok()) {
+      broken_ = status;
+      context_.TryCancel();
+      return;
+    }
+    StartRead(&reply_);
+  }
+
+  void OnDone(const grpc::Status& status) override {
+    live_->Remove(id_, this);
+    const absl::Status result = Result(status);
+    const TokenOutcome outcome = outcome_.value_or(TokenOutcome());
+    listener_->OnDone(result, outcome.finish, outcome.usage);
+    const std::shared_ptr<LiveCalls> live = live_;
+    delete this;
+    live->CountDown();
+  }
+
+ private:
+  absl::Status TakeReply() {
+    if (outcome_.has_value()) {
+      return absl::InternalError("the worker sent something after `finished`");
+    }
+    switch (reply_.kind_case()) {
+      case v1::GenerateReply::kToken: {
+        SY_ASSIGN_OR_RETURN(const TokenEvent event,
+                            TokenEventFromProto(reply_.token()));
+        listener_->OnToken(event);
+        return absl::OkStatus();
+      }
+      case v1::GenerateReply::kFinished: {
+        SY_ASSIGN_OR_RETURN(outcome_, TokenOutcomeFromProto(reply_.finished()));
+        return absl::OkStatus();
+      }
+      case v1::GenerateReply::KIND_NOT_SET:
+        break;
+    }
+    return absl::InternalError("the worker sent an empty reply");
+  }
+
+  absl::Status Result(const grpc::Status& status) const {
+    const auto named = [&](absl::StatusCode code, absl::string_view text) {
+      return absl::Status(
+          code, absl::StrCat("attention worker ", worker_, ": ", text));
+    };
+    if (!broken_.ok()) return named(broken_.code(), broken_.message());
+    // `finished` is the last word, whatever happened to the connection after
+    // it.
+    if (outcome_.has_value()) return absl::OkStatus();
+    if (status.ok()) {
+      return named(absl::StatusCode::kInternal,
+                   "the stream ended without `finished`");
+    }
+    absl::Status result = rpc::FromGrpcStatus(status);
+    if (absl::IsCancelled(result) && !cancelled_) {
+      // The worker's process broke the stream off: nobody here asked for it.
+      return named(absl::StatusCode::kUnavailable,
+                   absl::StrCat("broke the stream off: ", result.message()));
+    }
+    return named(result.code(), result.message());
+  }
+
+  const std::string worker_;
+  const std::string id_;
+  const v1::GenerateRequest request_;
+  const std::shared_ptr<TokenListener> listener_;
+  const std::shared_ptr<LiveCalls> live_;
+  grpc::ClientContext context_;
+  v1::GenerateReply reply_;
+  std::optional<TokenOutcome> outcome_;
+  absl::Status broken_;  // how the worker broke the protocol
+  // Written under LiveCalls' lock until Remove(), read after it.
+  bool cancelled_ = false;
+};
+
+void LiveCalls::Cancel(const std::string& id) {
+  MutexLock lock(&mutex_);
+  for (auto it = calls_.lower_bound(id); it != calls_.upper_bound(id); ++it) {
+    it->second->Cancel();
+  }
+}
+
+void LiveCalls::CancelAll() {
+  MutexLock lock(&mutex_);
+  for (const auto& [id, call] : calls_) call->Cancel();
+}
+
+class GrpcAttentionClient final : public AttentionClient {
+ public:
+  explicit GrpcAttentionClient(GrpcAttentionClientOptions options)
+      : options_(std::move(options)),
+        stub_(v1::Generation::NewStub(rpc::NewChannel(options_.address))),
+        calls_(std::make_shared<LiveCalls>()),
+        last_answer_(absl::InfinitePast()) {
+    info_.message = "not asked yet";
+    poll_thread_ = StartThread("sy-poll", [this] { Poll(); });
+  }
+
+  ~GrpcAttentionClient() override {
+    {
+      MutexLock lock(&mutex_);
+      stopping_ = true;
+      if (poll_context_ != nullptr) poll_context_->TryCancel();
+      wake_.Signal();
+    }
+    poll_thread_.join();
+    calls_->CancelAll();
+    calls_->WaitUntilNone();
+  }
+
+  std::string name() const override { return options_.address; }
+
+  AttentionWorkerInfo info() const override ABSL_LOCKS_EXCLUDED(mutex_) {
+    MutexLock lock(&mutex_);
+    return info_;
+  }
+
+  void Generate(TokenRequest request,
+                std::shared_ptr<TokenListener> listener) override {
+    absl::StatusOr<v1::GenerateRequest> message =
+        TokenRequestToProto(request, info().model_fingerprint);
+    if (!message.ok()) {
+      listener->OnDone(message.status(), TokenFinish::kStop, TokenUsage());
+      return;
+    }
+    auto* call =
+        new GenerateCall(options_.address, std::move(request.id),
+                         *std::move(message), std::move(listener), calls_);
+    call->Start(stub_.get(), request.deadline);
+  }
+
+  void Cancel(const std::string& request_id) override {
+    calls_->Cancel(request_id);
+  }
+
+ private:
+  // The poll thread.
+  void Poll() ABSL_LOCKS_EXCLUDED(mutex_) {
+    while (true) {
+      grpc::ClientContext context;
+      context.set_deadline(
+          absl::ToChronoTime(absl::Now() + options_.poll_timeout));
+      {
+        MutexLock lock(&mutex_);
+        if (stopping_) return;
+        poll_context_ = &context;
+      }
+      v1::WorkerInfo reply;
+      const grpc::Status status =
+          stub_->GetWorkerInfo(&context, v1::GetWorkerInfoRequest(), &reply);
+      absl::StatusOr<AttentionWorkerInfo> info =
+          status.ok() ? AttentionWorkerInfoFromProto(reply)
+                      : rpc::FromGrpcStatus(status);
+      const absl::Time next = absl::Now() + options_.poll_interval;
+      MutexLock lock(&mutex_);
+      poll_context_ = nullptr;
+      Take(std::move(info));
+      while (!stopping_ && wake_.WaitUntil(&mutex_, next)) {
+      }
+      if (stopping_) return;
+    }
+  }
+
+  void Take(absl::StatusOr<AttentionWorkerInfo> info)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    const absl::Time now = absl::Now();
+    if (info.ok()) {
+      last_answer_ = now;
+      info_ = *std::move(info);
+      return;
+    }
+    const bool only_slow = absl::IsDeadlineExceeded(info.status()) &&
+                           now - last_answer_ < options_.unreachable_after;
+    if (only_slow) return;
+    info_ = AttentionWorkerInfo();
+    info_.message = std::string(info.status().message());
+  }
+
+  const GrpcAttentionClientOptions options_;
+  const std::unique_ptr<v1::Generation::Stub> stub_;
+  const std::shared_ptr<LiveCalls> calls_;
+
+  mutable Mutex mutex_;
+  CondVar wake_;
+  bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  // Of the question in flight; null between questions.
+  grpc::ClientContext* poll_context_ ABSL_GUARDED_BY(mutex_) = nullptr;
+  AttentionWorkerInfo info_ ABSL_GUARDED_BY(mutex_);
+  absl::Time last_answer_ ABSL_GUARDED_BY(mutex_);
+  std::thread poll_thread_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<AttentionClient>> NewGrpcAttentionClient(
+    GrpcAttentionClientOptions options) {
+  if (options.address.empty()) {
+    return absl::InvalidArgumentError(
+        "an attention worker's address is empty; give host:port");
+  }
+  if (options.poll_interval <= absl::ZeroDuration() ||
+      options.poll_timeout <= absl::ZeroDuration()) {
+    return absl::InvalidArgumentError(
+        "poll_interval and poll_timeout must be above 0");
+  }
+  return std::unique_ptr<AttentionClient>(
+      new GrpcAttentionClient(std::move(options)));
+}
+
+}  // namespace switchyard::router

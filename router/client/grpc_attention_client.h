@@ -1,0 +1,47 @@
+// An attention worker at the other end of a network.
+//
+// Above: router/routing chooses it, router/openai sends requests. Below:
+// generation_codec.h turns them into messages.
+
+#ifndef SWITCHYARD_ROUTER_CLIENT_GRPC_ATTENTION_CLIENT_H_
+#define SWITCHYARD_ROUTER_CLIENT_GRPC_ATTENTION_CLIENT_H_
+
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "router/client/attention_client.h"
+
+namespace switchyard::router {
+
+struct GrpcAttentionClientOptions {
+  std::string address;  // host:port or unix:/path; also the client's name
+
+  // How often the worker is asked how it is, and how long an answer may take.
+  absl::Duration poll_interval = absl::Milliseconds(250);
+  absl::Duration poll_timeout = absl::Seconds(1);
+  // A worker that is connected but too busy to answer counts as reachable for
+  // this long. A lost connection counts at once.
+  absl::Duration unreachable_after = absl::Seconds(5);
+};
+
+// One gRPC stream a request; a thread ("sy-poll") asks the worker for its
+// state.
+//
+// What listeners get besides the worker's own errors: UNAVAILABLE when it
+// cannot be reached or dies on the way (the request may go to another worker,
+// with what came so far as resumed_output_ids); CANCELLED only after Cancel();
+// INTERNAL when it breaks the protocol. All name the worker. Requests carry the
+// model's fingerprint that the worker said last.
+//
+// The destructor cancels what runs and waits for its listeners' OnDone, so it
+// must not be called by one. Thread-safe.
+//
+// INVALID_ARGUMENT: no address, or an interval that is not above 0.
+absl::StatusOr<std::unique_ptr<AttentionClient>> NewGrpcAttentionClient(
+    GrpcAttentionClientOptions options);
+
+}  // namespace switchyard::router
+
+#endif  // SWITCHYARD_ROUTER_CLIENT_GRPC_ATTENTION_CLIENT_H_
