@@ -1,0 +1,41 @@
+// What is fuzzed: functions of any bytes that abort (SY_CHECK or a sanitizer)
+// when a promise of ours breaks. A status that refuses the bytes is a fine
+// outcome.
+//
+// The fuzz build makes a libFuzzer binary of each; tests/model's
+// fuzz_regression_test runs the same functions over the corpus in every build.
+
+#ifndef SWITCHYARD_TESTS_FUZZ_FUZZ_TARGET_H_
+#define SWITCHYARD_TESTS_FUZZ_FUZZ_TARGET_H_
+
+#include <cstddef>
+#include <cstdint>
+
+#include "absl/types/span.h"
+
+namespace switchyard::fuzz {
+
+// model/safetensors.h: the header of a file.
+void FuzzSafetensors(absl::Span<const uint8_t> bytes);
+// model/config.h: config.json and generation_config.json, and what is computed
+// of an accepted config.
+void FuzzConfig(absl::Span<const uint8_t> bytes);
+// base/json.h: parsing, and printing what was parsed.
+void FuzzJson(absl::Span<const uint8_t> bytes);
+
+}  // namespace switchyard::fuzz
+
+// At the end of the file that defines `function`: libFuzzer's entry, in the
+// fuzz build only.
+#ifdef SWITCHYARD_FUZZER
+#define SWITCHYARD_FUZZER_ENTRY(function)                                   \
+  extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) { \
+    ::switchyard::fuzz::function(absl::MakeConstSpan(data, size));          \
+    return 0;                                                               \
+  }                                                                         \
+  static_assert(true)
+#else
+#define SWITCHYARD_FUZZER_ENTRY(function) static_assert(true)
+#endif
+
+#endif  // SWITCHYARD_TESTS_FUZZ_FUZZ_TARGET_H_
