@@ -1,0 +1,153 @@
+#include "attention_worker/service/generation_codec.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <limits>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "attention_worker/core/request_limits.h"
+#include "base/status_macros.h"
+
+namespace switchyard::attention_worker {
+namespace {
+
+// Ids are int32 everywhere but on the wire.
+absl::StatusOr<std::vector<int32_t>> IdsFromProto(
+    const char* field, const google::protobuf::RepeatedField<uint32_t>& ids) {
+  std::vector<int32_t> out;
+  out.reserve(ids.size());
+  for (const uint32_t id : ids) {
+    if (id > static_cast<uint32_t>(std::numeric_limits<int32_t>::max())) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          field, "[", out.size(), "] is ", id, ", above 2^31 - 1"));
+    }
+    out.push_back(static_cast<int32_t>(id));
+  }
+  return out;
+}
+
+SamplingParams SamplingFromProto(const v1::SamplingParams& params) {
+  SamplingParams out;
+  if (params.has_temperature()) out.temperature = params.temperature();
+  if (params.has_top_p()) out.top_p = params.top_p();
+  out.top_k = params.top_k();
+  out.min_p = params.min_p();
+  out.presence_penalty = params.presence_penalty();
+  out.frequency_penalty = params.frequency_penalty();
+  if (params.has_repetition_penalty()) {
+    out.repetition_penalty = params.repetition_penalty();
+  }
+  out.seed = params.seed();
+  return out;
+}
+
+v1::WorkerInfo::State StateToProto(WorkerState state) {
+  switch (state) {
+    case WorkerState::kLoading:
+      return v1::WorkerInfo::LOADING;
+    case WorkerState::kReady:
+      return v1::WorkerInfo::READY;
+    case WorkerState::kWaitingExperts:
+      return v1::WorkerInfo::WAITING_EXPERTS;
+    case WorkerState::kDraining:
+      return v1::WorkerInfo::DRAINING;
+  }
+  return v1::WorkerInfo::STATE_UNSPECIFIED;
+}
+
+}  // namespace
+
+absl::StatusOr<GenerationRequest> GenerationRequestFromProto(
+    const v1::GenerateRequest& request) {
+  GenerationRequest out;
+  out.id = request.request_id();
+  SY_ASSIGN_OR_RETURN(out.prompt_ids,
+                      IdsFromProto("prompt_ids", request.prompt_ids()));
+  SY_ASSIGN_OR_RETURN(
+      out.resumed_output_ids,
+      IdsFromProto("resumed_output_ids", request.resumed_output_ids()));
+  SY_ASSIGN_OR_RETURN(out.stop_token_ids,
+                      IdsFromProto("stop_token_ids", request.stop_token_ids()));
+  out.sampling = SamplingFromProto(request.sampling());
+  out.max_tokens = request.max_tokens();
+  out.want_logprobs = request.want_logprobs();
+  // Larger than an int can be: as refused as anything above the limit.
+  if (request.num_top_logprobs() > static_cast<uint32_t>(kMaxTopLogprobs)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("num_top_logprobs is ", request.num_top_logprobs(),
+                     "; it must be in [0, ", kMaxTopLogprobs, "]"));
+  }
+  out.num_top_logprobs = static_cast<int>(request.num_top_logprobs());
+  return out;
+}
+
+absl::Status CheckFingerprint(const v1::GenerateRequest& request,
+                              const WorkerInfo& info) {
+  if (request.model_fingerprint().empty() ||
+      request.model_fingerprint() == info.model_fingerprint) {
+    return absl::OkStatus();
+  }
+  return absl::FailedPreconditionError(
+      absl::StrCat("the request is for the model with the fingerprint ",
+                   request.model_fingerprint(), "; this worker's is ",
+                   info.model_fingerprint));
+}
+
+v1::GenerateReply TokenToProto(const GeneratedToken& token) {
+  v1::GenerateReply reply;
+  v1::Token* out = reply.mutable_token();
+  out->set_id(static_cast<uint32_t>(token.token.id));
+  out->set_position(static_cast<uint64_t>(token.position));
+  out->set_logprob(token.token.logprob);
+  for (const auto& [id, logprob] : token.token.top_logprobs) {
+    v1::TokenLogprob* top = out->add_top_logprobs();
+    top->set_id(static_cast<uint32_t>(id));
+    top->set_logprob(logprob);
+  }
+  return reply;
+}
+
+v1::GenerateReply FinishedToProto(FinishReason reason,
+                                  const GenerationUsage& usage) {
+  v1::GenerateReply reply;
+  v1::Finished* out = reply.mutable_finished();
+  switch (reason) {
+    case FinishReason::kStop:
+      out->set_reason(v1::Finished::STOP);
+      break;
+    case FinishReason::kLength:
+      out->set_reason(v1::Finished::LENGTH);
+      break;
+  }
+  out->set_prompt_tokens(static_cast<uint64_t>(usage.prompt_tokens));
+  out->set_cached_prompt_tokens(
+      static_cast<uint64_t>(usage.cached_prompt_tokens));
+  out->set_output_tokens(static_cast<uint64_t>(usage.output_tokens));
+  // The machine's clock may be set back while a request runs.
+  const auto seconds = [](absl::Duration duration) {
+    return std::max(absl::ToDoubleSeconds(duration), 0.0);
+  };
+  out->set_queue_seconds(seconds(usage.queue_time));
+  out->set_prefill_seconds(seconds(usage.prefill_time));
+  out->set_decode_seconds(seconds(usage.decode_time));
+  return reply;
+}
+
+void WorkerInfoToProto(const WorkerInfo& info, v1::WorkerInfo* out) {
+  out->set_state(StateToProto(info.state));
+  out->set_instance_id(info.instance_id);
+  out->set_model_fingerprint(info.model_fingerprint);
+  out->set_version(info.version);
+  out->set_vocab_size(static_cast<uint64_t>(info.vocab_size));
+  out->set_max_model_len(static_cast<uint64_t>(info.max_model_len));
+  out->set_loading_progress(std::clamp(info.loading_progress, 0.0, 1.0));
+  out->set_running_requests(static_cast<uint64_t>(info.load.running));
+  out->set_waiting_requests(static_cast<uint64_t>(info.load.waiting));
+  out->set_state_bytes_used(static_cast<uint64_t>(info.load.state_bytes_used));
+  out->set_state_bytes_budget(
+      static_cast<uint64_t>(info.load.state_bytes_budget));
+  out->set_message(info.message);
+}
+
+}  // namespace switchyard::attention_worker

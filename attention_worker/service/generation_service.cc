@@ -1,0 +1,58 @@
+#include "attention_worker/service/generation_service.h"
+
+#include <algorithm>
+#include <memory>
+#include <utility>
+
+#include "attention_worker/service/generate_stream.h"
+#include "attention_worker/service/generation_codec.h"
+#include "base/status_macros.h"
+#include "rpc/status_conversion.h"
+
+namespace switchyard::attention_worker {
+namespace {
+
+// The engine's deadline comes a little before the call's, so that its answer
+// (which experts were missing) still reaches the client.
+absl::Time EngineDeadline(absl::Time call_deadline, absl::Time now,
+                          absl::Duration max_request_time) {
+  const absl::Duration left = call_deadline - now;
+  const absl::Duration margin = std::min(left / 10, absl::Milliseconds(250));
+  return std::min(call_deadline - margin, now + max_request_time);
+}
+
+absl::StatusOr<GenerationRequest> Decode(const v1::GenerateRequest& message,
+                                         const WorkerInfo& info,
+                                         absl::Time deadline) {
+  SY_RETURN_IF_ERROR(CheckFingerprint(message, info));
+  SY_ASSIGN_OR_RETURN(GenerationRequest request,
+                      GenerationRequestFromProto(message));
+  request.deadline = deadline;
+  return request;
+}
+
+}  // namespace
+
+grpc::ServerWriteReactor<v1::GenerateReply>* GenerationService::Generate(
+    grpc::CallbackServerContext* context, const v1::GenerateRequest* message) {
+  const absl::StatusOr<Engine*> engine = options_.backend->engine();
+  if (!engine.ok()) return NewFailedStream(engine.status());
+  absl::StatusOr<GenerationRequest> request =
+      Decode(*message, options_.backend->info(),
+             EngineDeadline(absl::FromChrono(context->deadline()),
+                            options_.clock->Now(), options_.max_request_time));
+  if (!request.ok()) return NewFailedStream(request.status());
+  return NewGenerateStream(*engine, *std::move(request),
+                           options_.max_pending_replies);
+}
+
+grpc::ServerUnaryReactor* GenerationService::GetWorkerInfo(
+    grpc::CallbackServerContext* context,
+    const v1::GetWorkerInfoRequest* /*request*/, v1::WorkerInfo* response) {
+  WorkerInfoToProto(options_.backend->info(), response);
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  reactor->Finish(grpc::Status::OK);
+  return reactor;
+}
+
+}  // namespace switchyard::attention_worker
