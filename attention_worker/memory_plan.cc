@@ -1,0 +1,124 @@
+#include "attention_worker/memory_plan.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <system_error>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "attention_worker/core/request_limits.h"
+#include "base/status_macros.h"
+
+namespace switchyard::attention_worker {
+namespace {
+
+std::string Mebibytes(int64_t bytes) {
+  return absl::StrFormat("%.1f MiB", static_cast<double>(bytes) / (1 << 20));
+}
+
+int64_t BytesOf(const kernels::WeightView& weight) {
+  return weight.rows * weight.cols *
+         static_cast<int64_t>(kernels::DTypeBytes(weight.dtype));
+}
+
+absl::StatusOr<int64_t> BytesOfSafetensors(const std::string& directory) {
+  std::error_code error;
+  int64_t bytes = 0;
+  std::filesystem::directory_iterator it(directory, error);
+  for (; !error && it != std::filesystem::directory_iterator();
+       it.increment(error)) {
+    if (it->path().extension() != ".safetensors") continue;
+    const uintmax_t size = std::filesystem::file_size(it->path(), error);
+    if (error) break;
+    bytes += static_cast<int64_t>(size);
+  }
+  if (error) {
+    return absl::UnavailableError(
+        absl::StrCat("cannot list ", directory, ": ", error.message()));
+  }
+  return bytes;
+}
+
+absl::StatusOr<int64_t> BytesOfExperts(const model::Checkpoint& checkpoint,
+                                       int layer) {
+  int64_t bytes = 0;
+  for (int expert = 0; expert < checkpoint.config().num_experts; ++expert) {
+    SY_ASSIGN_OR_RETURN(const model::ExpertWeights weights,
+                        checkpoint.FindExpert(layer, expert));
+    bytes += BytesOf(weights.gate_proj) + BytesOf(weights.up_proj) +
+             BytesOf(weights.down_proj);
+  }
+  return bytes;
+}
+
+absl::Status DoesNotFit(const MemoryRequest& request, int64_t state_bytes) {
+  return absl::FailedPreconditionError(absl::StrCat(
+      "the weights take ", Mebibytes(request.weight_bytes),
+      " and the sequences' states ", Mebibytes(state_bytes),
+      ", but this process may use ", Mebibytes(request.available_bytes),
+      "; give it more memory, lower --state-memory, or leave the experts to "
+      "expert workers (--expert-workers)"));
+}
+
+}  // namespace
+
+absl::StatusOr<WeightBytes> MeasureWeights(
+    const model::Checkpoint& checkpoint) {
+  WeightBytes bytes;
+  int64_t other_experts = 0;
+  for (int layer = 0; layer < checkpoint.num_expert_layers(); ++layer) {
+    if (!checkpoint.LayerHasExperts(layer)) continue;
+    SY_ASSIGN_OR_RETURN(const int64_t of_layer,
+                        BytesOfExperts(checkpoint, layer));
+    (layer < checkpoint.config().num_hidden_layers ? bytes.experts
+                                                   : other_experts) += of_layer;
+  }
+  SY_ASSIGN_OR_RETURN(const int64_t all,
+                      BytesOfSafetensors(checkpoint.directory()));
+  bytes.others = std::max<int64_t>(all - bytes.experts - other_experts, 0);
+  return bytes;
+}
+
+absl::StatusOr<MemoryPlan> PlanMemory(const MemoryRequest& request,
+                                      const StateShape& shape,
+                                      int64_t model_context) {
+  if (request.max_model_len > model_context) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--context-length is ", request.max_model_len,
+        " tokens, but this checkpoint's context is ", model_context,
+        " (max_position_embeddings, with YaRN if config.json has it)"));
+  }
+  const int64_t left = request.available_bytes - request.weight_bytes;
+  MemoryPlan plan;
+  plan.state_bytes = request.state_bytes > 0 ? request.state_bytes : left / 2;
+  if (plan.state_bytes <= 0 || plan.state_bytes > left) {
+    return DoesNotFit(request,
+                      std::max<int64_t>(plan.state_bytes, shape.BytesFor(1)));
+  }
+  const RequestLimits limits = {.state_memory_bytes = plan.state_bytes,
+                                .fixed_state_bytes = shape.FixedBytes(),
+                                .state_bytes_per_token = shape.BytesPerToken()};
+  const int64_t longest = limits.LongestSequence();
+  const int64_t wanted =
+      request.max_model_len > 0 ? request.max_model_len : model_context;
+  if (longest < 2 || (request.max_model_len > 0 && longest < wanted)) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "one sequence of ", wanted, " tokens needs ",
+        Mebibytes(shape.BytesFor(wanted - 1)), " of state, but the budget is ",
+        Mebibytes(plan.state_bytes),
+        "; raise --state-memory or lower --context-length"));
+  }
+  plan.max_model_len = std::min(wanted, longest);
+  plan.explanation = absl::StrCat(
+      "memory: ", Mebibytes(request.available_bytes), " in all, weights ",
+      Mebibytes(request.weight_bytes), ", states ", Mebibytes(plan.state_bytes),
+      request.state_bytes > 0 ? " (as told)" : " (half of the rest)",
+      "; a sequence takes ", Mebibytes(shape.FixedBytes()), " and ",
+      shape.BytesPerToken(), " bytes a token; context ", plan.max_model_len,
+      plan.max_model_len < wanted
+          ? " tokens, as much as the states' memory holds"
+          : " tokens");
+  return plan;
+}
+
+}  // namespace switchyard::attention_worker

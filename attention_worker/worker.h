@@ -1,0 +1,77 @@
+// A whole attention worker but its network: checkpoint, experts' clients,
+// model, engine.
+//
+// Above: server.h adds gRPC and HTTP; the one-process server uses this as it
+// is. The only file here that knows how the parts are put together.
+
+#ifndef SWITCHYARD_ATTENTION_WORKER_WORKER_H_
+#define SWITCHYARD_ATTENTION_WORKER_WORKER_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "attention_worker/core/generation_backend.h"
+#include "attention_worker/moe/expert_client.h"
+#include "metrics/registry.h"
+#include "model/checkpoint.h"
+
+namespace switchyard::attention_worker {
+
+// Life: Create() starts loading in a thread of its own ("sy-load") and returns;
+// then kReady or kWaitingExperts; Drain() once; the destructor stops, and waits
+// for a load in progress. Thread-safe.
+class AttentionWorker : public GenerationBackend {
+ public:
+  // Makes the clients of expert workers, once the checkpoint is open.
+  using MakeExpertClients =
+      std::function<absl::StatusOr<std::vector<std::unique_ptr<ExpertClient>>>(
+          const model::Checkpoint& checkpoint, const std::string& instance_id)>;
+
+  struct Options {
+    std::string model_dir;
+    // Null: this process computes the experts itself, with the same threads.
+    MakeExpertClients expert_clients;
+    int threads = 0;  // that compute; 0: all CPUs that this process may use
+
+    int64_t max_model_len = 0;       // 0: the model's, or what memory allows
+    int64_t state_memory_bytes = 0;  // 0: half of what the weights leave
+    int64_t max_running_requests = 64;
+    int64_t max_queued_requests = 1024;
+    int64_t chunked_prefill_size = 512;
+    absl::Duration expert_wait_timeout = absl::Seconds(30);
+    bool verify_checksums = false;  // against SHA256SUMS, before loading
+
+    std::string model_name;  // label of the metrics; "": the directory's name
+    metrics::Registry* registry = nullptr;  // not owned; outlives this
+
+    // Called once, by the loading thread, when loading has ended.
+    std::function<void(const absl::Status& status)> on_loaded;
+  };
+
+  // INVALID_ARGUMENT: no model directory, or a number that cannot be. What is
+  // wrong with the checkpoint comes later, from WaitUntilLoaded() and
+  // on_loaded.
+  static absl::StatusOr<std::unique_ptr<AttentionWorker>> Create(
+      Options options);
+
+  // OK once loaded; the loading's error; DEADLINE_EXCEEDED.
+  virtual absl::Status WaitUntilLoaded(absl::Time deadline) const = 0;
+
+  // Takes no more requests and waits until none is left, or for `deadline`.
+  // True if none is left.
+  virtual bool Drain(absl::Time deadline) = 0;
+
+  // Fails what is left with UNAVAILABLE. A step in progress ends first: it may
+  // be waiting for an expert, for expert_wait_timeout at most. Idempotent.
+  virtual void Stop() = 0;
+};
+
+}  // namespace switchyard::attention_worker
+
+#endif  // SWITCHYARD_ATTENTION_WORKER_WORKER_H_
