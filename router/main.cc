@@ -1,0 +1,182 @@
+// switchyard-router: the front of the cluster. Text in over OpenAI's HTTP API,
+// token ids to attention workers over gRPC, and text back.
+//
+//   switchyard-router --model=/models/qwen3-next
+//       --attention-workers=10.0.0.5:7000,10.0.0.6:7000 --port=30000
+//
+// Of the model's folder it reads config.json, generation_config.json, the
+// tokenizer and the chat template; no weights. It serves at once: /livez says
+// 200, /readyz (and /health) 503 until an attention worker can take requests,
+// with how each of them is. /metrics is for Prometheus. Every flag can also be
+// set by an environment variable: SWITCHYARD_ and its name in upper case.
+//
+// There is no TLS and no authentication here: put a proxy in front of anything
+// but a trusted network.
+//
+// SIGTERM, SIGINT: /readyz turns 503, new requests are refused with 503,
+// answers in progress may end within --drain-timeout, then get an error; exit
+// code 0. A second signal ends the process at once. Exit code 1: bad flags or
+// files, or a port in use; the reason is on stderr.
+
+#include <cstdint>
+#include <cstdio>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/flags/flag.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "absl/time/time.h"
+#include "base/command_line.h"
+#include "base/log.h"
+#include "base/shutdown_signal.h"
+#include "base/status_macros.h"
+#include "router/client/grpc_attention_client.h"
+#include "router/server.h"
+#include "rpc/channel.h"
+
+ABSL_FLAG(
+    std::string, model, "",
+    "folder with config.json, the tokenizer and the chat template; required");
+ABSL_FLAG(std::string, served_model_name, "",
+          "the model's name in answers; default: the folder's name");
+ABSL_FLAG(std::string, attention_workers, "",
+          "attention workers, \"host:port,host:port\"; required");
+ABSL_FLAG(
+    std::string, chat_format, "",
+    "instruct, thinking, coder, hybrid or switchable; default: recognised "
+    "by the chat template");
+ABSL_FLAG(std::string, host, "127.0.0.1",
+          "address to listen on; 0.0.0.0 for all networks");
+ABSL_FLAG(int, port, 30000, "HTTP port; 0 picks a free one");
+ABSL_FLAG(int, grpc_port, -1,
+          "port of gRPC health and reflection; 0 picks a free one, -1: none");
+ABSL_FLAG(int, http_threads, 2, "threads that serve connections");
+ABSL_FLAG(int, tokenizer_worker_num, 2, "threads that render and tokenize");
+ABSL_FLAG(int64_t, context_length, 0,
+          "prompt and output together, in tokens; 0: the model's");
+ABSL_FLAG(int64_t, max_queued_requests, 1024,
+          "requests that may be open at once; beyond: 429");
+ABSL_FLAG(int64_t, max_connections, 4096,
+          "connections that may be open at once; beyond: 503");
+ABSL_FLAG(int64_t, max_body_mib, 16, "MiB of a request's body; beyond: 413");
+ABSL_FLAG(absl::Duration, request_timeout, absl::Minutes(30),
+          "a request's time, unless it asks for less (field \"timeout\")");
+ABSL_FLAG(absl::Duration, failover_timeout, absl::Seconds(30),
+          "how long a request that lost its attention worker waits for one");
+ABSL_FLAG(
+    absl::Duration, sse_ping_interval, absl::Seconds(15),
+    "comments in a stream that has nothing to say, against idle timeouts");
+ABSL_FLAG(absl::Duration, drain_timeout, absl::Seconds(30),
+          "how long answers in progress may take to end after SIGTERM");
+ABSL_FLAG(std::string, log_level, "info", "debug, info, warning or error");
+
+namespace switchyard::router {
+namespace {
+
+constexpr int64_t kMaxBodyMib = 1024;
+
+absl::Status ApplyLogLevel() {
+  const std::string name = absl::GetFlag(FLAGS_log_level);
+  for (const auto& [known, level] : {std::pair{"debug", LogLevel::kDebug},
+                                     std::pair{"info", LogLevel::kInfo},
+                                     std::pair{"warning", LogLevel::kWarning},
+                                     std::pair{"error", LogLevel::kError}}) {
+    if (name == known) {
+      SetLogLevel(level);
+      return absl::OkStatus();
+    }
+  }
+  return absl::InvalidArgumentError(absl::StrCat(
+      "--log-level=", name, ": known are debug, info, warning and error"));
+}
+
+// With OptionsFromFlags the only functions that read flags.
+absl::StatusOr<std::vector<std::shared_ptr<AttentionClient>>> ConnectWorkers() {
+  std::vector<std::shared_ptr<AttentionClient>> workers;
+  for (absl::string_view address :
+       absl::StrSplit(absl::GetFlag(FLAGS_attention_workers), ',',
+                      absl::SkipWhitespace())) {
+    GrpcAttentionClientOptions options;
+    options.address = std::string(absl::StripAsciiWhitespace(address));
+    SY_ASSIGN_OR_RETURN(std::unique_ptr<AttentionClient> client,
+                        NewGrpcAttentionClient(std::move(options)));
+    workers.push_back(std::move(client));
+  }
+  if (workers.empty()) {
+    return absl::InvalidArgumentError(
+        "--attention-workers is required: host:port,host:port; see --help");
+  }
+  return workers;
+}
+
+absl::StatusOr<RouterServer::Options> OptionsFromFlags() {
+  RouterServer::Options options;
+  options.model_dir = absl::GetFlag(FLAGS_model);
+  options.served_model_name = absl::GetFlag(FLAGS_served_model_name);
+  if (const std::string format = absl::GetFlag(FLAGS_chat_format);
+      !format.empty()) {
+    SY_ASSIGN_OR_RETURN(options.chat_format, ParseChatFormat(format));
+  }
+  options.host = absl::GetFlag(FLAGS_host);
+  options.port = absl::GetFlag(FLAGS_port);
+  options.grpc_port = absl::GetFlag(FLAGS_grpc_port);
+  options.http_threads = absl::GetFlag(FLAGS_http_threads);
+  options.text_threads = absl::GetFlag(FLAGS_tokenizer_worker_num);
+  options.context_length = absl::GetFlag(FLAGS_context_length);
+  options.max_open_requests = absl::GetFlag(FLAGS_max_queued_requests);
+  options.max_connections = absl::GetFlag(FLAGS_max_connections);
+  const int64_t mib = absl::GetFlag(FLAGS_max_body_mib);
+  if (mib < 1 || mib > kMaxBodyMib) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--max-body-mib=", mib, " is not in [1, ", kMaxBodyMib, "]"));
+  }
+  options.max_body_bytes = mib << 20;
+  options.request_timeout = absl::GetFlag(FLAGS_request_timeout);
+  options.failover_timeout = absl::GetFlag(FLAGS_failover_timeout);
+  options.keep_alive_interval = absl::GetFlag(FLAGS_sse_ping_interval);
+  return options;
+}
+
+absl::Status Run(int argc, char** argv) {
+  SY_ASSIGN_OR_RETURN(
+      const std::vector<std::string> arguments,
+      ParseCommandLine(
+          argc, argv,
+          "switchyard-router --model DIR --attention-workers HOST:PORT,...\n"
+          "Serves a Qwen3-Next model over OpenAI's HTTP API."));
+  if (!arguments.empty()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("unexpected argument \"", arguments.front(),
+                     "\"; all options are flags, see --help"));
+  }
+  SY_RETURN_IF_ERROR(ApplyLogLevel());
+  if (absl::GetFlag(FLAGS_model).empty()) {
+    return absl::InvalidArgumentError("--model is required; see --help");
+  }
+  SY_ASSIGN_OR_RETURN(RouterServer::Options options, OptionsFromFlags());
+  SY_ASSIGN_OR_RETURN(options.workers, ConnectWorkers());
+  const std::string host = options.host;
+  SY_ASSIGN_OR_RETURN(std::unique_ptr<RouterServer> server,
+                      RouterServer::Start(std::move(options)));
+  LogInfo(absl::StrCat("serving ", server->served_model_name(), " on http://",
+                       host, ":", server->port()));
+  const int signal = WaitForShutdownSignal();
+  LogInfo(absl::StrCat("draining: signal ", signal));
+  server->Shutdown(absl::GetFlag(FLAGS_drain_timeout));
+  return absl::OkStatus();
+}
+
+}  // namespace
+}  // namespace switchyard::router
+
+int main(int argc, char** argv) {
+  switchyard::BlockShutdownSignals();
+  switchyard::rpc::InitGrpcEnvironment();
+  const absl::Status status = switchyard::router::Run(argc, argv);
+  if (status.ok()) return 0;
+  std::fprintf(stderr, "switchyard-router: %s\n", status.ToString().c_str());
+  return 1;
+}

@@ -1,0 +1,68 @@
+#include "router/openai/choice_text.h"
+
+#include <utility>
+
+#include "absl/algorithm/container.h"
+
+namespace switchyard::router {
+namespace {
+
+void AppendDelta(OutputDelta more, OutputDelta* delta) {
+  delta->reasoning += more.reasoning;
+  delta->content += more.content;
+  for (auto& call : more.tool_calls) {
+    delta->tool_calls.push_back(std::move(call));
+  }
+}
+
+}  // namespace
+
+ChoiceText::ChoiceText(Options options)
+    : options_(std::move(options)),
+      detokenizer_(options_.tokenizer, options_.skip_special_tokens),
+      stop_(options_.stop),
+      parser_(options_.syntax ? OutputParser::Create(*options_.syntax)
+                              : nullptr) {}
+
+OutputDelta ChoiceText::AddToken(int32_t id) {
+  if (stopped()) return {};
+  // The token that closes the reasoning counts as reasoning.
+  if (parser_ != nullptr && parser_->in_reasoning()) ++reasoning_tokens_;
+  if (absl::c_linear_search(options_.stop_token_ids, id)) {
+    stop_token_ = id;
+    return {};
+  }
+  stop_token_.reset();
+  return AddText(ThroughStop(detokenizer_.Add(id)));
+}
+
+OutputDelta ChoiceText::Finish() {
+  std::string rest;
+  if (!stopped()) rest = ThroughStop(detokenizer_.Flush());
+  if (!stopped()) rest += stop_.Flush();
+  OutputDelta delta = AddText(rest);
+  if (parser_ != nullptr) AppendDelta(Note(parser_->Finish()), &delta);
+  return delta;
+}
+
+std::string ChoiceText::ThroughStop(const std::string& text) {
+  std::string certain = stop_.Add(text);
+  if (stopped() && options_.include_stop_str_in_output) {
+    certain += stop_.matched();
+  }
+  return certain;
+}
+
+OutputDelta ChoiceText::AddText(const std::string& text) {
+  if (parser_ != nullptr) return Note(parser_->Add(text));
+  OutputDelta delta;
+  delta.content = text;
+  return delta;
+}
+
+OutputDelta ChoiceText::Note(OutputDelta delta) {
+  if (!delta.tool_calls.empty()) has_tool_calls_ = true;
+  return delta;
+}
+
+}  // namespace switchyard::router

@@ -1,0 +1,62 @@
+// One choice's token ids -> text, cut at stop strings, split into reasoning,
+// content and tool calls. Pure: no I/O, no threads.
+
+#ifndef SWITCHYARD_ROUTER_OPENAI_CHOICE_TEXT_H_
+#define SWITCHYARD_ROUTER_OPENAI_CHOICE_TEXT_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/types/optional.h"
+#include "router/text/output_parser.h"
+#include "router/text/stop_matcher.h"
+#include "router/text/tokenizer.h"
+
+namespace switchyard::router {
+
+// Not thread-safe; borrows the tokenizer.
+class ChoiceText {
+ public:
+  struct Options {
+    const Tokenizer* tokenizer = nullptr;
+    bool skip_special_tokens = true;
+    std::vector<std::string> stop;
+    bool include_stop_str_in_output = false;
+    std::vector<int32_t> stop_token_ids;  // their text is not shown
+    // Absent: all text is content.
+    absl::optional<OutputSyntax> syntax;
+  };
+  explicit ChoiceText(Options options);
+
+  // What one more token adds; nothing after stopped().
+  OutputDelta AddToken(int32_t id);
+  // What was held back, at the end. Call once.
+  OutputDelta Finish();
+
+  // A stop string came: no more tokens are needed.
+  bool stopped() const { return stop_.stopped(); }
+  const std::string& matched_stop() const { return stop_.matched(); }
+  // The last token, if it was one of stop_token_ids.
+  absl::optional<int32_t> stop_token() const { return stop_token_; }
+  bool has_tool_calls() const { return has_tool_calls_; }
+  int64_t reasoning_tokens() const { return reasoning_tokens_; }
+
+ private:
+  OutputDelta AddText(const std::string& text);
+  std::string ThroughStop(const std::string& text);
+  OutputDelta Note(OutputDelta delta);
+
+  const Options options_;
+  IncrementalDetokenizer detokenizer_;
+  StopMatcher stop_;
+  std::unique_ptr<OutputParser> parser_;  // null without syntax
+  absl::optional<int32_t> stop_token_;
+  bool has_tool_calls_ = false;
+  int64_t reasoning_tokens_ = 0;
+};
+
+}  // namespace switchyard::router
+
+#endif  // SWITCHYARD_ROUTER_OPENAI_CHOICE_TEXT_H_

@@ -1,0 +1,364 @@
+#include "router/openai/generation.h"
+
+#include <algorithm>
+
+#include "absl/algorithm/container.h"
+#include "absl/strings/str_cat.h"
+#include "router/openai/errors.h"
+
+namespace switchyard::router {
+namespace {
+
+constexpr char kDone[] = "data: [DONE]\n\n";
+constexpr char kKeepAlive[] = ": keep-alive\n\n";
+
+}  // namespace
+
+uint64_t Generation::ChoiceSeed(uint64_t seed, int choice) {
+  if (choice == 0) return seed;
+  // SplitMix64 (Steele, Lea and Flood 2014): its step and its finaliser.
+  uint64_t z = seed + 0x9E3779B97F4A7C15u * static_cast<uint64_t>(choice);
+  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
+  z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
+  return z ^ (z >> 31);
+}
+
+Generation::Generation(const GenerationEnvironment* environment,
+                       GenerationPlan plan, absl::Time arrival,
+                       absl::Time deadline,
+                       std::unique_ptr<Admission::Ticket> ticket,
+                       std::shared_ptr<ResponseWriter> writer,
+                       std::function<void()> on_end)
+    : environment_(environment),
+      plan_(std::move(plan)),
+      arrival_(arrival),
+      deadline_(deadline),
+      ticket_(std::move(ticket)),
+      writer_(std::move(writer)),
+      on_end_(std::move(on_end)),
+      last_write_(arrival) {}
+
+void Generation::Start() {
+  const auto self = shared_from_this();
+  int64_t prompt_tokens = 0;
+  for (const auto& prompt : plan_.prompts) {
+    prompt_tokens += static_cast<int64_t>(prompt.size());
+  }
+  environment_->metrics->OnAccepted(
+      static_cast<int>(plan_.prompts.size()) * plan_.params.n,
+      *absl::c_max_element(plan_.max_tokens), prompt_tokens);
+  writer_->OnGone([weak = weak_from_this()] {
+    if (auto live = weak.lock()) live->Abandon();
+  });
+  if (plan_.params.stream) SetKeepAliveTimer();
+  SetDeadlineTimer();
+  for (size_t prompt = 0; prompt < plan_.prompts.size(); ++prompt) {
+    for (int i = 0; i < plan_.params.n; ++i) MakeChoice(prompt, i);
+  }
+  // Only now: a callback may look at all of them.
+  for (size_t i = 0; i < choices_.size(); ++i) {
+    if (writer_ != nullptr) choices_[i].tokens->Start();
+  }
+}
+
+void Generation::MakeChoice(size_t prompt, int number) {
+  const size_t index = choices_.size();
+  Choice choice;
+  choice.prompt = prompt;
+  choice.result.index = static_cast<int>(index);
+  choice.result.prompt_ids = &plan_.prompts[prompt];
+  if (prompt < plan_.echo.size()) {
+    choice.result.message.content = plan_.echo[prompt];
+  }
+  choice.text = std::make_unique<ChoiceText>(ChoiceText::Options{
+      plan_.shape.tokenizer, plan_.params.skip_special_tokens,
+      plan_.params.stop, plan_.params.include_stop_str_in_output,
+      plan_.stop_token_ids, plan_.syntax});
+
+  TokenRequest request;
+  request.id = absl::StrCat(plan_.shape.id, ".", index);
+  request.prompt_ids = plan_.prompts[prompt];
+  request.sampling = plan_.params.sampling;
+  request.sampling.seed = ChoiceSeed(plan_.params.sampling.seed, number);
+  request.max_tokens = plan_.max_tokens[prompt];
+  request.stop_token_ids = plan_.stop_token_ids;
+  request.want_logprobs = plan_.params.logprobs;
+  request.num_top_logprobs = plan_.params.top_logprobs;
+  request.deadline = deadline_;
+  // The stream belongs to this: its callbacks come only while it lives.
+  TokenStream::Callbacks callbacks;
+  callbacks.on_token = [weak = weak_from_this(), index](const TokenEvent& e) {
+    if (auto live = weak.lock()) live->OnToken(index, e);
+  };
+  callbacks.on_done = [weak = weak_from_this(), index](
+                          const absl::Status& status, TokenFinish finish,
+                          const TokenUsage& usage) {
+    if (auto live = weak.lock()) {
+      live->OnTokensDone(index, status, finish, usage);
+    }
+  };
+  choice.tokens = std::make_shared<TokenStream>(
+      StreamEnvironment(), std::move(request), std::move(callbacks));
+  choices_.push_back(std::move(choice));
+}
+
+TokenStream::Environment Generation::StreamEnvironment() {
+  TokenStream::Environment environment;
+  environment.workers = environment_->workers;
+  environment.timers = environment_->timers;
+  environment.post = [writer = writer_](std::function<void()> function) {
+    writer->Post(std::move(function));
+  };
+  environment.on_replay = [metrics = environment_->metrics] {
+    metrics->OnReplay();
+  };
+  environment.failover_timeout = environment_->failover_timeout;
+  return environment;
+}
+
+void Generation::OnToken(size_t index, const TokenEvent& event) {
+  if (writer_ == nullptr) return;
+  Choice& choice = choices_[index];
+  Observe(&choice);
+  ++choice.num_tokens;
+  OutputDelta delta = choice.text->AddToken(event.id);
+  const bool wants_tokens =
+      plan_.shape.logprobs || plan_.shape.return_token_ids;
+  if (!plan_.params.stream) {
+    if (wants_tokens) choice.result.tokens.push_back(event);
+    Collect(&choice, delta);
+  } else if (wants_tokens || !delta.empty() || !choice.sent_first) {
+    std::vector<TokenEvent> tokens;
+    if (wants_tokens) tokens.push_back(event);
+    SendUpdate(&choice, std::move(delta), std::move(tokens));
+  }
+  if (!choice.text->stopped()) return;
+  choice.tokens->Cancel();
+  FinishChoice(index, TokenFinish::kStop);
+}
+
+void Generation::Observe(Choice* choice) {
+  const absl::Time now = environment_->timers->Now();
+  environment_->metrics->OnToken();
+  if (choice->num_tokens > 0) {
+    environment_->metrics->OnNextToken(now - choice->last_token);
+  } else {
+    environment_->metrics->OnFirstToken(now - arrival_);
+    ticket_->SetRunning();
+  }
+  choice->last_token = now;
+}
+
+void Generation::OnTokensDone(size_t index, const absl::Status& status,
+                              TokenFinish finish, const TokenUsage& usage) {
+  if (writer_ == nullptr) return;
+  if (!status.ok()) return Fail(status);
+  choices_[index].usage = usage;
+  FinishChoice(index, finish);
+}
+
+void Generation::FinishChoice(size_t index, TokenFinish finish) {
+  Choice& choice = choices_[index];
+  OutputDelta rest = choice.text->Finish();
+  choice.done = true;
+  if (choice.text->stopped()) {
+    choice.result.stop_reason = choice.text->matched_stop();
+  } else if (const auto token = choice.text->stop_token();
+             token &&
+             absl::c_linear_search(plan_.params.stop_token_ids, *token)) {
+    choice.result.stop_reason = *token;
+  }
+  // A stop string may be found only now, in what had been held back.
+  const bool stopped = choice.text->stopped() || finish == TokenFinish::kStop;
+  choice.result.finish_reason = !stopped                        ? "length"
+                                : choice.text->has_tool_calls() ? "tool_calls"
+                                                                : "stop";
+  choice.usage.prompt_tokens =
+      static_cast<int64_t>(plan_.prompts[choice.prompt].size());
+  environment_->metrics->OnChoiceDone(choice.result.finish_reason, choice.usage,
+                                      choice.num_tokens,
+                                      environment_->timers->Now() - arrival_);
+  if (plan_.params.stream) {
+    if (!rest.empty()) SendUpdate(&choice, std::move(rest), {});
+    SendFinish(&choice);
+  } else {
+    Collect(&choice, rest);
+  }
+  if (absl::c_all_of(choices_, [](const Choice& c) { return c.done; })) {
+    FinishAnswer();
+  }
+}
+
+void Generation::Collect(Choice* choice, const OutputDelta& delta) {
+  ParsedMessage& message = choice->result.message;
+  message.reasoning += delta.reasoning;
+  message.content += delta.content;
+  for (const OutputDelta::CallDelta& call : delta.tool_calls) {
+    const size_t at = static_cast<size_t>(call.index);
+    if (message.tool_calls.size() <= at) message.tool_calls.resize(at + 1);
+    if (call.name) message.tool_calls[at].name = *call.name;
+    message.tool_calls[at].arguments += call.arguments;
+  }
+}
+
+void Generation::SendUpdate(Choice* choice, OutputDelta delta,
+                            std::vector<TokenEvent> tokens) {
+  ChoiceUpdate update;
+  update.index = choice->result.index;
+  update.first = !choice->sent_first;
+  update.delta = std::move(delta);
+  update.tokens = std::move(tokens);
+  update.text_offset = choice->text_offset;
+  if (update.first) {
+    choice->sent_first = true;
+    update.delta.content =
+        choice->result.message.content + update.delta.content;  // echo
+    update.prompt_ids = choice->result.prompt_ids;
+  }
+  if (plan_.shape.logprobs && plan_.shape.api == Api::kCompletions) {
+    choice->text_offset +=
+        CountCharacters(*plan_.shape.tokenizer, update.tokens);
+  }
+  Json chunk = Chunk(plan_.shape, update);
+  if (plan_.params.continuous_usage_stats) {
+    chunk["usage"] = UsageJson(CountUsage());
+  }
+  SendEvent(chunk);
+}
+
+void Generation::SendFinish(Choice* choice) {
+  if (!choice->sent_first) SendUpdate(choice, {}, {});
+  ChoiceUpdate update;
+  update.index = choice->result.index;
+  update.finish_reason = choice->result.finish_reason;
+  update.stop_reason = choice->result.stop_reason;
+  Json chunk = Chunk(plan_.shape, update);
+  if (plan_.params.continuous_usage_stats) {
+    chunk["usage"] = UsageJson(CountUsage());
+  }
+  SendEvent(chunk);
+}
+
+Usage Generation::CountUsage() const {
+  Usage usage;
+  size_t counted_prompts = 0;
+  for (const Choice& choice : choices_) {
+    usage.completion_tokens += choice.num_tokens;
+    usage.reasoning_tokens += choice.text->reasoning_tokens();
+    // Of the choices of one prompt, the first tells what its prompt cost.
+    if (choice.prompt < counted_prompts) continue;
+    ++counted_prompts;
+    usage.prompt_tokens +=
+        static_cast<int64_t>(plan_.prompts[choice.prompt].size());
+    usage.cached_tokens += choice.usage.cached_prompt_tokens;
+  }
+  return usage;
+}
+
+void Generation::FinishAnswer() {
+  if (!plan_.params.stream) return SendWhole();
+  if (plan_.params.include_usage) {
+    SendEvent(UsageChunk(plan_.shape, CountUsage()));
+  }
+  writer_->Write(kDone);
+  writer_->Finish();
+  End();
+}
+
+void Generation::SendWhole() {
+  std::vector<ChoiceResult> results;
+  results.reserve(choices_.size());
+  for (Choice& choice : choices_) results.push_back(std::move(choice.result));
+  HttpResponse response;
+  response.body = DumpJson(WholeResponse(plan_.shape, results, CountUsage()));
+  writer_->Send(std::move(response));
+  End();
+}
+
+void Generation::StartStream() {
+  streaming_ = true;
+  HttpResponse head;
+  head.content_type = "text/event-stream; charset=utf-8";
+  head.headers = {{"Cache-Control", "no-cache"}, {"X-Accel-Buffering", "no"}};
+  writer_->StartStream(head);
+}
+
+void Generation::SendEvent(const Json& json) {
+  if (!streaming_) StartStream();
+  last_write_ = environment_->timers->Now();
+  // False means that the client is gone: then Abandon() comes.
+  writer_->Write(absl::StrCat("data: ", DumpJson(json), "\n\n"));
+}
+
+TimerQueue::Id Generation::At(absl::Time when, void (Generation::*function)()) {
+  return environment_->timers->RunAt(
+      when, [writer = writer_, weak = weak_from_this(), function] {
+        writer->Post([weak, function] {
+          if (auto live = weak.lock()) (live.get()->*function)();
+        });
+      });
+}
+
+void Generation::SetKeepAliveTimer() {
+  keep_alive_timer_ = At(last_write_ + environment_->keep_alive_interval,
+                         &Generation::OnKeepAliveTimer);
+}
+
+void Generation::OnKeepAliveTimer() {
+  if (writer_ == nullptr) return;
+  const absl::Time now = environment_->timers->Now();
+  if (now >= last_write_ + environment_->keep_alive_interval) {
+    if (!streaming_) StartStream();
+    last_write_ = now;
+    writer_->Write(kKeepAlive);
+  }
+  SetKeepAliveTimer();
+}
+
+void Generation::SetDeadlineTimer() {
+  if (deadline_ == absl::InfiniteFuture()) return;
+  deadline_timer_ =
+      At(deadline_ + environment_->deadline_grace, &Generation::OnDeadline);
+}
+
+void Generation::OnDeadline() {
+  Fail(absl::DeadlineExceededError(
+      absl::StrCat("the request was not finished within ",
+                   absl::FormatDuration(deadline_ - arrival_),
+                   ", and its attention worker did not say why")));
+}
+
+void Generation::Fail(const absl::Status& status) {
+  if (writer_ == nullptr) return;
+  const auto self = shared_from_this();
+  for (Choice& choice : choices_) choice.tokens->Cancel();
+  environment_->metrics->OnFailed();
+  const ApiError error = ToApiError(status);
+  if (streaming_) {
+    writer_->Write(absl::StrCat("data: ", ErrorBody(error), "\n\n", kDone));
+    writer_->Finish();
+  } else {
+    writer_->Send(ErrorResponse(error));
+  }
+  End();
+}
+
+void Generation::Abandon() {
+  if (writer_ == nullptr) return;
+  const auto self = shared_from_this();
+  for (Choice& choice : choices_) choice.tokens->Cancel();
+  environment_->metrics->OnAborted();
+  End();
+}
+
+void Generation::End() {
+  environment_->timers->Cancel(keep_alive_timer_);
+  environment_->timers->Cancel(deadline_timer_);
+  writer_.reset();
+  ticket_.reset();
+  // May destroy this, unless a caller up the stack holds it.
+  const std::function<void()> on_end = std::move(on_end_);
+  on_end();
+}
+
+}  // namespace switchyard::router

@@ -1,0 +1,128 @@
+// One request's choices, from token ids to the answer: streams or collects
+// them, cuts at stop strings, ends with usage, or with an error.
+//
+// Above: api.h makes the plan. Below: TokenStream (workers), ChoiceText (text),
+// response.h (JSON), ResponseWriter (the client). Not here: JSON in, HTTP
+// routes.
+
+#ifndef SWITCHYARD_ROUTER_OPENAI_GENERATION_H_
+#define SWITCHYARD_ROUTER_OPENAI_GENERATION_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "absl/types/optional.h"
+#include "router/admission/admission.h"
+#include "router/http/http_message.h"
+#include "router/http/timer_queue.h"
+#include "router/openai/choice_text.h"
+#include "router/openai/request.h"
+#include "router/openai/response.h"
+#include "router/openai/router_metrics.h"
+#include "router/openai/token_stream.h"
+
+namespace switchyard::router {
+
+struct GenerationPlan {
+  ResponseShape shape;
+  GenerationParams params;  // sampling.seed set, whoever chose it
+  std::vector<std::vector<int32_t>> prompts;  // params.n choices each
+  std::vector<std::string> echo;  // text before each prompt's choices, or empty
+  std::vector<int64_t> max_tokens;      // of each prompt, >= 1
+  std::vector<int32_t> stop_token_ids;  // end of sequence and the request's own
+  absl::optional<OutputSyntax> syntax;  // absent: text stays whole
+};
+
+struct GenerationEnvironment {
+  WorkerPool* workers = nullptr;  // not owned, like the rest; outlive this
+  TimerQueue* timers = nullptr;
+  RouterMetrics* metrics = nullptr;
+  absl::Duration keep_alive_interval = absl::Seconds(15);
+  absl::Duration failover_timeout = absl::Seconds(30);
+  // How long after a request's deadline its worker may still say why.
+  absl::Duration deadline_grace = absl::Seconds(2);
+};
+
+// Lives on its connection's strand. Create with std::make_shared; whoever made
+// it keeps it until `on_end`.
+class Generation : public std::enable_shared_from_this<Generation> {
+ public:
+  // The first choice's seed is the request's, so that n = 1 and n = 4 begin
+  // alike; the others' are drawn from it. Every prompt has the same ones.
+  static uint64_t ChoiceSeed(uint64_t seed, int choice);
+
+  Generation(const GenerationEnvironment* environment, GenerationPlan plan,
+             absl::Time arrival, absl::Time deadline,
+             std::unique_ptr<Admission::Ticket> ticket,
+             std::shared_ptr<ResponseWriter> writer,
+             std::function<void()> on_end);
+
+  void Start();
+  // Ends the answer with this error, as an event if it streams already.
+  void Fail(const absl::Status& status);
+  // The client is gone.
+  void Abandon();
+
+ private:
+  struct Choice {
+    std::unique_ptr<ChoiceText> text;
+    std::shared_ptr<TokenStream> tokens;
+    ChoiceResult result;
+    size_t prompt = 0;
+    bool sent_first = false;
+    bool done = false;
+    int64_t num_tokens = 0;
+    int64_t text_offset = 0;
+    absl::Time last_token = absl::InfinitePast();
+    TokenUsage usage;
+  };
+
+  void MakeChoice(size_t prompt, int number);
+  TokenStream::Environment StreamEnvironment();
+  void OnToken(size_t index, const TokenEvent& event);
+  void OnTokensDone(size_t index, const absl::Status& status,
+                    TokenFinish finish, const TokenUsage& usage);
+  void FinishChoice(size_t index, TokenFinish finish);
+  void Collect(Choice* choice, const OutputDelta& delta);
+  void Observe(Choice* choice);
+  void SendUpdate(Choice* choice, OutputDelta delta,
+                  std::vector<TokenEvent> tokens);
+  void SendFinish(Choice* choice);
+  void SendWhole();
+  void FinishAnswer();
+  Usage CountUsage() const;
+
+  void StartStream();
+  void SendEvent(const Json& json);
+  void SetKeepAliveTimer();
+  void OnKeepAliveTimer();
+  void SetDeadlineTimer();
+  void End();
+  // Runs `function` on the strand at `when` if this still lives then.
+  TimerQueue::Id At(absl::Time when, void (Generation::*function)());
+  void OnDeadline();
+
+  const GenerationEnvironment* const environment_;
+  const GenerationPlan plan_;
+  const absl::Time arrival_;
+  const absl::Time deadline_;
+  std::unique_ptr<Admission::Ticket> ticket_;
+  std::shared_ptr<ResponseWriter> writer_;  // null after the end
+  std::function<void()> on_end_;
+
+  std::vector<Choice> choices_;
+  bool streaming_ = false;  // the head is sent
+  absl::Time last_write_;
+  TimerQueue::Id keep_alive_timer_ = 0;
+  TimerQueue::Id deadline_timer_ = 0;
+};
+
+}  // namespace switchyard::router
+
+#endif  // SWITCHYARD_ROUTER_OPENAI_GENERATION_H_

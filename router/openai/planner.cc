@@ -1,0 +1,113 @@
+#include "router/openai/planner.h"
+
+#include <algorithm>
+#include <utility>
+#include <variant>
+
+#include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
+#include "router/openai/errors.h"
+
+namespace switchyard::router {
+namespace {
+
+OutputSyntax SyntaxOf(ChatFormat format, const ChatRequest& request) {
+  OutputSyntax syntax;
+  if (request.parse_tool_calls) {
+    syntax.tool_calls = format == ChatFormat::kCoder ? ToolCallSyntax::kXml
+                                                     : ToolCallSyntax::kJson;
+    syntax.tools = request.prompt.tools;
+  }
+  const bool never_thinks =
+      format == ChatFormat::kInstruct || format == ChatFormat::kCoder;
+  if (!request.separate_reasoning || never_thinks) return syntax;
+  syntax.thinking = PromptOpensThinking(format, request.prompt.kwargs)
+                        ? OutputSyntax::Thinking::kOpened
+                        : OutputSyntax::Thinking::kMaybe;
+  return syntax;
+}
+
+}  // namespace
+
+absl::StatusOr<GenerationPlan> Planner::Plan(Api api, absl::string_view body,
+                                             int64_t max_model_len) const {
+  absl::StatusOr<Json> json = ParseJson(body);
+  if (!json.ok()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("the request's body is not valid JSON: ",
+                     std::string(json.status().message())));
+  }
+  GenerationPlan plan;
+  plan.shape.api = api;
+  SY_RETURN_IF_ERROR(api == Api::kChat ? PlanChat(*json, &plan)
+                                       : PlanCompletions(*json, &plan));
+  plan.shape.tokenizer = options_.tokenizer;
+  plan.shape.logprobs = plan.params.logprobs;
+  plan.shape.top_logprobs = plan.params.top_logprobs;
+  plan.shape.return_token_ids = plan.params.return_token_ids;
+  plan.shape.usage_in_chunks = plan.params.stream && plan.params.include_usage;
+  if (!plan.params.ignore_eos) plan.stop_token_ids = options_.eos_token_ids;
+  for (const int32_t id : plan.params.stop_token_ids) {
+    plan.stop_token_ids.push_back(id);
+  }
+  SY_RETURN_IF_ERROR(SetMaxTokens(max_model_len, &plan));
+  return plan;
+}
+
+absl::Status Planner::PlanChat(const Json& body, GenerationPlan* plan) const {
+  SY_ASSIGN_OR_RETURN(ChatRequest request,
+                      ParseChatRequest(body, options_.defaults));
+  absl::StatusOr<std::string> text =
+      RenderChat(options_.chat_format, request.prompt);
+  if (!text.ok()) {
+    return ParamError("messages", std::string(text.status().message()));
+  }
+  plan->prompts.push_back(options_.tokenizer->Encode(*text));
+  plan->syntax = SyntaxOf(options_.chat_format, request);
+  plan->params = std::move(request.params);
+  return absl::OkStatus();
+}
+
+absl::Status Planner::PlanCompletions(const Json& body,
+                                      GenerationPlan* plan) const {
+  SY_ASSIGN_OR_RETURN(CompletionRequest request,
+                      ParseCompletionRequest(body, options_.defaults));
+  for (Prompt& prompt : request.prompts) {
+    std::string* text = std::get_if<std::string>(&prompt);
+    std::vector<int32_t> ids =
+        text != nullptr ? options_.tokenizer->Encode(*text)
+                        : std::get<std::vector<int32_t>>(std::move(prompt));
+    if (request.echo) {
+      plan->echo.push_back(
+          text != nullptr
+              ? std::move(*text)
+              : options_.tokenizer->Decode(ids, /*skip_special_tokens=*/false));
+    }
+    plan->prompts.push_back(std::move(ids));
+  }
+  plan->params = std::move(request.params);
+  return absl::OkStatus();
+}
+
+absl::Status Planner::SetMaxTokens(int64_t max_model_len,
+                                   GenerationPlan* plan) const {
+  const char* param = plan->shape.api == Api::kChat ? "messages" : "prompt";
+  for (const auto& prompt : plan->prompts) {
+    const int64_t length = static_cast<int64_t>(prompt.size());
+    if (length == 0) return ParamError(param, "has no tokens");
+    if (length >= max_model_len) {
+      return ParamError(
+          param, absl::StrCat("the prompt has ", length,
+                              " tokens, but this model's context holds ",
+                              max_model_len,
+                              " tokens, prompt and output together; shorten "
+                              "the prompt"));
+    }
+    plan->max_tokens.push_back(
+        std::min(plan->params.max_tokens.value_or(max_model_len),
+                 max_model_len - length));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace switchyard::router

@@ -1,0 +1,77 @@
+// The JSON of /v1/chat/completions and /v1/completions -> checked values.
+//
+// Lenient where clients differ (null is absent, unknown fields are ignored),
+// strict where a silent misunderstanding would change the answer: a field that
+// is known but not served (logit_bias, a JSON schema, ...) is refused by name.
+// Below: text/ renders and tokenizes. Not here: HTTP, tokens, workers.
+
+#ifndef SWITCHYARD_ROUTER_OPENAI_REQUEST_H_
+#define SWITCHYARD_ROUTER_OPENAI_REQUEST_H_
+
+#include <cstdint>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "absl/types/optional.h"
+#include "base/json.h"
+#include "model/config.h"
+#include "router/client/attention_client.h"
+#include "router/text/chat_format.h"
+
+namespace switchyard::router {
+
+// What a request is checked against, and what it gets where it says nothing.
+struct RequestDefaults {
+  model::GenerationConfig generation;
+  int64_t vocab_size = 0;
+  int max_choices = 128;  // prompts times n
+};
+
+// What both APIs share.
+struct GenerationParams {
+  SamplingParams sampling;  // `seed` counts only if `has_seed`
+  bool has_seed = false;
+  absl::optional<int64_t> max_tokens;
+  int n = 1;
+  std::vector<std::string> stop;
+  std::vector<int32_t> stop_token_ids;
+  bool ignore_eos = false;
+  bool include_stop_str_in_output = false;
+  bool skip_special_tokens = true;
+  bool stream = false;
+  bool include_usage = false;
+  bool continuous_usage_stats = false;
+  bool logprobs = false;
+  int top_logprobs = 0;  // [0, 20]
+  bool return_token_ids = false;
+  absl::optional<absl::Duration> timeout;
+};
+
+struct ChatRequest {
+  GenerationParams params;
+  ChatPrompt prompt;              // messages normalised (chat_messages.h)
+  bool parse_tool_calls = false;  // it has tools and may call them
+  bool separate_reasoning = true;
+};
+
+// Text, or token ids.
+using Prompt = std::variant<std::string, std::vector<int32_t>>;
+
+struct CompletionRequest {
+  GenerationParams params;
+  std::vector<Prompt> prompts;  // >= 1
+  bool echo = false;
+};
+
+// INVALID_ARGUMENT with the path of the field (errors.h, ParamError).
+absl::StatusOr<ChatRequest> ParseChatRequest(const Json& body,
+                                             const RequestDefaults& defaults);
+absl::StatusOr<CompletionRequest> ParseCompletionRequest(
+    const Json& body, const RequestDefaults& defaults);
+
+}  // namespace switchyard::router
+
+#endif  // SWITCHYARD_ROUTER_OPENAI_REQUEST_H_

@@ -1,0 +1,254 @@
+#include "router/openai/response.h"
+
+#include <cmath>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+namespace switchyard::router {
+namespace {
+
+// JSON has no infinity: what vLLM prints for a token of probability 0.
+constexpr double kMinLogprob = -9999.0;
+
+// As a double, a float32 prints with the digits that bring it back exactly.
+Json LogprobJson(float logprob) {
+  return std::isfinite(logprob) ? static_cast<double>(logprob) : kMinLogprob;
+}
+
+std::string TokenText(const Tokenizer& tokenizer, int32_t id) {
+  return tokenizer.Decode({id}, /*skip_special_tokens=*/false);
+}
+
+Json TextOrNull(const std::string& text) {
+  return text.empty() ? Json(nullptr) : Json(text);
+}
+
+int64_t Characters(const std::string& utf8) {
+  int64_t count = 0;
+  // Bytes 10xxxxxx continue a character.
+  for (const char c : utf8) count += (static_cast<uint8_t>(c) & 0xC0) != 0x80;
+  return count;
+}
+
+Json ChatToken(const Tokenizer& tokenizer, int32_t id, float logprob) {
+  Json bytes = Json::array();
+  for (const char c : tokenizer.TokenBytes(id)) {
+    bytes.push_back(static_cast<int>(static_cast<uint8_t>(c)));
+  }
+  return {{"token", TokenText(tokenizer, id)},
+          {"logprob", LogprobJson(logprob)},
+          {"bytes", std::move(bytes)}};
+}
+
+Json ChatLogprobs(const ResponseShape& shape,
+                  absl::Span<const TokenEvent> tokens) {
+  Json content = Json::array();
+  for (const TokenEvent& event : tokens) {
+    Json entry = ChatToken(*shape.tokenizer, event.id, event.logprob);
+    Json top = Json::array();
+    for (const auto& [id, logprob] : event.top_logprobs) {
+      if (top.size() == static_cast<size_t>(shape.top_logprobs)) break;
+      top.push_back(ChatToken(*shape.tokenizer, id, logprob));
+    }
+    entry["top_logprobs"] = std::move(top);
+    content.push_back(std::move(entry));
+  }
+  return {{"content", std::move(content)}, {"refusal", nullptr}};
+}
+
+Json CompletionLogprobs(const ResponseShape& shape,
+                        absl::Span<const TokenEvent> tokens,
+                        int64_t text_offset) {
+  Json offsets = Json::array(), logprobs = Json::array(), texts = Json::array(),
+       tops = Json::array();
+  for (const TokenEvent& event : tokens) {
+    const std::string text = TokenText(*shape.tokenizer, event.id);
+    offsets.push_back(text_offset);
+    text_offset += Characters(text);
+    logprobs.push_back(LogprobJson(event.logprob));
+    // Several tokens may have the same text (parts of characters): the best
+    // counts.
+    Json top = Json::object();
+    int left = shape.top_logprobs;
+    for (const auto& [id, logprob] : event.top_logprobs) {
+      if (left-- == 0) break;
+      top.emplace(TokenText(*shape.tokenizer, id), LogprobJson(logprob));
+    }
+    top.emplace(text, LogprobJson(event.logprob));
+    texts.push_back(text);
+    tops.push_back(std::move(top));
+  }
+  return {{"text_offset", std::move(offsets)},
+          {"token_logprobs", std::move(logprobs)},
+          {"tokens", std::move(texts)},
+          {"top_logprobs", std::move(tops)}};
+}
+
+Json LogprobsJson(const ResponseShape& shape,
+                  absl::Span<const TokenEvent> tokens, int64_t text_offset) {
+  if (!shape.logprobs) return nullptr;
+  return shape.api == Api::kChat
+             ? ChatLogprobs(shape, tokens)
+             : CompletionLogprobs(shape, tokens, text_offset);
+}
+
+Json TokenIds(absl::Span<const TokenEvent> tokens) {
+  Json ids = Json::array();
+  for (const TokenEvent& event : tokens) ids.push_back(event.id);
+  return ids;
+}
+
+Json Head(const ResponseShape& shape, bool chunk) {
+  const char* object = shape.api == Api::kCompletions ? "text_completion"
+                       : chunk                        ? "chat.completion.chunk"
+                                                      : "chat.completion";
+  return {{"id", shape.id},
+          {"object", object},
+          {"created", shape.created},
+          {"model", shape.model},
+          {"system_fingerprint", shape.system_fingerprint}};
+}
+
+// Ids need only be unique within a conversation; the answer's id is.
+std::string CallId(const ResponseShape& shape, int choice, size_t call) {
+  const size_t dash = shape.id.find('-');
+  return absl::StrCat("call_", shape.id.substr(dash + 1), "_", choice, "_",
+                      call);
+}
+
+Json DeltaJson(const ResponseShape& shape, const ChoiceUpdate& update) {
+  Json delta = Json::object();
+  const OutputDelta& news = update.delta;
+  if (update.first) delta["role"] = "assistant";
+  if (!news.content.empty() || (update.first && news.empty())) {
+    delta["content"] = news.content;
+  }
+  if (!news.reasoning.empty()) {
+    // Both names are in use: vLLM's older clients and SGLang read the first.
+    delta["reasoning_content"] = news.reasoning;
+    delta["reasoning"] = news.reasoning;
+  }
+  if (news.tool_calls.empty()) return delta;
+  Json calls = Json::array();
+  for (const OutputDelta::CallDelta& call : news.tool_calls) {
+    Json entry = {{"index", call.index}};
+    Json function = Json::object();
+    if (call.name) {
+      entry["id"] =
+          CallId(shape, update.index, static_cast<size_t>(call.index));
+      entry["type"] = "function";
+      function["name"] = *call.name;
+    }
+    function["arguments"] = call.arguments;
+    entry["function"] = std::move(function);
+    calls.push_back(std::move(entry));
+  }
+  delta["tool_calls"] = std::move(calls);
+  return delta;
+}
+
+Json MessageJson(const ResponseShape& shape, const ChoiceResult& choice) {
+  const ParsedMessage& parsed = choice.message;
+  const bool has_more = !parsed.reasoning.empty() || !parsed.tool_calls.empty();
+  Json message = {{"role", "assistant"}};
+  message["content"] =
+      has_more ? TextOrNull(parsed.content) : Json(parsed.content);
+  message["refusal"] = nullptr;
+  message["reasoning_content"] = TextOrNull(parsed.reasoning);
+  message["reasoning"] = TextOrNull(parsed.reasoning);
+  if (parsed.tool_calls.empty()) return message;
+  Json calls = Json::array();
+  for (size_t i = 0; i < parsed.tool_calls.size(); ++i) {
+    const ToolCall& call = parsed.tool_calls[i];
+    calls.push_back(
+        {{"id", CallId(shape, choice.index, i)},
+         {"type", "function"},
+         {"function", {{"name", call.name}, {"arguments", call.arguments}}}});
+  }
+  message["tool_calls"] = std::move(calls);
+  return message;
+}
+
+}  // namespace
+
+Json UsageJson(const Usage& usage) {
+  return {{"prompt_tokens", usage.prompt_tokens},
+          {"completion_tokens", usage.completion_tokens},
+          {"total_tokens", usage.prompt_tokens + usage.completion_tokens},
+          {"prompt_tokens_details", {{"cached_tokens", usage.cached_tokens}}},
+          {"completion_tokens_details",
+           {{"reasoning_tokens", usage.reasoning_tokens}}}};
+}
+
+Json Chunk(const ResponseShape& shape, const ChoiceUpdate& update) {
+  Json choice = {{"index", update.index}};
+  if (shape.api == Api::kChat) {
+    choice["delta"] = DeltaJson(shape, update);
+  } else {
+    choice["text"] = update.delta.content;
+  }
+  choice["logprobs"] =
+      update.tokens.empty()
+          ? Json(nullptr)
+          : LogprobsJson(shape, update.tokens, update.text_offset);
+  choice["finish_reason"] = TextOrNull(update.finish_reason);
+  if (!update.finish_reason.empty()) choice["stop_reason"] = update.stop_reason;
+  Json chunk = Head(shape, /*chunk=*/true);
+  if (shape.return_token_ids) {
+    choice["token_ids"] = TokenIds(update.tokens);
+    if (update.prompt_ids != nullptr) {
+      (shape.api == Api::kChat ? chunk : choice)["prompt_token_ids"] =
+          *update.prompt_ids;
+    }
+  }
+  chunk["choices"] = Json::array({std::move(choice)});
+  if (shape.usage_in_chunks) chunk["usage"] = nullptr;
+  return chunk;
+}
+
+Json UsageChunk(const ResponseShape& shape, const Usage& usage) {
+  Json chunk = Head(shape, /*chunk=*/true);
+  chunk["choices"] = Json::array();
+  chunk["usage"] = UsageJson(usage);
+  return chunk;
+}
+
+Json WholeResponse(const ResponseShape& shape,
+                   absl::Span<const ChoiceResult> choices, const Usage& usage) {
+  Json response = Head(shape, /*chunk=*/false);
+  Json list = Json::array();
+  for (const ChoiceResult& result : choices) {
+    Json choice = {{"index", result.index}};
+    if (shape.api == Api::kChat) {
+      choice["message"] = MessageJson(shape, result);
+    } else {
+      choice["text"] = result.message.content;
+    }
+    choice["logprobs"] = LogprobsJson(shape, result.tokens, 0);
+    choice["finish_reason"] = TextOrNull(result.finish_reason);
+    choice["stop_reason"] = result.stop_reason;
+    if (shape.return_token_ids) {
+      choice["token_ids"] = TokenIds(result.tokens);
+      if (result.prompt_ids != nullptr) {
+        (shape.api == Api::kChat ? response : choice)["prompt_token_ids"] =
+            *result.prompt_ids;
+      }
+    }
+    list.push_back(std::move(choice));
+  }
+  response["choices"] = std::move(list);
+  response["usage"] = UsageJson(usage);
+  return response;
+}
+
+int64_t CountCharacters(const Tokenizer& tokenizer,
+                        absl::Span<const TokenEvent> tokens) {
+  int64_t count = 0;
+  for (const TokenEvent& event : tokens) {
+    count += Characters(TokenText(tokenizer, event.id));
+  }
+  return count;
+}
+
+}  // namespace switchyard::router

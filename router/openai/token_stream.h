@@ -1,0 +1,92 @@
+// One sequence's tokens, whichever attention worker gives them.
+//
+// Above: generation.h. Below: routing/ chooses an AttentionClient for each
+// attempt. When a worker dies in the middle, the sequence goes on at another
+// one, or at the same one when it is back, from the tokens it already has:
+// sampling is a function of seed and position, so the text is the one that it
+// would have been.
+
+#ifndef SWITCHYARD_ROUTER_OPENAI_TOKEN_STREAM_H_
+#define SWITCHYARD_ROUTER_OPENAI_TOKEN_STREAM_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "absl/types/optional.h"
+#include "router/client/attention_client.h"
+#include "router/http/timer_queue.h"
+#include "router/routing/worker_pool.h"
+
+namespace switchyard::router {
+
+// Lives on one strand, `post`: all functions are called and all callbacks come
+// there. Create with std::make_shared.
+class TokenStream : public std::enable_shared_from_this<TokenStream> {
+ public:
+  struct Environment {
+    WorkerPool* workers = nullptr;  // not owned, like the next; outlive this
+    TimerQueue* timers = nullptr;
+    std::function<void(std::function<void()>)> post;
+    std::function<void()> on_replay;  // counts; may be null
+    // How long to look for a worker after one was lost.
+    absl::Duration failover_timeout = absl::Seconds(30);
+  };
+  struct Callbacks {
+    std::function<void(const TokenEvent&)> on_token;
+    // Once, last.
+    std::function<void(const absl::Status&, TokenFinish, const TokenUsage&)>
+        on_done;
+  };
+
+  TokenStream(Environment environment, TokenRequest request,
+              Callbacks callbacks);
+  ~TokenStream();
+
+  void Start();
+  // No callback comes any more; the worker is told. Idempotent.
+  void Cancel();
+
+ private:
+  class Mailbox;
+
+  // Preferably not the worker of the last attempt.
+  void Try();
+  bool OtherWorkerIsReady();
+  void StartAttempt(WorkerLease lease);
+  void Drain();
+  void OnAttemptDone(const absl::Status& status, TokenFinish finish,
+                     const TokenUsage& usage);
+  // Ends the stream if the tokens it has are all that it can have.
+  bool EndedByItself();
+  void RetryLater(const absl::Status& why);
+  void End(const absl::Status& status, TokenFinish finish,
+           const TokenUsage& usage);
+
+  const Environment environment_;
+  const TokenRequest request_;
+  const Callbacks callbacks_;
+
+  int attempt_ = 0;
+  // Both only during an attempt.
+  absl::optional<WorkerLease> lease_;
+  std::shared_ptr<Mailbox> mailbox_;
+  std::string last_worker_;  // its name
+  std::string attempt_id_;
+  std::vector<int32_t> output_ids_;
+  bool tried_other_when_full_ = false;
+  absl::Status last_failure_;
+  absl::Time give_up_ =
+      absl::InfiniteFuture();  // set while looking for a worker
+  absl::Duration retry_delay_;
+  TimerQueue::Id retry_timer_ = 0;
+  bool ended_ = false;
+};
+
+}  // namespace switchyard::router
+
+#endif  // SWITCHYARD_ROUTER_OPENAI_TOKEN_STREAM_H_

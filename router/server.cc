@@ -1,0 +1,324 @@
+#include "router/server.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/random/random.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+#include "absl/time/clock.h"
+#include "base/log.h"
+#include "base/mapped_file.h"
+#include "base/mutex.h"
+#include "base/status_macros.h"
+#include "model/config.h"
+#include "router/admission/admission.h"
+#include "router/admission/text_pool.h"
+#include "router/http/http_server.h"
+#include "router/openai/api.h"
+#include "router/openai/errors.h"
+#include "router/openai/planner.h"
+#include "router/openai/router_metrics.h"
+#include "router/routing/least_loaded.h"
+#include "router/routing/worker_pool.h"
+#include "router/text/tokenizer.h"
+#include "rpc/server.h"
+
+namespace switchyard::router {
+namespace {
+
+constexpr int64_t kMaxConfigBytes = 16 << 20;
+// After the drain: for the last bytes of answers, error events among them.
+constexpr absl::Duration kFlushTime = absl::Seconds(2);
+constexpr absl::Duration kHealthInterval = absl::Milliseconds(500);
+
+// What the router knows about the model.
+struct Model {
+  std::string name;
+  model::ModelConfig config;
+  model::GenerationConfig generation;
+  std::unique_ptr<Tokenizer> tokenizer;
+  ChatFormat chat_format = ChatFormat::kInstruct;
+};
+
+std::string LastPart(absl::string_view path) {
+  while (absl::ConsumeSuffix(&path, "/")) {
+  }
+  return std::string(path.substr(path.rfind('/') + 1));
+}
+
+absl::Status CheckTokenizer(const Model& model, const std::string& directory) {
+  if (model.tokenizer->vocab_size() <= model.config.vocab_size) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(absl::StrCat(
+      directory, ": the tokenizer has ids up to ",
+      model.tokenizer->vocab_size() - 1, " (", model.tokenizer->vocab_size(),
+      " with 0), but config.json's vocab_size is ", model.config.vocab_size,
+      "; the files are of different models"));
+}
+
+absl::StatusOr<Model> LoadModel(const RouterServer::Options& options) {
+  const std::string& directory = options.model_dir;
+  if (directory.empty()) {
+    return absl::InvalidArgumentError("--model is not set");
+  }
+  Model model;
+  model.name = options.served_model_name.empty() ? LastPart(directory)
+                                                 : options.served_model_name;
+  const auto in = [&](const char* file) {
+    return absl::StrCat(directory, "/", file);
+  };
+  const auto with_file = [&](const absl::Status& status, const char* file) {
+    return absl::Status(
+        status.code(),
+        absl::StrCat(in(file), ": ", std::string(status.message())));
+  };
+  SY_ASSIGN_OR_RETURN(const std::string config,
+                      ReadFile(in("config.json"), kMaxConfigBytes));
+  absl::StatusOr<model::ModelConfig> parsed = model::ParseModelConfig(config);
+  if (!parsed.ok()) return with_file(parsed.status(), "config.json");
+  model.config = *std::move(parsed);
+
+  absl::StatusOr<std::string> generation =
+      ReadFile(in("generation_config.json"), kMaxConfigBytes);
+  if (generation.ok()) {
+    auto defaults = model::ParseGenerationConfig(*generation);
+    if (!defaults.ok()) {
+      return with_file(defaults.status(), "generation_config.json");
+    }
+    model.generation = *std::move(defaults);
+  } else if (!absl::IsNotFound(generation.status())) {
+    return generation.status();
+  }
+  SY_ASSIGN_OR_RETURN(model.tokenizer, Tokenizer::Load(directory));
+  SY_RETURN_IF_ERROR(CheckTokenizer(model, directory));
+  if (options.chat_format) {
+    model.chat_format = *options.chat_format;
+  } else {
+    SY_ASSIGN_OR_RETURN(model.chat_format, DetectChatFormat(directory));
+  }
+  return model;
+}
+
+std::function<uint64_t()> MakeRandom() {
+  struct Generator {
+    Mutex mutex;
+    absl::BitGen bits ABSL_GUARDED_BY(mutex);
+  };
+  return [generator = std::make_shared<Generator>()] {
+    MutexLock lock(&generator->mutex);
+    return absl::Uniform<uint64_t>(generator->bits);
+  };
+}
+
+class RouterServerImpl final : public RouterServer {
+ public:
+  RouterServerImpl(Options options, Model model)
+      : options_(std::move(options)),
+        model_(std::move(model)),
+        health_(std::make_shared<Health>()) {
+    MutexLock lock(&health_->mutex);
+    health_->server = this;
+  }
+  ~RouterServerImpl() override { Shutdown(absl::ZeroDuration()); }
+
+  absl::Status Run();
+
+  int port() const override { return http_->port(); }
+  int grpc_port() const override { return rpc_ ? rpc_->port() : -1; }
+  const std::string& served_model_name() const override { return model_.name; }
+  void Shutdown(absl::Duration drain) override;
+
+ private:
+  int64_t ContextLength() const {
+    const int64_t most = model_.config.max_position_embeddings;
+    return options_.context_length > 0 ? std::min(options_.context_length, most)
+                                       : most;
+  }
+  void MakeParts();
+  absl::Status StartHttp();
+  absl::Status StartRpc();
+  void UpdateHealth();
+
+  const Options options_;
+  const Model model_;
+
+  // In the order of their dependencies: destroyed from the last to the first.
+  std::unique_ptr<TimerQueue> own_timers_;
+  std::unique_ptr<metrics::Registry> own_registry_;
+  TimerQueue* timers_ = nullptr;
+  metrics::Registry* registry_ = nullptr;
+  std::unique_ptr<RouterMetrics> metrics_;
+  LeastLoaded policy_;
+  std::unique_ptr<WorkerPool> pool_;
+  std::unique_ptr<Admission> admission_;
+  std::unique_ptr<Planner> planner_;
+  std::unique_ptr<TextPool> text_pool_;
+  std::unique_ptr<OpenAiApi> api_;
+  std::unique_ptr<HttpServer> http_;
+
+  std::unique_ptr<rpc::Server> rpc_;
+
+  // Outlives this, for timers may fire late.
+  struct Health {
+    Mutex mutex;
+    RouterServerImpl* server ABSL_GUARDED_BY(mutex);  // null: stopped
+  };
+  std::shared_ptr<Health> health_;
+};
+
+absl::Status RouterServerImpl::Run() {
+  MakeParts();
+  SY_RETURN_IF_ERROR(StartHttp());
+  return StartRpc();
+}
+
+void RouterServerImpl::MakeParts() {
+  if (options_.timers == nullptr) own_timers_ = TimerQueue::Create();
+  timers_ = options_.timers != nullptr ? options_.timers : own_timers_.get();
+  if (options_.registry == nullptr) {
+    own_registry_ = metrics::Registry::Create();
+    metrics::AddProcessMetrics(own_registry_.get(), "router");
+  }
+  registry_ =
+      options_.registry != nullptr ? options_.registry : own_registry_.get();
+  metrics_ =
+      std::make_unique<RouterMetrics>(registry_, model_.name, ContextLength());
+
+  std::vector<AttentionClient*> workers;
+  for (const auto& worker : options_.workers) workers.push_back(worker.get());
+  pool_ = std::make_unique<WorkerPool>(std::move(workers), &policy_);
+  admission_ = std::make_unique<Admission>(options_.max_open_requests);
+
+  Planner::Options plan;
+  plan.tokenizer = model_.tokenizer.get();
+  plan.chat_format = model_.chat_format;
+  plan.defaults.generation = model_.generation;
+  plan.defaults.vocab_size = model_.config.vocab_size;
+  const auto& eos = model_.generation.eos_token_ids.empty()
+                        ? model_.config.eos_token_ids
+                        : model_.generation.eos_token_ids;
+  for (const int64_t id : eos) {
+    plan.eos_token_ids.push_back(static_cast<int32_t>(id));
+  }
+  planner_ = std::make_unique<Planner>(std::move(plan));
+  text_pool_ = std::make_unique<TextPool>(
+      TextPool::Options{.num_threads = options_.text_threads,
+                        .max_queued = options_.max_queued_texts,
+                        .max_queued_bytes = 8 * options_.max_body_bytes});
+
+  OpenAiApi::Options api;
+  api.served_model_name = model_.name;
+  api.max_model_len = ContextLength();
+  api.request_timeout = options_.request_timeout;
+  api.planner = planner_.get();
+  api.workers = pool_.get();
+  api.admission = admission_.get();
+  api.text_pool = text_pool_.get();
+  api.registry = registry_;
+  api.generation.workers = pool_.get();
+  api.generation.timers = timers_;
+  api.generation.metrics = metrics_.get();
+  api.generation.keep_alive_interval = options_.keep_alive_interval;
+  api.generation.failover_timeout = options_.failover_timeout;
+  api.random = options_.random ? options_.random : MakeRandom();
+  api_ = std::make_unique<OpenAiApi>(std::move(api));
+}
+
+absl::Status RouterServerImpl::StartHttp() {
+  HttpServer::Options http;
+  http.host = options_.host;
+  http.port = options_.port;
+  http.num_threads = options_.http_threads;
+  http.max_connections = options_.max_connections;
+  http.max_body_bytes = options_.max_body_bytes;
+  http.max_send_buffer_bytes = options_.max_send_buffer_bytes;
+  http.idle_timeout = options_.idle_timeout;
+  http.read_timeout = options_.read_timeout;
+  http.write_timeout = options_.write_timeout;
+  http.error_body = [](int status, absl::string_view message) {
+    return ErrorBody(HttpError(status, message));
+  };
+  http.on_error = [metrics = metrics_.get()](int status) {
+    metrics->OnHttpResponse("none", "other", status, absl::ZeroDuration());
+  };
+  SY_ASSIGN_OR_RETURN(
+      http_, HttpServer::Start(
+                 std::move(http),
+                 [api = api_.get()](HttpRequest request,
+                                    std::shared_ptr<ResponseWriter> writer) {
+                   api->Handle(std::move(request), std::move(writer));
+                 }));
+  return absl::OkStatus();
+}
+
+absl::Status RouterServerImpl::StartRpc() {
+  if (options_.grpc_port < 0) return absl::OkStatus();
+  SY_ASSIGN_OR_RETURN(
+      rpc_, rpc::Server::Start(options_.host, options_.grpc_port, {}));
+  UpdateHealth();
+  return absl::OkStatus();
+}
+
+void RouterServerImpl::UpdateHealth() {
+  rpc_->SetServing(api_->ready());
+  timers_->RunAt(timers_->Now() + kHealthInterval, [health = health_] {
+    MutexLock lock(&health->mutex);
+    if (health->server != nullptr) health->server->UpdateHealth();
+  });
+}
+
+void RouterServerImpl::Shutdown(absl::Duration drain) {
+  {
+    MutexLock lock(&health_->mutex);
+    if (std::exchange(health_->server, nullptr) == nullptr) return;
+  }
+  if (http_ == nullptr) return;  // it never started
+  if (rpc_ != nullptr) rpc_->SetServing(false);
+  admission_->Close();
+  if (!admission_->WaitUntilIdle(absl::Now() + drain)) {
+    LogWarning(absl::StrCat(
+        "shutting down: ", admission_->waiting() + admission_->running(),
+        " requests were not finished within ", absl::FormatDuration(drain)));
+    api_->AbortAll(
+        absl::UnavailableError("the server is shutting down and the request "
+                               "was not finished in time"));
+    admission_->WaitUntilIdle(absl::Now() + kFlushTime);
+  }
+  text_pool_->Stop();
+  http_->Shutdown(kFlushTime);
+  if (rpc_ != nullptr) rpc_->Shutdown(absl::ZeroDuration());
+}
+
+absl::Status CheckOptions(const RouterServer::Options& options) {
+  if (options.workers.empty()) {
+    return absl::InvalidArgumentError(
+        "the router has no attention worker; set --attention-workers");
+  }
+  if (options.text_threads < 1 || options.max_open_requests < 1 ||
+      options.max_queued_texts < 1 || options.context_length < 0) {
+    return absl::InvalidArgumentError(
+        "threads and limits must be positive (context length: 0 or more)");
+  }
+  if (options.request_timeout <= absl::ZeroDuration() ||
+      options.keep_alive_interval <= absl::ZeroDuration() ||
+      options.failover_timeout < absl::ZeroDuration()) {
+    return absl::InvalidArgumentError("timeouts must be positive");
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<RouterServer>> RouterServer::Start(
+    Options options) {
+  SY_RETURN_IF_ERROR(CheckOptions(options));
+  SY_ASSIGN_OR_RETURN(Model model, LoadModel(options));
+  auto server =
+      std::make_unique<RouterServerImpl>(std::move(options), std::move(model));
+  SY_RETURN_IF_ERROR(server->Run());
+  return server;
+}
+
+}  // namespace switchyard::router
