@@ -22,7 +22,9 @@ class Server {
   // unix:/path (`port` is then ignored), and serves `services` (not owned;
   // outlive this) plus grpc.health.v1.Health and reflection. Health says
   // NOT_SERVING until SetServing(true). `num_queues` completion queues are made
-  // for async services (completion_queue()); 0 for callback services only.
+  // for async services (completion_queue()); 0 for callback services only. All
+  // of them need a thread in Next() from now on: connections are spread over
+  // them, and one that nobody looks at stalls its connections.
   // UNAVAILABLE: the port is in use or the address is wrong (names it).
   static absl::StatusOr<std::unique_ptr<Server>> Start(
       const std::string& host, int port,
