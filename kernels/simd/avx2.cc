@@ -23,7 +23,9 @@ namespace {
 constexpr int64_t kLanes = 16;
 // Sixteen registers of eight lanes: an accumulator takes two.
 constexpr int kRowBlock = 4;
-constexpr int kTokenBlock = 2;
+// Of the products; what is left holds their operands.
+constexpr int kAccumulators = 6;
+constexpr int kTokenBlock = 3;
 constexpr int kHeadBlock = 2;
 constexpr int kValueVectors = 2;
 

@@ -22,7 +22,9 @@ namespace {
 
 constexpr int64_t kLanes = 16;
 // Thirty-two registers: 16 accumulators leave enough for the operands.
-constexpr int kRowBlock = 4;
+constexpr int kRowBlock = 8;
+// Of the products; what is left holds their operands.
+constexpr int kAccumulators = 24;
 constexpr int kTokenBlock = 4;
 constexpr int kHeadBlock = 4;
 constexpr int kValueVectors = 4;

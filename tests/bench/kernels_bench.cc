@@ -1,0 +1,366 @@
+// switchyard-bench-kernels: what each body of the kernels reaches, beside what
+// the machine can do at most (memory bandwidth and multiply-adds of one thread,
+// measured in the same run), on one thread.
+//
+//   switchyard-bench-kernels [--seconds=0.5]
+//
+// Matrix products walk over many matrices, more than the caches hold, as a
+// server does that reads other experts for every token.
+
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <cstdint>
+#include <cstdio>
+#include <cstring>
+#include <fstream>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "absl/flags/flag.h"
+#include "absl/status/status.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/strip.h"
+#include "base/command_line.h"
+#include "kernels/kernel_table.h"
+#include "kernels/onednn/matmul.h"
+#include "tests/bench/limits.h"
+
+ABSL_FLAG(double, seconds, 0.5, "Time for each number; the best run counts.");
+ABSL_FLAG(bool, smoke, false,
+          "Run everything once on little data, to see that it works.");
+ABSL_FLAG(bool, slow, false, "Measure the scalar reference too.");
+
+namespace switchyard::bench {
+namespace {
+
+using kernels::DType;
+using kernels::KernelTable;
+using kernels::OneDnnMatmul;
+using kernels::WeightView;
+
+constexpr char kCommit[] =
+#include "commit.inc"
+    ;
+
+// One expert's gate_proj or up_proj in Qwen3-Next-80B-A3B.
+constexpr int64_t kRows = 512;
+constexpr int64_t kCols = 2048;
+
+struct Limits {
+  double read = 0;  // bytes / s
+  double fma = 0;   // operations / s
+};
+
+struct Settings {
+  double seconds = 0;
+  int64_t weight_bytes = 0;  // of all matrices together
+  int64_t keys = 0;          // of attention
+  int64_t heads = 0;         // states of the delta rule
+};
+
+std::string CpuName() {
+  std::ifstream cpuinfo("/proc/cpuinfo");
+  for (std::string line; std::getline(cpuinfo, line);) {
+    const size_t colon = line.find(": ");
+    if (line.rfind("model name", 0) == 0 && colon != std::string::npos) {
+      return line.substr(colon + 2);
+    }
+  }
+  return "unknown CPU";
+}
+
+std::vector<float> RandomFloats(int64_t n) {
+  std::mt19937 rng(1);
+  std::uniform_real_distribution<float> distribution(-1.0f, 1.0f);
+  std::vector<float> floats(static_cast<size_t>(n));
+  for (float& value : floats) value = distribution(rng);
+  return floats;
+}
+
+std::string Share(double value, double limit) {
+  return limit == 0 ? "    -" : absl::StrFormat("%4.0f%%", 100 * value / limit);
+}
+
+// One line: time per call, then what it read and computed, with shares of the
+// limits.
+void Print(const char* body, const std::string& what, double seconds,
+           double bytes, double operations, const Limits& limits) {
+  absl::PrintF("%-7s %-34s %10.2f us %7.1f GB/s %s %7.1f Gop/s %s\n", body,
+               what, seconds * 1e6, bytes / seconds * 1e-9,
+               Share(bytes / seconds, limits.read), operations / seconds * 1e-9,
+               Share(operations / seconds, limits.fma));
+}
+
+// Many weight matrices of one type, one after another.
+class Weights {
+ public:
+  Weights(DType dtype, int64_t total_bytes)
+      : dtype_(dtype),
+        bytes_each_(kRows * kCols *
+                    static_cast<int64_t>(kernels::DTypeBytes(dtype))),
+        count_(std::max<int64_t>(1, total_bytes / bytes_each_)),
+        memory_(static_cast<size_t>(count_ * bytes_each_)) {
+    // The same random matrix everywhere: times do not depend on the values, as
+    // long as none is subnormal.
+    const std::vector<float> floats = RandomFloats(kRows * kCols);
+    for (int64_t i = 0; i < kRows * kCols; ++i) {
+      const char* const value = reinterpret_cast<const char*>(&floats[i]);
+      const auto size = static_cast<int64_t>(kernels::DTypeBytes(dtype));
+      std::memcpy(memory_.data() + i * size, value + 4 - size, size);
+    }
+    for (int64_t m = 1; m < count_; ++m) {
+      std::memcpy(memory_.data() + m * bytes_each_, memory_.data(),
+                  static_cast<size_t>(bytes_each_));
+    }
+  }
+
+  int64_t bytes_each() const { return bytes_each_; }
+  int64_t count() const { return count_; }
+  WeightView view(int64_t index) const {
+    return {memory_.data() + index * bytes_each_, dtype_, kRows, kCols};
+  }
+
+ private:
+  const DType dtype_;
+  const int64_t bytes_each_;
+  const int64_t count_;
+  std::vector<char> memory_;
+};
+
+constexpr int64_t kTokenCounts[] = {1, 2, 4, 8, 32, 128};
+
+const char* NameOf(DType dtype) {
+  return dtype == DType::kF32 ? "f32" : "bf16";
+}
+
+std::string MatmulName(DType dtype, int64_t tokens) {
+  return absl::StrFormat("matmul %-4s T=%-3d [%d, %d]", NameOf(dtype), tokens,
+                         kRows, kCols);
+}
+
+void BenchMatmul(const KernelTable& table, const Settings& settings,
+                 const Limits& limits) {
+  for (const DType dtype : {DType::kBF16, DType::kF32}) {
+    const Weights weights(dtype, settings.weight_bytes);
+    for (const int64_t tokens : kTokenCounts) {
+      const std::vector<float> x = RandomFloats(tokens * kCols);
+      std::vector<float> y(tokens * kRows);
+      int64_t next = 0;
+      const double seconds = BestSeconds(settings.seconds, [&] {
+        // Several at a time: one is too short for the clock.
+        for (int i = 0; i < 4; ++i) {
+          table.matmul(weights.view(next++ % weights.count()), 0, kRows,
+                       x.data(), kCols, tokens, y.data(), kRows);
+        }
+      });
+      Print(table.name, MatmulName(dtype, tokens), seconds / 4,
+            static_cast<double>(weights.bytes_each()),
+            2.0 * static_cast<double>(tokens * kRows * kCols), limits);
+    }
+  }
+}
+
+absl::Status BenchOneDnn(const Settings& settings, const Limits& limits) {
+  for (const DType dtype : {DType::kBF16, DType::kF32}) {
+    const Weights weights(dtype, settings.weight_bytes);
+    std::vector<std::unique_ptr<OneDnnMatmul>> products;
+    for (int64_t m = 0; m < weights.count(); ++m) {
+      auto product = OneDnnMatmul::Create(weights.view(m));
+      if (absl::IsUnimplemented(product.status())) break;
+      if (!product.ok()) return product.status();
+      products.push_back(*std::move(product));
+    }
+    if (products.empty()) {
+      absl::PrintF("onednn  %s: not on this CPU\n", NameOf(dtype));
+      continue;
+    }
+    for (const int64_t tokens : kTokenCounts) {
+      const std::vector<float> x = RandomFloats(tokens * kCols);
+      std::vector<float> y(tokens * kRows);
+      absl::Status status;
+      for (const auto& product : products) {  // make the primitives
+        status.Update(product->Run(x.data(), tokens, y.data()));
+      }
+      size_t next = 0;
+      const double seconds = BestSeconds(settings.seconds, [&] {
+        for (int i = 0; i < 4; ++i) {
+          status.Update(products[next++ % products.size()]->Run(
+              x.data(), tokens, y.data()));
+        }
+      });
+      if (!status.ok()) return status;
+      Print("onednn", MatmulName(dtype, tokens), seconds / 4,
+            static_cast<double>(weights.bytes_each()),
+            2.0 * static_cast<double>(tokens * kRows * kCols), limits);
+    }
+  }
+  return absl::OkStatus();
+}
+
+// One token's step over the value heads of some layers, states from memory; and
+// one token after another on sixteen columns that stay in the L1 cache.
+void BenchDeltaRule(const KernelTable& table, const Settings& settings,
+                    const Limits& limits) {
+  constexpr int64_t kDk = 128, kDv = 128;
+  const std::vector<float> q = RandomFloats(kDk);
+  const std::vector<float> v = RandomFloats(kDv);
+  std::vector<float> k = RandomFloats(kDk);
+  table.l2_norm(k.data(), 1e-6f, 1.0f, kDk, k.data());
+  std::vector<float> states = RandomFloats(settings.heads * kDk * kDv);
+  std::vector<float> out(kDv);
+  const auto operations = [](int64_t columns) {
+    return 2.0 * 3 * kDk * static_cast<double>(columns);
+  };
+
+  const double step = BestSeconds(settings.seconds, [&] {
+    for (int64_t head = 0; head < settings.heads; ++head) {
+      table.delta_rule_step(q.data(), k.data(), v.data(), 0.99f, 0.5f, kDk, kDv,
+                            kDv, states.data() + head * kDk * kDv, out.data());
+    }
+  });
+  // Read once and written once.
+  Print(table.name, "delta_rule_step [128, 128]",
+        step / static_cast<double>(settings.heads), 2.0 * 4 * kDk * kDv,
+        operations(kDv), limits);
+
+  constexpr int64_t kColumns = 16, kTokens = 100;
+  const double stream = BestSeconds(settings.seconds, [&] {
+    for (int64_t t = 0; t < kTokens; ++t) {
+      table.delta_rule_step(q.data(), k.data(), v.data(), 0.99f, 0.5f, kDk,
+                            kColumns, kDv, states.data(), out.data());
+    }
+  });
+  Print(table.name, "delta_rule_step [128, 16] in L1", stream / kTokens,
+        2.0 * 4 * kDk * kColumns, operations(kColumns), {0, limits.fma});
+}
+
+// Eight query heads on the keys and values of one of two heads, from memory.
+void BenchAttention(const KernelTable& table, const Settings& settings,
+                    const Limits& limits) {
+  constexpr int64_t kHeads = 8, kDim = 256, kStride = 512;
+  const int64_t n = settings.keys;
+  const std::vector<float> cache = RandomFloats(n * kStride);
+  const std::vector<float> q = RandomFloats(kHeads * kDim);
+  std::vector<float> scores(kHeads * n);
+  std::vector<float> y(kHeads * kDim);
+  const double bytes = 4.0 * static_cast<double>(n * kDim);
+  const double operations = 2.0 * static_cast<double>(kHeads * n * kDim);
+
+  Print(table.name, absl::StrFormat("attention_scores 8 x %d keys", n),
+        BestSeconds(settings.seconds,
+                    [&] {
+                      table.attention_scores(q.data(), kHeads, cache.data(),
+                                             kStride, n, kDim, 0.0625f,
+                                             scores.data(), n);
+                    }),
+        bytes, operations, limits);
+  Print(table.name, absl::StrFormat("dot 8 x %d keys", n),
+        BestSeconds(settings.seconds,
+                    [&] {
+                      for (int64_t h = 0; h < kHeads; ++h) {
+                        for (int64_t j = 0; j < n; ++j) {
+                          scores[h * n + j] =
+                              table.dot(q.data() + h * kDim,
+                                        cache.data() + j * kStride, kDim);
+                        }
+                      }
+                    }),
+        bytes, operations, limits);
+  Print(table.name, absl::StrFormat("exp_sub_max %d scores", n),
+        BestSeconds(settings.seconds,
+                    [&] { table.exp_sub_max(scores.data(), n); }),
+        4.0 * static_cast<double>(n), 0, {});
+  Print(table.name, absl::StrFormat("attention_values 8 x %d", n),
+        BestSeconds(settings.seconds,
+                    [&] {
+                      table.attention_values(scores.data(), n, kHeads,
+                                             cache.data(), kStride, n, kDim,
+                                             y.data());
+                    }),
+        bytes, operations, limits);
+}
+
+// What else a layer does, from the caches.
+void BenchElementwise(const KernelTable& table, const Settings& settings) {
+  constexpr int64_t kHidden = 2048, kChannels = 8192, kTaps = 4;
+  constexpr int kCalls = 20;
+  const std::vector<float> x = RandomFloats(kChannels);
+  const std::vector<float> w = RandomFloats(kChannels * kTaps);
+  std::vector<float> tail = RandomFloats(kChannels * (kTaps - 1));
+  std::vector<float> y(kChannels);
+  const auto measure = [&](const char* what, double bytes, auto body) {
+    const double seconds = BestSeconds(settings.seconds / 2, [&] {
+      for (int i = 0; i < kCalls; ++i) body();
+    });
+    Print(table.name, what, seconds / kCalls, bytes, 0, {});
+  };
+  measure("rms_norm 2048", 4.0 * kHidden, [&] {
+    table.rms_norm(x.data(), w.data(), 1.0f, 1e-6f, kHidden, y.data());
+  });
+  measure("silu_mul 2048", 4.0 * kHidden,
+          [&] { table.silu_mul(x.data(), w.data(), kHidden, y.data()); });
+  measure("sigmoid_mul 2048", 4.0 * kHidden,
+          [&] { table.sigmoid_mul(x.data(), w.data(), kHidden, y.data()); });
+  measure("conv_step 8192 x 4", 4.0 * kChannels * kTaps, [&] {
+    table.conv_step(w.data(), kTaps, x.data(), tail.data(), kChannels,
+                    y.data());
+  });
+}
+
+absl::Status Run() {
+  Settings settings;
+  settings.seconds = absl::GetFlag(FLAGS_seconds);
+  settings.weight_bytes = int64_t{256} << 20;
+  settings.keys = 16384;
+  settings.heads = 512;
+  const bool smoke = absl::GetFlag(FLAGS_smoke);
+  if (smoke) settings = {0, 0, 64, 2};
+
+  const double read = smoke ? 0 : MeasureReadBandwidth(2 * settings.seconds);
+  absl::PrintF("commit %s, %s, 1 thread\n", kCommit, CpuName());
+  absl::PrintF("memory reads at most %.1f GB/s\n", read * 1e-9);
+  for (const KernelTable* table : kernels::AvailableKernels()) {
+    if (table == &kernels::kScalarKernels && !smoke &&
+        !absl::GetFlag(FLAGS_slow)) {
+      continue;
+    }
+    const Limits limits = {
+        read, smoke ? 0 : MeasureFmaPeak(table->name, settings.seconds)};
+    absl::PrintF("\n%s: at most %.1f Gop/s of fused multiply-adds in f32\n",
+                 table->name, limits.fma * 1e-9);
+    BenchMatmul(*table, settings, limits);
+    BenchDeltaRule(*table, settings, limits);
+    BenchAttention(*table, settings, limits);
+    BenchElementwise(*table, settings);
+  }
+  absl::PrintF(
+      "\noneDNN, for comparison (bf16 may use dot products of its own)\n");
+  return BenchOneDnn(settings, {read, 0});
+}
+
+// oneDNN's threads come from OpenMP, which reads this when it is loaded.
+void RestartWithOneOpenMpThread(char** argv) {
+  if (getenv("OMP_NUM_THREADS") != nullptr) return;
+  setenv("OMP_NUM_THREADS", "1", /*overwrite=*/0);
+  execv("/proc/self/exe", argv);
+  std::perror("cannot start again with OMP_NUM_THREADS=1");
+}
+
+}  // namespace
+}  // namespace switchyard::bench
+
+int main(int argc, char** argv) {
+  switchyard::bench::RestartWithOneOpenMpThread(argv);
+  const auto arguments = switchyard::ParseCommandLine(
+      argc, argv, "Measures the kernels. One thread; best of many short runs.");
+  if (!arguments.ok()) {
+    absl::FPrintF(stderr, "%s\n", arguments.status().ToString());
+    return 2;
+  }
+  const absl::Status status = switchyard::bench::Run();
+  if (!status.ok()) absl::FPrintF(stderr, "%s\n", status.ToString());
+  return status.ok() ? 0 : 1;
+}
