@@ -200,7 +200,9 @@ class JsonCallParser final : public CallParser {
         return true;
       case JsonScanner::Result::kDone:
         block_.push_back(byte);
-        return EndScan();
+        if (EndScan()) return true;
+        block_.pop_back();
+        return false;
       case JsonScanner::Result::kDoneBefore:
         if (!EndScan()) return false;
         PushBlock(byte,

@@ -5,6 +5,8 @@
 #include <pcre2.h>
 #include <utf8proc.h>
 
+#include <algorithm>
+#include <array>
 #include <string>
 #include <utility>
 
@@ -37,13 +39,21 @@ bool IsWhiteSpace(char32_t c) {
          c == 0x2029 || c == 0x202F || c == 0x205F || c == 0x3000;
 }
 
-CharacterClass ClassOf(char32_t c) {
+CharacterClass AsciiClassOf(char32_t c) {
   if (c == '\r' || c == '\n') return CharacterClass::kNewline;
-  if (c < 0x80) {
-    if ((c | 0x20) >= 'a' && (c | 0x20) <= 'z') return CharacterClass::kLetter;
-    if (c >= '0' && c <= '9') return CharacterClass::kNumber;
-    return IsWhiteSpace(c) ? CharacterClass::kSpace : CharacterClass::kOther;
-  }
+  if ((c | 0x20) >= 'a' && (c | 0x20) <= 'z') return CharacterClass::kLetter;
+  if (c >= '0' && c <= '9') return CharacterClass::kNumber;
+  return IsWhiteSpace(c) ? CharacterClass::kSpace : CharacterClass::kOther;
+}
+
+const std::array<CharacterClass, 128> kAsciiClasses = [] {
+  std::array<CharacterClass, 128> classes;
+  for (char32_t c = 0; c < classes.size(); ++c) classes[c] = AsciiClassOf(c);
+  return classes;
+}();
+
+// Of characters beyond ASCII.
+CharacterClass ClassOf(char32_t c) {
   if (IsWhiteSpace(c)) return CharacterClass::kSpace;
   switch (utf8proc_category(static_cast<utf8proc_int32_t>(c))) {
     case UTF8PROC_CATEGORY_LU:
@@ -108,6 +118,8 @@ class QwenScanner {
 
   Character At(size_t offset) {
     ++*steps_;
+    const auto byte = static_cast<uint8_t>(text_[offset]);
+    if (byte < kAsciiClasses.size()) return {kAsciiClasses[byte], offset + 1};
     const Utf8Character character = DecodeUtf8(text_.substr(offset));
     return {ClassOf(character.code_point), offset + character.length};
   }
