@@ -1,0 +1,255 @@
+#include "expert_worker/service/compute_queue.h"
+
+#include <cstdint>
+#include <future>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "absl/time/clock.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "metrics/registry.h"
+#include "tests/testing/fake_expert_client.h"
+#include "tests/testing/fake_expert_engine.h"
+#include "tests/testing/matchers.h"
+
+namespace switchyard::expert_worker {
+namespace {
+
+using ::switchyard::testing::FakeExpertEngine;
+using ::switchyard::testing::FakeExpertRow;
+using ::switchyard::testing::IsOk;
+using ::switchyard::testing::StatusIs;
+using ::testing::HasSubstr;
+
+constexpr int64_t kHidden = 4;
+
+absl::Time Soon() { return absl::Now() + absl::Seconds(20); }
+
+model::ExpertSet SomeExperts() {
+  model::ExpertSet set(2, 8);
+  for (int e = 0; e < 6; ++e) {
+    set.Insert(0, e);
+    set.Insert(1, e);
+  }
+  return set;
+}
+
+class ComputeQueueTest : public ::testing::Test {
+ protected:
+  void Start(int64_t max_bytes = 1 << 20, int64_t max_batch_outputs = 4096) {
+    queue_ = std::make_unique<ComputeQueue>(
+        ComputeQueue::Options{.engine = &engine_,
+                              .hidden_size = kHidden,
+                              .max_bytes = max_bytes,
+                              .max_batch_outputs = max_batch_outputs,
+                              .metrics = &metrics_});
+  }
+
+  // Rows differ by `seed`.
+  static ComputeRequest Request(int layer, float seed,
+                                std::vector<experts::ExpertRun> runs) {
+    ComputeRequest request;
+    request.layer = layer;
+    request.runs = std::move(runs);
+    for (const experts::ExpertRun& run : request.runs) {
+      for (const int32_t row : run.rows) {
+        request.num_rows = std::max<int64_t>(request.num_rows, row + 1);
+        ++request.num_outputs;
+      }
+    }
+    for (int64_t i = 0; i < request.num_rows * kHidden; ++i) {
+      request.rows.push_back(seed + static_cast<float>(i));
+    }
+    return request;
+  }
+
+  static std::vector<float> Expected(const ComputeRequest& request) {
+    std::vector<float> out(request.num_outputs * kHidden);
+    int64_t next = 0;
+    for (const experts::ExpertRun& run : request.runs) {
+      for (const int32_t row : run.rows) {
+        FakeExpertRow(
+            request.layer, run.expert,
+            absl::MakeConstSpan(request.rows).subspan(row * kHidden, kHidden),
+            absl::MakeSpan(out).subspan(kHidden * next++, kHidden));
+      }
+    }
+    return out;
+  }
+
+  // The future has no value when Submit failed; then `status` has its error.
+  std::future<ComputeOutcome> Submit(ComputeRequest request,
+                                     absl::Status* status = nullptr) {
+    auto promise = std::make_shared<std::promise<ComputeOutcome>>();
+    std::future<ComputeOutcome> future = promise->get_future();
+    const absl::Status submitted =
+        queue_->Submit({.request = std::move(request),
+                        .abandoned = abandoned_,
+                        .done = [promise](ComputeOutcome outcome) {
+                          promise->set_value(std::move(outcome));
+                        }});
+    if (status == nullptr) {
+      EXPECT_THAT(submitted, IsOk());
+    } else {
+      *status = submitted;
+    }
+    return future;
+  }
+
+  static ComputeOutcome Get(std::future<ComputeOutcome>& future) {
+    if (future.wait_until(absl::ToChronoTime(Soon())) !=
+        std::future_status::ready) {
+      ADD_FAILURE() << "no outcome";
+      return {};
+    }
+    return future.get();
+  }
+
+  std::unique_ptr<metrics::Registry> registry_ = metrics::Registry::Create();
+  ExpertMetrics metrics_{registry_.get()};
+  FakeExpertEngine engine_{SomeExperts()};
+  std::shared_ptr<std::atomic<bool>> abandoned_ =
+      std::make_shared<std::atomic<bool>>(false);
+  std::unique_ptr<ComputeQueue> queue_;
+};
+
+TEST_F(ComputeQueueTest, Computes) {
+  Start();
+  const ComputeRequest request = Request(1, 3, {{0, {0, 2}}, {5, {1}}});
+  auto future = Submit(request);
+  const ComputeOutcome outcome = Get(future);
+  EXPECT_THAT(outcome.status, IsOk());
+  EXPECT_EQ(outcome.outputs, Expected(request));
+  EXPECT_EQ(metrics_.rows->value(), 3);
+  EXPECT_EQ(metrics_.outputs->value(), 3);
+}
+
+TEST_F(ComputeQueueTest, RequestsOfOneLayerThatWaitShareABatch) {
+  Start();
+  engine_.Hold();
+  const ComputeRequest first = Request(0, 1, {{0, {0}}});
+  const ComputeRequest same1 = Request(1, 100, {{1, {0, 1}}, {3, {1}}});
+  const ComputeRequest other = Request(0, 300, {{1, {0}}});
+  const ComputeRequest same2 = Request(1, 200, {{0, {1}}, {1, {0, 2}}});
+  auto future0 = Submit(first);
+  ASSERT_TRUE(engine_.WaitUntilHeld(Soon()));
+  auto future1 = Submit(same1);
+  auto future2 = Submit(other);
+  auto future3 = Submit(same2);
+  engine_.Release();
+  EXPECT_EQ(Get(future0).outputs, Expected(first));
+  EXPECT_EQ(Get(future1).outputs, Expected(same1));
+  EXPECT_EQ(Get(future2).outputs, Expected(other));
+  EXPECT_EQ(Get(future3).outputs, Expected(same2));
+  EXPECT_EQ(engine_.num_batches(), 3);  // first; same1 and same2; other
+}
+
+TEST_F(ComputeQueueTest, ABatchHasALimit) {
+  Start(1 << 20, /*max_batch_outputs=*/3);
+  engine_.Hold();
+  auto future0 = Submit(Request(0, 1, {{0, {0}}}));
+  ASSERT_TRUE(engine_.WaitUntilHeld(Soon()));
+  auto future1 = Submit(Request(1, 1, {{0, {0, 1}}}));
+  auto future2 = Submit(Request(1, 2, {{0, {0, 1}}}));
+  auto future3 = Submit(Request(1, 3, {{0, {0}}}));
+  engine_.Release();
+  for (auto* future : {&future0, &future1, &future2, &future3}) {
+    EXPECT_THAT(Get(*future).status, IsOk());
+  }
+  EXPECT_EQ(engine_.num_batches(), 3);  // 0; 1 and 3; 2
+}
+
+TEST_F(ComputeQueueTest, AFailedBatchFailsAllOfIt) {
+  Start();
+  engine_.Hold();
+  auto future0 = Submit(Request(0, 1, {{0, {0}}}));
+  ASSERT_TRUE(engine_.WaitUntilHeld(Soon()));
+  engine_.FailNext(absl::InternalError("broken"));
+  engine_.Release();
+  const ComputeOutcome outcome = Get(future0);
+  EXPECT_THAT(outcome.status, StatusIs(absl::StatusCode::kInternal));
+  EXPECT_TRUE(outcome.outputs.empty());
+}
+
+TEST_F(ComputeQueueTest, ExpertsThatAreNotHeldAreNamed) {
+  Start();
+  absl::Status status;
+  Submit(Request(1, 1, {{5, {0}}, {6, {0}}, {7, {0}}}), &status);
+  EXPECT_THAT(status, StatusIs(absl::StatusCode::kNotFound,
+                               HasSubstr("experts 6-7 of layer 1")));
+}
+
+TEST_F(ComputeQueueTest, AFullQueueRefuses) {
+  // Each request: 1 row in, 1 out, of 16 bytes.
+  Start(/*max_bytes=*/64);
+  engine_.Hold();
+  auto future0 = Submit(Request(0, 1, {{0, {0}}}));
+  ASSERT_TRUE(engine_.WaitUntilHeld(Soon()));
+  auto future1 = Submit(Request(0, 2, {{0, {0}}}));
+  absl::Status status;
+  Submit(Request(0, 3, {{0, {0}}}), &status);
+  EXPECT_THAT(status, StatusIs(absl::StatusCode::kResourceExhausted,
+                               HasSubstr("64 of at most 64 bytes")));
+  engine_.Release();
+  EXPECT_THAT(Get(future0).status, IsOk());
+  EXPECT_THAT(Get(future1).status, IsOk());
+}
+
+TEST_F(ComputeQueueTest, OneLargeRequestIsTakenWhenThereIsNoOther) {
+  Start(/*max_bytes=*/64);
+  auto future = Submit(Request(0, 1, {{0, {0, 1, 2, 3, 4}}}));
+  EXPECT_THAT(Get(future).status, IsOk());
+}
+
+TEST_F(ComputeQueueTest, WhatWaitedTooLongIsNotComputed) {
+  Start();
+  engine_.Hold();
+  auto future0 = Submit(Request(0, 1, {{0, {0}}}));
+  ASSERT_TRUE(engine_.WaitUntilHeld(Soon()));
+  ComputeRequest request = Request(1, 1, {{0, {0}}});
+  request.timeout = absl::Milliseconds(1);
+  auto future1 = Submit(std::move(request));
+  absl::SleepFor(absl::Milliseconds(2));  // so that it has expired
+  engine_.Release();
+  EXPECT_THAT(Get(future0).status, IsOk());
+  EXPECT_THAT(Get(future1).status, StatusIs(absl::StatusCode::kDeadlineExceeded,
+                                            HasSubstr("timeout of 1ms")));
+  EXPECT_EQ(engine_.num_batches(), 1);
+}
+
+TEST_F(ComputeQueueTest, WhatNobodyWaitsForIsNotComputed) {
+  Start();
+  engine_.Hold();
+  auto future0 = Submit(Request(0, 1, {{0, {0}}}));
+  ASSERT_TRUE(engine_.WaitUntilHeld(Soon()));
+  auto future1 = Submit(Request(1, 1, {{0, {0}}}));
+  *abandoned_ = true;
+  engine_.Release();
+  EXPECT_THAT(Get(future1).status, StatusIs(absl::StatusCode::kCancelled));
+  EXPECT_EQ(engine_.num_batches(), 1);
+}
+
+TEST_F(ComputeQueueTest, ClosingAnswersWhatWaits) {
+  Start();
+  engine_.Hold();
+  auto future0 = Submit(Request(0, 1, {{0, {0}}}));
+  ASSERT_TRUE(engine_.WaitUntilHeld(Soon()));
+  auto future1 = Submit(Request(1, 1, {{0, {0}}}));
+  std::future<void> closed =
+      std::async(std::launch::async, [this] { queue_->Close(); });
+  // Close takes what waits at once; the compute thread cannot, it is held.
+  absl::Status status;
+  do {
+    Submit(Request(1, 1, {{0, {0}}}), &status);
+  } while (status.ok());
+  EXPECT_THAT(status, StatusIs(absl::StatusCode::kUnavailable));
+  engine_.Release();
+  EXPECT_THAT(Get(future0).status, IsOk());
+  EXPECT_THAT(Get(future1).status, StatusIs(absl::StatusCode::kUnavailable));
+  closed.get();
+}
+
+}  // namespace
+}  // namespace switchyard::expert_worker

@@ -1,0 +1,73 @@
+#include "tests/testing/fake_expert_engine.h"
+
+#include <utility>
+
+#include "base/check.h"
+#include "tests/testing/fake_expert_client.h"
+
+namespace switchyard::testing {
+
+void FakeExpertEngine::Hold() {
+  MutexLock lock(&mutex_);
+  holding_ = true;
+}
+
+void FakeExpertEngine::Release() {
+  MutexLock lock(&mutex_);
+  holding_ = false;
+  changed_.SignalAll();
+}
+
+bool FakeExpertEngine::WaitUntilHeld(absl::Time deadline) {
+  MutexLock lock(&mutex_);
+  while (!held_ && absl::Now() < deadline) {
+    changed_.WaitUntil(&mutex_, deadline);
+  }
+  return held_;
+}
+
+void FakeExpertEngine::FailNext(absl::Status status) {
+  MutexLock lock(&mutex_);
+  failure_ = std::move(status);
+}
+
+int FakeExpertEngine::num_batches() const {
+  MutexLock lock(&mutex_);
+  return num_batches_;
+}
+
+absl::Status FakeExpertEngine::Compute(const experts::ExpertBatch& batch,
+                                       absl::Span<float> outputs) {
+  {
+    MutexLock lock(&mutex_);
+    ++num_batches_;
+    held_ = holding_;
+    changed_.SignalAll();
+    while (holding_) changed_.WaitUntil(&mutex_, absl::InfiniteFuture());
+    held_ = false;
+    if (!failure_.ok()) {
+      return std::exchange(failure_, absl::OkStatus());
+    }
+  }
+  SY_CHECK(batch.num_rows > 0);
+  const size_t hidden = batch.rows.size() / static_cast<size_t>(batch.num_rows);
+  size_t output = 0;
+  int last_expert = -1;
+  for (const experts::ExpertRun& run : batch.runs) {
+    SY_CHECK(run.expert > last_expert);
+    SY_CHECK(holdings_.Contains(batch.layer, run.expert));
+    last_expert = run.expert;
+    int32_t last_row = -1;
+    for (const int32_t row : run.rows) {
+      SY_CHECK(row > last_row && row < batch.num_rows);
+      last_row = row;
+      FakeExpertRow(batch.layer, run.expert,
+                    batch.rows.subspan(row * hidden, hidden),
+                    outputs.subspan(output++ * hidden, hidden));
+    }
+  }
+  SY_CHECK(output * hidden == outputs.size());
+  return absl::OkStatus();
+}
+
+}  // namespace switchyard::testing
