@@ -129,12 +129,16 @@ class AttentionWorkerImpl final : public AttentionWorker {
     if (options_.model_name.empty()) {
       options_.model_name = DirectoryName(options_.model_dir);
     }
-    loader_ = StartThread("sy-load", [this] { LoadAndReport(); });
   }
 
   ~AttentionWorkerImpl() override {
-    loader_.join();
+    if (loader_.joinable()) loader_.join();
     Stop();
+  }
+
+  void StartLoading() override {
+    SY_CHECK(!loader_.joinable());
+    loader_ = StartThread("sy-load", [this] { LoadAndReport(); });
   }
 
   absl::StatusOr<Engine*> engine() const override ABSL_LOCKS_EXCLUDED(mutex_) {

@@ -23,9 +23,9 @@
 
 namespace switchyard::attention_worker {
 
-// Life: Create() starts loading in a thread of its own ("sy-load") and returns;
-// then kReady or kWaitingExperts; Drain() once; the destructor stops, and waits
-// for a load in progress. Thread-safe.
+// Life: Create(); StartLoading(), which returns at once and loads in a thread
+// of its own ("sy-load"); then kReady or kWaitingExperts; Drain(); the
+// destructor stops, and waits for a load in progress. Thread-safe.
 class AttentionWorker : public GenerationBackend {
  public:
   // Makes the clients of expert workers, once the checkpoint is open.
@@ -59,6 +59,9 @@ class AttentionWorker : public GenerationBackend {
   // on_loaded.
   static absl::StatusOr<std::unique_ptr<AttentionWorker>> Create(
       Options options);
+
+  // Once, when everybody who is to see the progress can.
+  virtual void StartLoading() = 0;
 
   // OK once loaded; the loading's error; DEADLINE_EXCEEDED.
   virtual absl::Status WaitUntilLoaded(absl::Time deadline) const = 0;

@@ -1,0 +1,156 @@
+// switchyard-attention-worker: one replica of a model: attention, state,
+// sampling.
+//
+//   switchyard-attention-worker --model=/models/qwen3-next --port=7000
+//       --expert-workers=10.0.0.1:7001,10.0.0.2:7001
+//
+// Listens at once, then loads every weight but those of the routed experts;
+// until that is done requests are refused with UNAVAILABLE, gRPC health says
+// NOT_SERVING and /readyz of --metrics-port 503 with the progress. After that
+// it is READY while every expert is held by an expert worker that it reaches,
+// and WAITING_EXPERTS otherwise: requests are taken, and wait for the missing
+// experts. Without --expert-workers it computes the experts itself. Every flag
+// can also be set by an environment variable: SWITCHYARD_ and its name in upper
+// case.
+//
+// SIGTERM, SIGINT: health turns NOT_SERVING, new requests are refused, those
+// that run may finish for --drain-timeout, exit code 0; a second signal ends
+// the process at once. Exit code 1: bad flags, a bad checkpoint, too little
+// memory, or a port in use; the reason is on stderr.
+
+#include <signal.h>
+#include <unistd.h>
+
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/flags/flag.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
+#include "attention_worker/server.h"
+#include "base/command_line.h"
+#include "base/log.h"
+#include "base/shutdown_signal.h"
+#include "base/status_macros.h"
+#include "kernels/kernel_table.h"
+#include "rpc/channel.h"
+
+ABSL_FLAG(std::string, model, "",
+          "folder with config.json and *.safetensors; required");
+ABSL_FLAG(std::string, model_path, "", "another name for --model");
+ABSL_FLAG(std::string, served_model_name, "",
+          "the metrics' label model_name; default: the folder's name");
+ABSL_FLAG(std::string, host, "0.0.0.0", "address to listen on");
+ABSL_FLAG(int, port, 7000, "gRPC port; 0 picks a free one");
+ABSL_FLAG(int, metrics_port, 9000,
+          "HTTP port of /metrics, /livez and /readyz; 0 picks a free one, -1 "
+          "turns it off");
+ABSL_FLAG(std::string, expert_workers, "",
+          "host:port,... of the expert workers; the first that holds an expert "
+          "is preferred; empty: compute the experts here");
+ABSL_FLAG(int, threads, 0, "threads that compute; 0: all CPUs it may use");
+ABSL_FLAG(
+    std::string, isa, "auto",
+    "instruction set: auto, scalar, avx2 or avx512; all give the same bits");
+ABSL_FLAG(
+    int64_t, context_length, 0,
+    "tokens of a sequence, prompt and output together; 0: the model's, or "
+    "what --state-memory holds");
+ABSL_FLAG(int64_t, max_model_len, 0, "another name for --context-length");
+ABSL_FLAG(int64_t, max_running_requests, 64, "sequences in one step");
+ABSL_FLAG(int64_t, max_queued_requests, 1024,
+          "requests that wait for memory; beyond: RESOURCE_EXHAUSTED");
+ABSL_FLAG(int64_t, chunked_prefill_size, 512,
+          "prompt tokens in one step, of all sequences together");
+ABSL_FLAG(
+    int64_t, state_memory, 0,
+    "bytes for all sequences' states; 0: half of what the weights leave of "
+    "the machine's or cgroup's memory");
+ABSL_FLAG(absl::Duration, expert_wait_timeout, absl::Seconds(30),
+          "how long a step waits for an expert that nobody holds");
+ABSL_FLAG(absl::Duration, request_timeout, absl::InfiniteDuration(),
+          "longest time of a request, whatever its own deadline");
+ABSL_FLAG(bool, verify_checksums, false,
+          "read all files that SHA256SUMS lists and compare, before loading");
+ABSL_FLAG(absl::Duration, drain_timeout, absl::Seconds(30),
+          "how long requests may go on after SIGTERM");
+
+namespace switchyard::attention_worker {
+namespace {
+
+// The only function that reads flags: everything below it takes Options.
+ServerOptions OptionsFromFlags() {
+  ServerOptions options;
+  options.model_dir = absl::GetFlag(FLAGS_model).empty()
+                          ? absl::GetFlag(FLAGS_model_path)
+                          : absl::GetFlag(FLAGS_model);
+  options.model_name = absl::GetFlag(FLAGS_served_model_name);
+  options.host = absl::GetFlag(FLAGS_host);
+  options.port = absl::GetFlag(FLAGS_port);
+  options.metrics_port = absl::GetFlag(FLAGS_metrics_port);
+  options.expert_workers = absl::GetFlag(FLAGS_expert_workers);
+  options.threads = absl::GetFlag(FLAGS_threads);
+  options.max_model_len = absl::GetFlag(FLAGS_context_length) != 0
+                              ? absl::GetFlag(FLAGS_context_length)
+                              : absl::GetFlag(FLAGS_max_model_len);
+  options.state_memory_bytes = absl::GetFlag(FLAGS_state_memory);
+  options.max_running_requests = absl::GetFlag(FLAGS_max_running_requests);
+  options.max_queued_requests = absl::GetFlag(FLAGS_max_queued_requests);
+  options.chunked_prefill_size = absl::GetFlag(FLAGS_chunked_prefill_size);
+  options.expert_wait_timeout = absl::GetFlag(FLAGS_expert_wait_timeout);
+  options.max_request_time = absl::GetFlag(FLAGS_request_timeout);
+  options.verify_checksums = absl::GetFlag(FLAGS_verify_checksums);
+  options.drain_timeout = absl::GetFlag(FLAGS_drain_timeout);
+  // Ends the wait for a signal.
+  options.on_load_failed = [] { kill(getpid(), SIGTERM); };
+  return options;
+}
+
+absl::Status Run(int argc, char** argv) {
+  SY_ASSIGN_OR_RETURN(
+      const std::vector<std::string> arguments,
+      ParseCommandLine(argc, argv,
+                       "switchyard-attention-worker --model DIR "
+                       "[--expert-workers HOST:PORT,...]\n"
+                       "One replica of a Qwen3-Next model: token ids in, token "
+                       "ids out, over gRPC."));
+  if (!arguments.empty()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("unexpected argument \"", arguments.front(),
+                     "\"; all options are flags, see --help"));
+  }
+  const ServerOptions options = OptionsFromFlags();
+  if (options.model_dir.empty()) {
+    return absl::InvalidArgumentError("--model is required; see --help");
+  }
+  SY_RETURN_IF_ERROR(kernels::SelectKernels(absl::GetFlag(FLAGS_isa)));
+  SY_ASSIGN_OR_RETURN(std::unique_ptr<Server> server, Server::Start(options));
+  const int signal = WaitForShutdownSignal();
+  const absl::Status loaded = server->WaitUntilLoaded(absl::InfinitePast());
+  if (absl::IsDeadlineExceeded(loaded)) {
+    // Nobody is served yet, and a load of many minutes cannot be interrupted.
+    LogInfo("told to stop while loading");
+    std::_Exit(0);
+  }
+  SY_RETURN_IF_ERROR(loaded);
+  LogInfo(absl::StrCat("draining: signal ", signal));
+  server->Shutdown();
+  return absl::OkStatus();
+}
+
+}  // namespace
+}  // namespace switchyard::attention_worker
+
+int main(int argc, char** argv) {
+  switchyard::BlockShutdownSignals();
+  switchyard::rpc::InitGrpcEnvironment();
+  const absl::Status status = switchyard::attention_worker::Run(argc, argv);
+  if (status.ok()) return 0;
+  std::fprintf(stderr, "switchyard-attention-worker: %s\n",
+               status.ToString().c_str());
+  return 1;
+}

@@ -1,0 +1,253 @@
+#include "attention_worker/server.h"
+
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "absl/time/clock.h"
+#include "attention_worker/client/grpc_expert_client.h"
+#include "attention_worker/service/generation_service.h"
+#include "attention_worker/worker.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "base/mutex.h"
+#include "base/status_macros.h"
+#include "base/thread.h"
+#include "metrics/registry.h"
+#include "rpc/server.h"
+
+namespace switchyard::attention_worker {
+namespace {
+
+// How often it is seen whether every expert has a holder.
+constexpr absl::Duration kHealthPeriod = absl::Milliseconds(100);
+// For replies on their way, once the engine has ended every request.
+constexpr absl::Duration kReplyGrace = absl::Seconds(5);
+
+absl::StatusOr<std::vector<std::string>> ParseAddresses(
+    const std::string& list) {
+  std::vector<std::string> addresses;
+  if (list.empty()) return addresses;
+  for (const absl::string_view part : absl::StrSplit(list, ',')) {
+    std::string address(absl::StripAsciiWhitespace(part));
+    if (address.find(':') == std::string::npos || address.front() == ':' ||
+        address.back() == ':') {
+      return absl::InvalidArgumentError(
+          absl::StrCat("expert_workers has \"", address, "\" in \"", list,
+                       "\"; each address is host:port"));
+    }
+    for (const std::string& earlier : addresses) {
+      if (earlier == address) {
+        return absl::InvalidArgumentError(
+            absl::StrCat("expert_workers names ", address, " twice"));
+      }
+    }
+    addresses.push_back(std::move(address));
+  }
+  return addresses;
+}
+
+AttentionWorker::MakeExpertClients ExpertClientsAt(
+    std::vector<std::string> addresses, metrics::Registry* registry) {
+  if (addresses.empty()) return nullptr;
+  return [addresses, registry](const model::Checkpoint& checkpoint,
+                               const std::string& instance_id)
+             -> absl::StatusOr<std::vector<std::unique_ptr<ExpertClient>>> {
+    std::vector<std::unique_ptr<ExpertClient>> clients;
+    for (const std::string& address : addresses) {
+      GrpcExpertClientOptions options;
+      options.address = address;
+      options.model_fingerprint = checkpoint.fingerprint();
+      options.num_layers = checkpoint.num_expert_layers();
+      options.num_experts = checkpoint.config().num_experts;
+      options.hidden_size = checkpoint.config().hidden_size;
+      options.instance_id = instance_id;
+      options.registry = registry;
+      SY_ASSIGN_OR_RETURN(std::unique_ptr<ExpertClient> client,
+                          NewGrpcExpertClient(std::move(options)));
+      clients.push_back(std::move(client));
+    }
+    return clients;
+  };
+}
+
+absl::Status CheckPorts(const ServerOptions& options) {
+  if (options.port < 0 || options.port > 65535 ||
+      options.metrics_port > 65535) {
+    return absl::InvalidArgumentError(absl::StrCat("ports are 0 to 65535, not ",
+                                                   options.port, " and ",
+                                                   options.metrics_port));
+  }
+  return absl::OkStatus();
+}
+
+class AttentionServer final : public Server {
+ public:
+  explicit AttentionServer(ServerOptions options)
+      : options_(std::move(options)), registry_(metrics::Registry::Create()) {
+    metrics::AddProcessMetrics(registry_.get(), "attention_worker");
+  }
+  ~AttentionServer() override { Shutdown(); }
+
+  absl::Status Start();
+
+  int port() const override { return grpc_->port(); }
+  int metrics_port() const override {
+    return metrics_server_ == nullptr ? -1 : metrics_server_->port();
+  }
+  WorkerInfo info() const override { return worker_->info(); }
+  absl::Status WaitUntilLoaded(absl::Time deadline) const override {
+    return worker_->WaitUntilLoaded(deadline);
+  }
+  void Shutdown() override ABSL_LOCKS_EXCLUDED(shutdown_mutex_, mutex_);
+
+ private:
+  AttentionWorker::Options WorkerOptions(std::vector<std::string> addresses);
+  // The health thread.
+  void WatchHealth() ABSL_LOCKS_EXCLUDED(mutex_);
+  metrics::MetricsServer::Readiness Readiness() const;
+
+  const ServerOptions options_;
+  const std::unique_ptr<metrics::Registry> registry_;
+  std::unique_ptr<AttentionWorker> worker_;
+  std::unique_ptr<GenerationService> service_;
+  std::unique_ptr<rpc::Server> grpc_;
+  std::unique_ptr<metrics::MetricsServer> metrics_server_;
+
+  Mutex mutex_;
+  CondVar wake_;
+  bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  std::thread health_;
+
+  Mutex shutdown_mutex_;  // a second caller of Shutdown waits for the first
+  bool shut_down_ ABSL_GUARDED_BY(shutdown_mutex_) = false;
+};
+
+absl::Status AttentionServer::Start() {
+  SY_RETURN_IF_ERROR(CheckPorts(options_));
+  SY_ASSIGN_OR_RETURN(std::vector<std::string> addresses,
+                      ParseAddresses(options_.expert_workers));
+  SY_ASSIGN_OR_RETURN(
+      worker_, AttentionWorker::Create(WorkerOptions(std::move(addresses))));
+  service_ = std::make_unique<GenerationService>(GenerationService::Options{
+      .backend = worker_.get(), .max_request_time = options_.max_request_time});
+  grpc::Service* const services[] = {service_.get()};
+  SY_ASSIGN_OR_RETURN(
+      grpc_, rpc::Server::Start(options_.host, options_.port, services));
+  if (options_.metrics_port >= 0) {
+    SY_ASSIGN_OR_RETURN(metrics_server_,
+                        metrics::MetricsServer::Start(
+                            options_.host, options_.metrics_port,
+                            registry_.get(), [this] { return Readiness(); }));
+  }
+  LogInfo(absl::StrCat(
+      "listening on ", options_.host, ":", port(),
+      metrics_server_ == nullptr
+          ? ""
+          : absl::StrCat(", metrics on port ", metrics_server_->port())));
+  // Nobody is waited for from here on: whoever asks sees the progress.
+  worker_->StartLoading();
+  health_ = StartThread("sy-health", [this] { WatchHealth(); });
+  return absl::OkStatus();
+}
+
+AttentionWorker::Options AttentionServer::WorkerOptions(
+    std::vector<std::string> addresses) {
+  AttentionWorker::Options worker;
+  worker.model_dir = options_.model_dir;
+  worker.expert_clients =
+      ExpertClientsAt(std::move(addresses), registry_.get());
+  worker.threads = options_.threads;
+  worker.max_model_len = options_.max_model_len;
+  worker.state_memory_bytes = options_.state_memory_bytes;
+  worker.max_running_requests = options_.max_running_requests;
+  worker.max_queued_requests = options_.max_queued_requests;
+  worker.chunked_prefill_size = options_.chunked_prefill_size;
+  worker.expert_wait_timeout = options_.expert_wait_timeout;
+  worker.verify_checksums = options_.verify_checksums;
+  worker.model_name = options_.model_name;
+  worker.registry = registry_.get();
+  worker.on_loaded = [this](const absl::Status& status) {
+    if (!status.ok() && options_.on_load_failed) options_.on_load_failed();
+  };
+  return worker;
+}
+
+void AttentionServer::WatchHealth() {
+  WorkerState last = WorkerState::kLoading;
+  while (true) {
+    const WorkerInfo info = worker_->info();
+    if (info.state != last) {
+      grpc_->SetServing(info.state == WorkerState::kReady);
+      const std::string line =
+          absl::StrCat(WorkerStateName(info.state),
+                       info.message.empty() ? "" : ": ", info.message);
+      if (info.state == WorkerState::kWaitingExperts) {
+        LogWarning(line);
+      } else {
+        LogInfo(line);
+      }
+      last = info.state;
+    }
+    MutexLock lock(&mutex_);
+    if (!stopping_) {
+      wake_.WaitUntil(&mutex_, absl::Now() + kHealthPeriod);
+    }
+    if (stopping_) return;
+  }
+}
+
+metrics::MetricsServer::Readiness AttentionServer::Readiness() const {
+  const WorkerInfo info = worker_->info();
+  Json body;
+  body["state"] = WorkerStateName(info.state);
+  body["loading_progress"] = info.loading_progress;
+  body["message"] = info.message;
+  body["model_fingerprint"] = info.model_fingerprint;
+  body["max_model_len"] = info.max_model_len;
+  body["running_requests"] = info.load.running;
+  body["waiting_requests"] = info.load.waiting;
+  body["state_bytes_used"] = info.load.state_bytes_used;
+  body["state_bytes_budget"] = info.load.state_bytes_budget;
+  return {.ready = info.state == WorkerState::kReady, .body = DumpJson(body)};
+}
+
+void AttentionServer::Shutdown() {
+  MutexLock shutdown_lock(&shutdown_mutex_);
+  if (shut_down_) return;
+  shut_down_ = true;
+  if (worker_ == nullptr) return;
+  if (grpc_ != nullptr) grpc_->SetServing(false);
+  if (!worker_->Drain(absl::Now() + options_.drain_timeout)) {
+    LogWarning(absl::StrCat("requests are still running after ",
+                            absl::FormatDuration(options_.drain_timeout),
+                            " of draining: they end with UNAVAILABLE"));
+  }
+  {
+    MutexLock lock(&mutex_);
+    stopping_ = true;
+    wake_.Signal();
+  }
+  if (health_.joinable()) health_.join();
+  worker_->Stop();
+  if (grpc_ != nullptr) grpc_->Shutdown(kReplyGrace);
+  // Its readiness callback looks at this object.
+  metrics_server_ = nullptr;
+  // Calls go to the service, the service's to the worker.
+  grpc_ = nullptr;
+  service_ = nullptr;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Server>> Server::Start(ServerOptions options) {
+  auto server = std::make_unique<AttentionServer>(std::move(options));
+  SY_RETURN_IF_ERROR(server->Start());
+  return server;
+}
+
+}  // namespace switchyard::attention_worker

@@ -1,0 +1,73 @@
+// A whole attention worker: listens, loads, serves, drains.
+//
+// Above: main.cc and the tests. Below: worker.h without the network,
+// service/generation_service.h for gRPC.
+
+#ifndef SWITCHYARD_ATTENTION_WORKER_SERVER_H_
+#define SWITCHYARD_ATTENTION_WORKER_SERVER_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "attention_worker/core/worker_info.h"
+
+namespace switchyard::attention_worker {
+
+struct ServerOptions {
+  std::string model_dir;
+  std::string model_name;  // label of the metrics; "": the directory's name
+
+  std::string host = "0.0.0.0";
+  int port = 0;           // 0 picks a free one
+  int metrics_port = -1;  // 0 picks a free one; below 0: no metrics server
+
+  // host:port,... of expert workers; empty: the experts are computed here.
+  std::string expert_workers;
+  int threads = 0;  // that compute; 0: all CPUs that this process may use
+
+  int64_t max_model_len = 0;       // 0: the model's, or what memory allows
+  int64_t state_memory_bytes = 0;  // 0: half of what the weights leave
+  int64_t max_running_requests = 64;
+  int64_t max_queued_requests = 1024;
+  int64_t chunked_prefill_size = 512;
+  absl::Duration expert_wait_timeout = absl::Seconds(30);
+  absl::Duration max_request_time = absl::InfiniteDuration();
+  bool verify_checksums = false;
+
+  // How long Shutdown lets requests finish.
+  absl::Duration drain_timeout = absl::Seconds(30);
+
+  // Called once, from the loading thread, when loading failed (load_status()).
+  std::function<void()> on_load_failed;
+};
+
+// Thread-safe.
+class Server {
+ public:
+  // Listens, then loads in a thread of its own. Health says SERVING while every
+  // expert has a holder.
+  // INVALID_ARGUMENT: options. UNAVAILABLE: a port is in use (names it).
+  static absl::StatusOr<std::unique_ptr<Server>> Start(ServerOptions options);
+  // Shuts down.
+  virtual ~Server() = default;
+
+  virtual int port() const = 0;
+  virtual int metrics_port() const = 0;  // -1: none
+  virtual WorkerInfo info() const = 0;
+
+  // OK once loaded; the loading's error; DEADLINE_EXCEEDED.
+  virtual absl::Status WaitUntilLoaded(absl::Time deadline) const = 0;
+
+  // Refuses new requests, lets those that run finish (drain_timeout), fails the
+  // rest with UNAVAILABLE, and stops. Waits for a load in progress. Idempotent.
+  virtual void Shutdown() = 0;
+};
+
+}  // namespace switchyard::attention_worker
+
+#endif  // SWITCHYARD_ATTENTION_WORKER_SERVER_H_
