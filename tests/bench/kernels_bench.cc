@@ -59,6 +59,7 @@ struct Settings {
   int64_t weight_bytes = 0;  // of all matrices together
   int64_t keys = 0;          // of attention
   int64_t heads = 0;         // states of the delta rule
+  std::vector<int64_t> token_counts;
 };
 
 std::string CpuName() {
@@ -130,8 +131,6 @@ class Weights {
   std::vector<char> memory_;
 };
 
-constexpr int64_t kTokenCounts[] = {1, 2, 4, 8, 32, 128};
-
 const char* NameOf(DType dtype) {
   return dtype == DType::kF32 ? "f32" : "bf16";
 }
@@ -145,7 +144,7 @@ void BenchMatmul(const KernelTable& table, const Settings& settings,
                  const Limits& limits) {
   for (const DType dtype : {DType::kBF16, DType::kF32}) {
     const Weights weights(dtype, settings.weight_bytes);
-    for (const int64_t tokens : kTokenCounts) {
+    for (const int64_t tokens : settings.token_counts) {
       const std::vector<float> x = RandomFloats(tokens * kCols);
       std::vector<float> y(tokens * kRows);
       int64_t next = 0;
@@ -177,7 +176,7 @@ absl::Status BenchOneDnn(const Settings& settings, const Limits& limits) {
       absl::PrintF("onednn  %s: not on this CPU\n", NameOf(dtype));
       continue;
     }
-    for (const int64_t tokens : kTokenCounts) {
+    for (const int64_t tokens : settings.token_counts) {
       const std::vector<float> x = RandomFloats(tokens * kCols);
       std::vector<float> y(tokens * kRows);
       absl::Status status;
@@ -316,8 +315,9 @@ absl::Status Run() {
   settings.weight_bytes = int64_t{256} << 20;
   settings.keys = 16384;
   settings.heads = 512;
+  settings.token_counts = {1, 2, 4, 8, 32, 128};
   const bool smoke = absl::GetFlag(FLAGS_smoke);
-  if (smoke) settings = {0, 0, 64, 2};
+  if (smoke) settings = {0, 0, 64, 2, {1, 5}};
 
   const double read = smoke ? 0 : MeasureReadBandwidth(2 * settings.seconds);
   absl::PrintF("commit %s, %s, 1 thread\n", kCommit, CpuName());

@@ -15,8 +15,8 @@ namespace switchyard::bench {
 namespace {
 
 // More chains than latency (4 or 5 cycles) times two units need. Twelve, since
-// AVX2 has only sixteen registers. They start from different values: GCC computes
-// equal chains once.
+// AVX2 has only sixteen registers. They start from different values: GCC
+// computes equal chains once.
 constexpr int kChains = 12;
 constexpr int64_t kSteps = 20'000;
 
