@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/functional/function_ref.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "base/check.h"
@@ -117,6 +118,11 @@ class CheckpointImpl final : public Checkpoint {
   absl::Status CheckTensor(const std::string& name,
                            absl::Span<const int64_t> shape) const;
   void LogWhatIsThere(int64_t expected) const;
+  // In the fingerprint's order and form.
+  absl::Status ForEachExpectedTensor(
+      absl::FunctionRef<void(const std::string& name,
+                             const WeightView& weights)>
+          visit) const;
 
   const std::string directory_;
   ModelConfig config_;
@@ -295,14 +301,14 @@ void CheckpointImpl::LogWhatIsThere(int64_t expected) const {
           : absl::StrCat("; ", ignored, " other tensors are ignored")));
 }
 
-absl::Status CheckpointImpl::ComputeFingerprint() {
-  const ScopedRandomAccess random_access(files_);
-  FingerprintBuilder builder(config_);
+absl::Status CheckpointImpl::ForEachExpectedTensor(
+    absl::FunctionRef<void(const std::string& name, const WeightView& weights)>
+        visit) const {
   SY_RETURN_IF_ERROR(ForEachNonExpertWeight(
       config_, has_mtp_,
       [&](const std::string& name, absl::Span<const int64_t>) -> absl::Status {
         SY_ASSIGN_OR_RETURN(const WeightView view, Find(name));
-        builder.Add(name, view);
+        visit(name, view);
         return absl::OkStatus();
       }));
   for (int layer = 0; layer < num_expert_layers(); ++layer) {
@@ -310,11 +316,25 @@ absl::Status CheckpointImpl::ComputeFingerprint() {
     for (int e = 0; e < config_.num_experts; ++e) {
       SY_ASSIGN_OR_RETURN(const ExpertWeights expert, FindExpert(layer, e));
       const ExpertNames names = SeparateExpertNames(config_, layer, e);
-      builder.Add(names.gate_proj, expert.gate_proj);
-      builder.Add(names.up_proj, expert.up_proj);
-      builder.Add(names.down_proj, expert.down_proj);
+      visit(names.gate_proj, expert.gate_proj);
+      visit(names.up_proj, expert.up_proj);
+      visit(names.down_proj, expert.down_proj);
     }
   }
+  return absl::OkStatus();
+}
+
+absl::Status CheckpointImpl::ComputeFingerprint() {
+  const ScopedRandomAccess random_access(files_);
+  SY_RETURN_IF_ERROR(
+      ForEachExpectedTensor([](const std::string&, const WeightView& weights) {
+        PrefetchFingerprintSample(weights);
+      }));
+  FingerprintBuilder builder(config_);
+  SY_RETURN_IF_ERROR(ForEachExpectedTensor(
+      [&](const std::string& name, const WeightView& weights) {
+        builder.Add(name, weights);
+      }));
   fingerprint_ = builder.Finish();
   return absl::OkStatus();
 }

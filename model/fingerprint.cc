@@ -1,6 +1,9 @@
 #include "model/fingerprint.h"
 
-#include <algorithm>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <array>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -17,7 +20,30 @@ constexpr char kVersionLine[] = "switchyard fingerprint 1\n";
 // 17 significant digits tell every double from every other.
 std::string Exact(double value) { return absl::StrFormat("%.17g", value); }
 
+// The bytes of a tensor that count: all of a small one, both ends of others.
+std::array<absl::Span<const uint8_t>, 2> SampleOf(
+    const kernels::WeightView& weights) {
+  const absl::Span<const uint8_t> bytes(
+      static_cast<const uint8_t*>(weights.data), WeightBytes(weights));
+  if (bytes.size() <= 2 * kFingerprintSampleBytes) return {bytes, {}};
+  return {bytes.first(kFingerprintSampleBytes),
+          bytes.last(kFingerprintSampleBytes)};
+}
+
 }  // namespace
+
+void PrefetchFingerprintSample(const kernels::WeightView& weights) {
+  static const uintptr_t page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
+  for (absl::Span<const uint8_t> part : SampleOf(weights)) {
+    if (part.empty()) continue;
+    // madvise wants whole pages. Advice: a refusal does not matter.
+    const uintptr_t begin =
+        reinterpret_cast<uintptr_t>(part.data()) / page * page;
+    const uintptr_t end =
+        reinterpret_cast<uintptr_t>(part.data() + part.size());
+    madvise(reinterpret_cast<void*>(begin), end - begin, MADV_WILLNEED);
+  }
+}
 
 std::string CanonicalConfig(const ModelConfig& c) {
   std::string text;
@@ -70,14 +96,7 @@ void FingerprintBuilder::Add(absl::string_view name,
                              const kernels::WeightView& weights) {
   hash_.Update(absl::StrCat(name, " ", DTypeName(weights.dtype), " ",
                             weights.rows, "x", weights.cols, "\n"));
-  const absl::Span<const uint8_t> bytes(
-      static_cast<const uint8_t*>(weights.data), WeightBytes(weights));
-  if (bytes.size() <= 2 * kFingerprintSampleBytes) {
-    hash_.Update(bytes);
-    return;
-  }
-  hash_.Update(bytes.first(kFingerprintSampleBytes));
-  hash_.Update(bytes.last(kFingerprintSampleBytes));
+  for (absl::Span<const uint8_t> part : SampleOf(weights)) hash_.Update(part);
 }
 
 std::string FingerprintBuilder::Finish() { return hash_.FinishHex(); }

@@ -24,6 +24,11 @@ inline constexpr int64_t kFingerprintSampleBytes = 4096;
 // what the tensors' shapes already say.
 std::string CanonicalConfig(const ModelConfig& config);
 
+// Asks the kernel to read the sample of mapped weights, without waiting: for
+// all tensors before the first Add, so that the disk is not asked for one page
+// after another.
+void PrefetchFingerprintSample(const kernels::WeightView& weights);
+
 // Add every tensor in the order of model/weight_names.h, routed experts in the
 // separate form whichever form the file has: the same weights give the same
 // fingerprint in other shards, files, or expert forms.
