@@ -1,4 +1,4 @@
-#include "tests/testing/fake_attention_client.h"
+#include "tests/testing/scripted_attention_client.h"
 
 #include "absl/algorithm/container.h"
 
@@ -14,18 +14,18 @@ float FakeLogprob(int32_t id, int64_t position) {
          static_cast<float>(position % 13) / 11.0f;
 }
 
-FakeAttentionClient::Call::Call(TokenRequest request,
-                                std::shared_ptr<TokenListener> listener)
+ScriptedAttentionClient::Call::Call(TokenRequest request,
+                                    std::shared_ptr<TokenListener> listener)
     : request_(std::move(request)),
       listener_(std::move(listener)),
       sent_(static_cast<int64_t>(request_.resumed_output_ids.size())) {}
 
-std::shared_ptr<TokenListener> FakeAttentionClient::Call::Listener() {
+std::shared_ptr<TokenListener> ScriptedAttentionClient::Call::Listener() {
   MutexLock lock(&mutex_);
   return listener_;
 }
 
-bool FakeAttentionClient::Call::Token(int32_t id) {
+bool ScriptedAttentionClient::Call::Token(int32_t id) {
   int64_t position = 0;
   {
     MutexLock lock(&mutex_);
@@ -49,7 +49,7 @@ bool FakeAttentionClient::Call::Token(int32_t id) {
   return true;
 }
 
-void FakeAttentionClient::Call::TokenAt(int32_t id, int64_t position) {
+void ScriptedAttentionClient::Call::TokenAt(int32_t id, int64_t position) {
   MutexLock calling(&calling_);
   router::TokenEvent event;
   event.id = id;
@@ -57,7 +57,8 @@ void FakeAttentionClient::Call::TokenAt(int32_t id, int64_t position) {
   if (const auto listener = Listener()) listener->OnToken(event);
 }
 
-void FakeAttentionClient::Call::Done(absl::Status status, TokenFinish finish) {
+void ScriptedAttentionClient::Call::Done(absl::Status status,
+                                         TokenFinish finish) {
   MutexLock calling(&calling_);
   std::shared_ptr<TokenListener> listener;
   router::TokenUsage usage;
@@ -75,7 +76,7 @@ void FakeAttentionClient::Call::Done(absl::Status status, TokenFinish finish) {
   listener->OnDone(status, finish, usage);
 }
 
-void FakeAttentionClient::Call::Cancel() {
+void ScriptedAttentionClient::Call::Cancel() {
   {
     MutexLock lock(&mutex_);
     cancelled_ = true;
@@ -84,12 +85,12 @@ void FakeAttentionClient::Call::Cancel() {
   Done(absl::CancelledError("cancelled by the router"));
 }
 
-bool FakeAttentionClient::Call::cancelled() const {
+bool ScriptedAttentionClient::Call::cancelled() const {
   MutexLock lock(&mutex_);
   return cancelled_;
 }
 
-bool FakeAttentionClient::Call::WaitUntilCancelled(absl::Time deadline) {
+bool ScriptedAttentionClient::Call::WaitUntilCancelled(absl::Time deadline) {
   MutexLock lock(&mutex_);
   while (!cancelled_) {
     if (!changed_.WaitUntil(&mutex_, deadline)) return cancelled_;
@@ -97,7 +98,7 @@ bool FakeAttentionClient::Call::WaitUntilCancelled(absl::Time deadline) {
   return true;
 }
 
-FakeAttentionClient::FakeAttentionClient(std::string name)
+ScriptedAttentionClient::ScriptedAttentionClient(std::string name)
     : name_(std::move(name)) {
   info_.state = AttentionWorkerInfo::State::kReady;
   info_.instance_id = name_;
@@ -106,7 +107,7 @@ FakeAttentionClient::FakeAttentionClient(std::string name)
   info_.loading_progress = 1;
 }
 
-FakeAttentionClient::~FakeAttentionClient() {
+ScriptedAttentionClient::~ScriptedAttentionClient() {
   std::vector<std::shared_ptr<Call>> calls;
   {
     MutexLock lock(&mutex_);
@@ -117,40 +118,40 @@ FakeAttentionClient::~FakeAttentionClient() {
   }
 }
 
-void FakeAttentionClient::SetInfo(AttentionWorkerInfo info) {
+void ScriptedAttentionClient::SetInfo(AttentionWorkerInfo info) {
   MutexLock lock(&mutex_);
   info_ = std::move(info);
 }
 
-void FakeAttentionClient::SetState(AttentionWorkerInfo::State state,
-                                   std::string message) {
+void ScriptedAttentionClient::SetState(AttentionWorkerInfo::State state,
+                                       std::string message) {
   MutexLock lock(&mutex_);
   info_.state = state;
   info_.message = std::move(message);
 }
 
-void FakeAttentionClient::Answer(std::vector<int32_t> ids) {
+void ScriptedAttentionClient::Answer(std::vector<int32_t> ids) {
   MutexLock lock(&mutex_);
   answer_ = std::move(ids);
 }
 
-void FakeAttentionClient::FailAll(absl::Status status) {
+void ScriptedAttentionClient::FailAll(absl::Status status) {
   MutexLock lock(&mutex_);
   failure_ = std::move(status);
 }
 
-AttentionWorkerInfo FakeAttentionClient::info() const {
+AttentionWorkerInfo ScriptedAttentionClient::info() const {
   MutexLock lock(&mutex_);
   return info_;
 }
 
-size_t FakeAttentionClient::num_calls() const {
+size_t ScriptedAttentionClient::num_calls() const {
   MutexLock lock(&mutex_);
   return calls_.size();
 }
 
-std::shared_ptr<FakeAttentionClient::Call> FakeAttentionClient::WaitForCall(
-    size_t index, absl::Time deadline) {
+std::shared_ptr<ScriptedAttentionClient::Call>
+ScriptedAttentionClient::WaitForCall(size_t index, absl::Time deadline) {
   MutexLock lock(&mutex_);
   while (calls_.size() <= index) {
     if (!changed_.WaitUntil(&mutex_, deadline) && calls_.size() <= index) {
@@ -160,8 +161,8 @@ std::shared_ptr<FakeAttentionClient::Call> FakeAttentionClient::WaitForCall(
   return calls_[index];
 }
 
-void FakeAttentionClient::Generate(TokenRequest request,
-                                   std::shared_ptr<TokenListener> listener) {
+void ScriptedAttentionClient::Generate(
+    TokenRequest request, std::shared_ptr<TokenListener> listener) {
   const auto call =
       std::make_shared<Call>(std::move(request), std::move(listener));
   absl::optional<std::vector<int32_t>> answer;
@@ -188,7 +189,7 @@ void FakeAttentionClient::Generate(TokenRequest request,
   call->Done(absl::OkStatus(), finish);
 }
 
-void FakeAttentionClient::Cancel(const std::string& request_id) {
+void ScriptedAttentionClient::Cancel(const std::string& request_id) {
   std::shared_ptr<Call> found;
   {
     MutexLock lock(&mutex_);
