@@ -1,127 +1,98 @@
-// An AttentionClient without a worker: a test says what it is and what it
-// answers.
+// An attention worker that says what a test tells it to.
 
 #ifndef SWITCHYARD_TESTS_TESTING_FAKE_ATTENTION_CLIENT_H_
 #define SWITCHYARD_TESTS_TESTING_FAKE_ATTENTION_CLIENT_H_
 
+#include <atomic>
 #include <cstdint>
-#include <functional>
-#include <map>
 #include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "absl/types/optional.h"
 #include "base/mutex.h"
 #include "router/client/attention_client.h"
 
 namespace switchyard::testing {
 
-// A working client: request `r` gets the tokens Answer(r) one after another,
-// from the caller's thread, and then OnDone(OK, kLength), unless the test says
-// how many tokens come before a failure or holds requests back. Thread-safe.
+// What the fake says of a token; a float32 that no short decimal names.
+float FakeLogprob(int32_t id, int64_t position);
+
+// Keeps the contract of AttentionClient: positions count on, logprobs come only
+// if asked for, one thread at a time calls a listener, nothing comes after
+// OnDone. Thread-safe.
 class FakeAttentionClient final : public router::AttentionClient {
  public:
-  explicit FakeAttentionClient(std::string name) : name_(std::move(name)) {
-    info_.state = router::AttentionWorkerInfo::State::kReady;
-    info_.model_fingerprint = "abc";
-    info_.vocab_size = 1000;
-    info_.max_model_len = 4096;
-  }
+  // One request at the worker, which the test answers.
+  class Call {
+   public:
+    Call(router::TokenRequest request,
+         std::shared_ptr<router::TokenListener> listener);
 
-  // The output token at `position` of any request of this vocabulary.
-  static int32_t TokenAt(int64_t position) {
-    return static_cast<int32_t>((position * 37 + 11) % 1000);
-  }
+    const router::TokenRequest& request() const { return request_; }
+    // Both ignored after the end; Token() also tells so.
+    bool Token(int32_t id);
+    void Done(absl::Status status,
+              router::TokenFinish finish = router::TokenFinish::kStop);
+    // Sends a token of a position that is not its turn.
+    void TokenAt(int32_t id, int64_t position);
+    bool cancelled() const;
+    bool WaitUntilCancelled(absl::Time deadline);
+    // For usage.
+    void set_cached_prompt_tokens(int64_t count) { cached_ = count; }
 
-  void SetInfo(router::AttentionWorkerInfo info) {
-    MutexLock lock(&mutex_);
-    info_ = std::move(info);
-  }
-  // The next request ends with `status` after `tokens` tokens.
-  void FailNextAfter(int64_t tokens, absl::Status status) {
-    MutexLock lock(&mutex_);
-    fail_after_ = tokens;
-    failure_ = std::move(status);
-  }
-  // From now on requests wait for Cancel().
-  void Hold() {
-    MutexLock lock(&mutex_);
-    holding_ = true;
-  }
-  std::vector<router::TokenRequest> requests() const {
-    MutexLock lock(&mutex_);
-    return requests_;
-  }
+   private:
+    friend class FakeAttentionClient;
+    void Cancel();
+    // Null after the end.
+    std::shared_ptr<router::TokenListener> Listener();
 
+    const router::TokenRequest request_;
+    std::atomic<int64_t> cached_{0};
+    Mutex calling_;  // held while the listener is called
+    mutable Mutex mutex_;
+    CondVar changed_;
+    std::shared_ptr<router::TokenListener> listener_ ABSL_GUARDED_BY(mutex_);
+    int64_t sent_ ABSL_GUARDED_BY(mutex_) = 0;
+    bool cancelled_ ABSL_GUARDED_BY(mutex_) = false;
+  };
+
+  explicit FakeAttentionClient(std::string name);
+  ~FakeAttentionClient() override;
+
+  // --- What a test tells it. ---
+
+  void SetInfo(router::AttentionWorkerInfo info);
+  void SetState(router::AttentionWorkerInfo::State state,
+                std::string message = "");
+  // From now on every request is answered at once with these tokens, of which
+  // resumed ones are not sent again, up to its max_tokens or its stop tokens.
+  void Answer(std::vector<int32_t> ids);
+  // From now on every request fails at once; OK: they wait for the test again.
+  void FailAll(absl::Status status);
+  // The `index`th request (from 0), when it has come; null if `deadline` came
+  // first.
+  std::shared_ptr<Call> WaitForCall(size_t index, absl::Time deadline);
+  size_t num_calls() const;
+
+  // --- AttentionClient. ---
   std::string name() const override { return name_; }
-  router::AttentionWorkerInfo info() const override {
-    MutexLock lock(&mutex_);
-    return info_;
-  }
-
+  router::AttentionWorkerInfo info() const override;
   void Generate(router::TokenRequest request,
-                std::shared_ptr<router::TokenListener> listener) override {
-    int64_t fail_after = -1;
-    absl::Status failure;
-    {
-      MutexLock lock(&mutex_);
-      requests_.push_back(request);
-      if (holding_) {
-        held_.emplace(request.id, std::move(listener));
-        return;
-      }
-      std::swap(fail_after, fail_after_);
-      failure = failure_;
-    }
-    Answer(request, fail_after, failure, listener.get());
-  }
-
-  void Cancel(const std::string& request_id) override {
-    std::shared_ptr<router::TokenListener> listener;
-    {
-      MutexLock lock(&mutex_);
-      const auto it = held_.find(request_id);
-      if (it == held_.end()) return;
-      listener = std::move(it->second);
-      held_.erase(it);
-    }
-    listener->OnDone(absl::CancelledError("cancelled"),
-                     router::TokenFinish::kStop, {});
-  }
+                std::shared_ptr<router::TokenListener> listener) override;
+  void Cancel(const std::string& request_id) override;
 
  private:
-  static void Answer(const router::TokenRequest& request, int64_t fail_after,
-                     const absl::Status& failure,
-                     router::TokenListener* listener) {
-    const int64_t prompt = static_cast<int64_t>(request.prompt_ids.size());
-    int64_t output = static_cast<int64_t>(request.resumed_output_ids.size());
-    for (int64_t sent = 0; output < request.max_tokens; ++sent, ++output) {
-      if (sent == fail_after) {
-        listener->OnDone(failure, router::TokenFinish::kStop, {});
-        return;
-      }
-      router::TokenEvent event;
-      event.position = prompt + output;
-      event.id = TokenAt(event.position);
-      listener->OnToken(event);
-    }
-    router::TokenUsage usage;
-    usage.prompt_tokens = prompt;
-    usage.output_tokens = output;
-    listener->OnDone(absl::OkStatus(), router::TokenFinish::kLength, usage);
-  }
-
   const std::string name_;
   mutable Mutex mutex_;
+  CondVar changed_;
   router::AttentionWorkerInfo info_ ABSL_GUARDED_BY(mutex_);
-  int64_t fail_after_ ABSL_GUARDED_BY(mutex_) = -1;
+  std::vector<std::shared_ptr<Call>> calls_ ABSL_GUARDED_BY(mutex_);
+  absl::optional<std::vector<int32_t>> answer_ ABSL_GUARDED_BY(mutex_);
   absl::Status failure_ ABSL_GUARDED_BY(mutex_);
-  bool holding_ ABSL_GUARDED_BY(mutex_) = false;
-  std::vector<router::TokenRequest> requests_ ABSL_GUARDED_BY(mutex_);
-  std::map<std::string, std::shared_ptr<router::TokenListener>> held_
-      ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace switchyard::testing
