@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <utility>
 #include <vector>
 
 namespace switchyard::attention_worker {
@@ -30,6 +31,16 @@ struct Tile {
   int64_t num_keys() const { return first_position + num_rows; }
   int64_t KeysOf(int64_t token) const { return first_position + token + 1; }
 };
+
+std::vector<const LayerSequence*> SequenceOfRow(
+    absl::Span<const LayerSequence> sequences, int64_t rows) {
+  std::vector<const LayerSequence*> result(rows);
+  for (const LayerSequence& sequence : sequences) {
+    std::fill_n(result.begin() + sequence.first_row, sequence.num_rows,
+                &sequence);
+  }
+  return result;
+}
 
 std::vector<Tile> MakeTiles(absl::Span<const LayerSequence> sequences,
                             int64_t heads) {
@@ -146,13 +157,21 @@ class Attention {
       first_denominator[i] =
           first_denominator[i - 1] + tiles[i - 1].num_rows * heads_;
     }
+    // Rows of the group, one after another: their tile, and which of its
+    // tokens.
+    std::vector<std::pair<size_t, int64_t>> token_of_row;
+    for (size_t i = 0; i < tiles.size(); ++i) {
+      for (int64_t t = 0; t < tiles[i].num_rows; ++t) {
+        token_of_row.emplace_back(i, t);
+      }
+    }
     // An exponential costs about ten multiply-adds.
-    ForEach(context_, tiles.size() * kv_heads_, 10 * tile_queries * most_keys,
+    ForEach(context_, rows * heads_, 10 * most_keys,
             [&](int64_t begin, int64_t end) {
               for (int64_t i = begin; i < end; ++i) {
-                const int64_t tile = i / kv_heads_;
-                Softmax(tiles[tile], i % kv_heads_, scores_of[tile],
-                        denominators + first_denominator[tile]);
+                const auto [tile, token] = token_of_row[i / heads_];
+                denominators[i] =
+                    Softmax(tiles[tile], token, i % heads_, scores_of[tile]);
               }
             });
     ForEach(context_, column_pieces.size(),
@@ -183,15 +202,12 @@ class Attention {
     }
   }
 
-  void Softmax(const Tile& tile, int64_t kv_head, float* scores,
-               float* denominators) const {
-    for (int64_t t = 0; t < tile.num_rows; ++t) {
-      for (int64_t g = 0; g < group_; ++g) {
-        denominators[t * heads_ + kv_head * group_ + g] = kernels_.exp_sub_max(
-            Scores(tile, scores, kv_head, t) + g * tile.num_keys(),
-            tile.KeysOf(t));
-      }
-    }
+  // Scores to exponentials, in place; returns their sum.
+  float Softmax(const Tile& tile, int64_t token, int64_t head,
+                float* scores) const {
+    return kernels_.exp_sub_max(Scores(tile, scores, head / group_, token) +
+                                    head % group_ * tile.num_keys(),
+                                tile.KeysOf(token));
   }
 
   // `sums` is scratch of the caller: [kTileTokens, group_, kValueColumns].
@@ -260,34 +276,34 @@ void GatedAttention(const LayerContext& context,
 
   float* const q = context.scratch->Floats(rows * heads * d);
   float* const gate = context.scratch->Floats(rows * heads * d);
-  for (const LayerSequence& sequence : sequences) {
-    ForEach(context, sequence.num_rows, 8 * (heads + kv_heads) * d,
-            [&](int64_t begin, int64_t end) {
-              for (int64_t t = begin; t < end; ++t) {
-                const int64_t row = sequence.first_row + t;
-                for (int64_t h = 0; h < heads; ++h) {
-                  const int64_t out = (row * heads + h) * d;
-                  const float* const in = qg + 2 * out;
-                  kernels.rms_norm(in, weights.q_norm.data(), /*offset=*/1.0f,
-                                   eps, d, q + out);
-                  kernels.rope(q + out, rope.cos(row), rope.sin(row),
-                               rope.half_dim());
-                  std::memcpy(gate + out, in + d, d * sizeof(float));
-                }
-                const int64_t cached = (sequence.first_position + t) * kv_width;
-                for (int64_t h = 0; h < kv_heads; ++h) {
-                  float* const key = sequence.keys + cached + h * d;
-                  kernels.rms_norm(k + row * kv_width + h * d,
-                                   weights.k_norm.data(), /*offset=*/1.0f, eps,
-                                   d, key);
-                  kernels.rope(key, rope.cos(row), rope.sin(row),
-                               rope.half_dim());
-                }
-                std::memcpy(sequence.values + cached, v + row * kv_width,
-                            kv_width * sizeof(float));
-              }
-            });
-  }
+  const std::vector<const LayerSequence*> sequence_of_row =
+      SequenceOfRow(sequences, rows);
+  ForEach(
+      context, rows, 8 * (heads + kv_heads) * d,
+      [&](int64_t begin, int64_t end) {
+        for (int64_t row = begin; row < end; ++row) {
+          for (int64_t h = 0; h < heads; ++h) {
+            const int64_t out = (row * heads + h) * d;
+            const float* const in = qg + 2 * out;
+            kernels.rms_norm(in, weights.q_norm.data(), /*offset=*/1.0f, eps, d,
+                             q + out);
+            kernels.rope(q + out, rope.cos(row), rope.sin(row),
+                         rope.half_dim());
+            std::memcpy(gate + out, in + d, d * sizeof(float));
+          }
+          const LayerSequence& sequence = *sequence_of_row[row];
+          const int64_t cached =
+              (sequence.first_position + row - sequence.first_row) * kv_width;
+          for (int64_t h = 0; h < kv_heads; ++h) {
+            float* const key = sequence.keys + cached + h * d;
+            kernels.rms_norm(k + row * kv_width + h * d, weights.k_norm.data(),
+                             /*offset=*/1.0f, eps, d, key);
+            kernels.rope(key, rope.cos(row), rope.sin(row), rope.half_dim());
+          }
+          std::memcpy(sequence.values + cached, v + row * kv_width,
+                      kv_width * sizeof(float));
+        }
+      });
 
   float* const mixed = context.scratch->Floats(rows * heads * d);
   Attention(context, q, mixed).Run(sequences);

@@ -52,10 +52,9 @@ class LocalModelRunner final : public ModelRunner {
                 chunks[i].state->num_tokens, chunks[i].deadline);
     }
     batch.Finish();
-    for (const LayerSequence& sequence : batch.sequences()) {
-      Embed(context_, weights_.embed_tokens,
-            chunks[&sequence - batch.sequences().data()].tokens,
-            batch.residual() + sequence.first_row * hidden);
+    for (size_t i = 0; i < chunks.size(); ++i) {
+      Embed(context_, weights_.embed_tokens, chunks[i].tokens,
+            batch.residual() + batch.sequences()[i].first_row * hidden);
     }
     context_.Report("embedding", 0, batch.rows(), hidden, batch.residual());
     RunLayers(chunks, &batch, &results);
