@@ -3,8 +3,11 @@
 #include <algorithm>
 #include <functional>
 #include <map>
+#include <set>
 #include <sstream>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/algorithm/container.h"
 #include "absl/strings/ascii.h"
@@ -146,17 +149,45 @@ class PrometheusRegistry final : public Registry {
     collectors_.push_back(std::move(collector));
   }
 
+  void Include(Registry* other) override {
+    // Registries are made by Registry::Create alone.
+    auto* const included = static_cast<PrometheusRegistry*>(other);
+    MutexLock lock(&expose_mutex_);
+    included_.push_back(included);
+  }
+
   std::string Expose() override {
+    std::vector<prometheus::MetricFamily> families = Collect();
+    std::vector<PrometheusRegistry*> others;
     {
       MutexLock lock(&expose_mutex_);
-      for (const auto& collector : collectors_) collector();
+      others = included_;
+    }
+    std::set<std::string> names;
+    for (const prometheus::MetricFamily& family : families) {
+      names.insert(family.name);
+    }
+    for (PrometheusRegistry* other : others) {
+      for (prometheus::MetricFamily& family : other->Collect()) {
+        if (!names.insert(family.name).second) continue;
+        families.push_back(std::move(family));
+      }
     }
     std::ostringstream text;
-    prometheus::TextSerializer().Serialize(text, registry_.Collect());
+    prometheus::TextSerializer().Serialize(text, families);
     return std::move(text).str();
   }
 
  private:
+  std::vector<prometheus::MetricFamily> Collect()
+      ABSL_LOCKS_EXCLUDED(expose_mutex_) {
+    {
+      MutexLock lock(&expose_mutex_);
+      for (const auto& collector : collectors_) collector();
+    }
+    return registry_.Collect();
+  }
+
   static void CheckLabels(const Labels& labels) {
     for (const auto& [name, value] : labels) SY_CHECK(IsLabelName(name));
   }
@@ -178,6 +209,7 @@ class PrometheusRegistry final : public Registry {
   // Collectors run one after the other, and may add metrics.
   Mutex expose_mutex_ ABSL_ACQUIRED_BEFORE(mutex_);
   std::vector<std::function<void()>> collectors_ ABSL_GUARDED_BY(expose_mutex_);
+  std::vector<PrometheusRegistry*> included_ ABSL_GUARDED_BY(expose_mutex_);
 };
 
 }  // namespace

@@ -69,6 +69,12 @@ class Registry {
   // Called before each exposition, to refresh gauges.
   virtual void AddCollector(std::function<void()> collector) = 0;
 
+  // From now on Expose() also gives the families of `other` whose names are not
+  // among this registry's own: two services in one process have one /metrics,
+  // in which the front service's word counts. `other` is not owned, outlives
+  // this, and includes nothing itself.
+  virtual void Include(Registry* other) = 0;
+
   // Prometheus text format 0.0.4.
   virtual std::string Expose() = 0;
 };

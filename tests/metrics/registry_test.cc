@@ -140,6 +140,22 @@ TEST(RegistryTest, ThreadsMayUseItAtOnce) {
   EXPECT_EQ(registry->AddHistogram("h", "H.", {1})->count(), 4 * kIncrements);
 }
 
+TEST(RegistryTest, IncludesWhatItLacksFromAnother) {
+  const std::unique_ptr<Registry> front = Registry::Create();
+  const std::unique_ptr<Registry> behind = Registry::Create();
+  front->Include(behind.get());
+  front->AddCounter("both_total", "Of the front.")->Increment(1);
+  behind->AddCounter("both_total", "Of the one behind.")->Increment(2);
+  Gauge* const alone = behind->AddGauge("alone", "Of the one behind.");
+  behind->AddCollector([alone] { alone->Set(3); });
+
+  const std::string text = front->Expose();
+  EXPECT_THAT(text, HasSubstr("both_total 1\n"));
+  EXPECT_THAT(text, Not(HasSubstr("both_total 2")));
+  EXPECT_THAT(text, HasSubstr("alone 3\n"));
+  EXPECT_THAT(behind->Expose(), HasSubstr("both_total 2\n"));
+}
+
 TEST(BucketsTest, AreThoseOfTheField) {
   EXPECT_THAT(TimeToFirstTokenBuckets(),
               ElementsAre(.001, .005, .01, .02, .04, .06, .08, .1, .25, .5, .75,

@@ -1,0 +1,226 @@
+// switchyard: Switchyard in one process, and tools for people who check.
+//
+//   switchyard serve --model DIR [--host H] [--port P]
+//       A router, an attention worker and all experts in one process, without
+//       sockets between them. The OpenAI-compatible API is at http://H:P/v1.
+//   switchyard chat [--host H] [--port P] [--system TEXT] [--think]
+//       Talks to a running server (this one or a router) from the terminal.
+//   switchyard logits --model DIR --ids 5,17,3 [--prefill N] --out FILE.npy
+//       fp32 logits [T, V]; with --prefill N the rest goes in one token at a
+//       time.
+//   switchyard tokenize --model DIR [--decode] [--skip-special]
+//       JSON lines {"text"} in, {"ids"} out; --decode the other way.
+//   switchyard render --format instruct|thinking|coder
+//       JSON lines {"messages", "tools", "kwargs"} in, {"rendered"} or
+//       {"error"} out.
+//   switchyard parse --format json|xml|think|nothink
+//       JSON lines {"text", "tools"} in, the parsed message out.
+//
+// Every flag can also come from the environment: --chat-format from
+// SWITCHYARD_CHAT_FORMAT. Exit code 0: done. 1: bad flags or input, with the
+// reason on stderr.
+
+#include <unistd.h>
+
+#include <cstdio>
+#include <iostream>
+#include <string>
+#include <vector>
+
+#include "absl/flags/flag.h"
+#include "absl/status/status.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "absl/time/time.h"
+#include "base/command_line.h"
+#include "base/shutdown_signal.h"
+#include "base/status_macros.h"
+#include "switchyard/chat/chat_command.h"
+#include "switchyard/logits/logits_command.h"
+#include "switchyard/serve/serve_command.h"
+#include "switchyard/text/text_commands.h"
+
+ABSL_FLAG(std::string, model, "", "checkpoint directory");
+ABSL_FLAG(std::string, host, "127.0.0.1",
+          "address to listen at, or to talk to");
+ABSL_FLAG(int, port, 8080, "HTTP port; serve: 0 picks a free one");
+ABSL_FLAG(int, threads, 0,
+          "compute threads; 0: as many as this process may use");
+ABSL_FLAG(std::string, isa, "auto",
+          "instruction set of the kernels: auto, scalar, avx2, avx512");
+
+ABSL_FLAG(std::string, served_model_name, "",
+          "serve: the model's public name; default: its directory's");
+ABSL_FLAG(std::string, chat_format, "auto",
+          "serve: auto, instruct, thinking, coder, hybrid, switchable");
+ABSL_FLAG(int64_t, context_length, 0,
+          "serve: prompt and output tokens of a request; 0: the model's own");
+ABSL_FLAG(int64_t, max_running_requests, 64, "serve: sequences in one step");
+ABSL_FLAG(int64_t, max_queued_requests, 1024, "serve: beyond it 429");
+ABSL_FLAG(int64_t, chunked_prefill_size, 512,
+          "serve: prompt tokens in one step");
+ABSL_FLAG(int64_t, state_memory, 0,
+          "serve: bytes for all sequences' states; 0: from what is available");
+ABSL_FLAG(absl::Duration, request_timeout, absl::Minutes(60),
+          "serve: longest time of a request");
+ABSL_FLAG(absl::Duration, drain_timeout, absl::Seconds(30),
+          "serve: how long open requests may go on after SIGTERM");
+ABSL_FLAG(bool, verify_checksums, false,
+          "serve: check the files against the directory's SHA256SUMS first");
+
+ABSL_FLAG(std::string, system, "", "chat: a system prompt");
+ABSL_FLAG(bool, think, false, "chat: ask for reasoning, where the model can");
+
+ABSL_FLAG(std::string, ids, "", "logits: token ids, separated by commas");
+ABSL_FLAG(int64_t, prefill, 0,
+          "logits: how many tokens go in together; 0: all of them");
+ABSL_FLAG(std::string, out, "", "logits: the .npy file to write");
+
+ABSL_FLAG(bool, decode, false, "tokenize: {\"ids\"} in, {\"text\"} out");
+ABSL_FLAG(bool, skip_special, false,
+          "tokenize --decode: leave special tokens out");
+ABSL_FLAG(
+    std::string, format, "",
+    "render: instruct, thinking, coder; parse: json, xml, think, nothink");
+
+namespace switchyard {
+namespace {
+
+absl::Status Serve() {
+  ServeOptions options;
+  options.model_dir = absl::GetFlag(FLAGS_model);
+  options.host = absl::GetFlag(FLAGS_host);
+  options.port = absl::GetFlag(FLAGS_port);
+  options.threads = absl::GetFlag(FLAGS_threads);
+  options.isa = absl::GetFlag(FLAGS_isa);
+  options.served_model_name = absl::GetFlag(FLAGS_served_model_name);
+  options.chat_format = absl::GetFlag(FLAGS_chat_format);
+  options.context_length = absl::GetFlag(FLAGS_context_length);
+  options.max_running_requests = absl::GetFlag(FLAGS_max_running_requests);
+  options.max_queued_requests = absl::GetFlag(FLAGS_max_queued_requests);
+  options.chunked_prefill_size = absl::GetFlag(FLAGS_chunked_prefill_size);
+  options.state_memory_bytes = absl::GetFlag(FLAGS_state_memory);
+  options.request_timeout = absl::GetFlag(FLAGS_request_timeout);
+  options.drain_timeout = absl::GetFlag(FLAGS_drain_timeout);
+  options.verify_checksums = absl::GetFlag(FLAGS_verify_checksums);
+  return RunServe(options);
+}
+
+absl::Status Chat() {
+  ChatOptions options;
+  options.host = absl::GetFlag(FLAGS_host);
+  options.port = absl::GetFlag(FLAGS_port);
+  options.system_prompt = absl::GetFlag(FLAGS_system);
+  options.enable_thinking = absl::GetFlag(FLAGS_think);
+  options.interactive = isatty(STDIN_FILENO) != 0;
+  return RunChat(options, std::cin, std::cout);
+}
+
+absl::StatusOr<std::vector<int32_t>> IdsFromFlag() {
+  std::vector<int32_t> ids;
+  for (const absl::string_view part :
+       absl::StrSplit(absl::GetFlag(FLAGS_ids), ',', absl::SkipWhitespace())) {
+    int32_t id = 0;
+    if (!absl::SimpleAtoi(part, &id)) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "--ids: '", part, "' is no token id; give numbers as in 5,17,3"));
+    }
+    ids.push_back(id);
+  }
+  return ids;
+}
+
+absl::Status Logits() {
+  LogitsOptions options;
+  options.model_dir = absl::GetFlag(FLAGS_model);
+  SY_ASSIGN_OR_RETURN(options.ids, IdsFromFlag());
+  options.prefill = absl::GetFlag(FLAGS_prefill);
+  options.out_path = absl::GetFlag(FLAGS_out);
+  options.threads = absl::GetFlag(FLAGS_threads);
+  options.isa = absl::GetFlag(FLAGS_isa);
+  return RunLogits(options);
+}
+
+absl::Status Tokenize() {
+  TokenizeOptions options;
+  options.model_dir = absl::GetFlag(FLAGS_model);
+  options.decode = absl::GetFlag(FLAGS_decode);
+  options.skip_special = absl::GetFlag(FLAGS_skip_special);
+  return RunTokenize(options, std::cin, std::cout);
+}
+
+absl::Status Render() {
+  RenderOptions options;
+  options.format = absl::GetFlag(FLAGS_format);
+  return RunRender(options, std::cin, std::cout);
+}
+
+absl::Status Parse() {
+  ParseOptions options;
+  options.format = absl::GetFlag(FLAGS_format);
+  return RunParse(options, std::cin, std::cout);
+}
+
+struct Command {
+  const char* name;
+  absl::Status (*run)();
+  bool needs_model;
+};
+
+constexpr Command kCommands[] = {
+    {"serve", Serve, true},    {"chat", Chat, false},
+    {"logits", Logits, true},  {"tokenize", Tokenize, true},
+    {"render", Render, false}, {"parse", Parse, false},
+};
+
+constexpr char kUsage[] =
+    "switchyard COMMAND [flags]\n\n"
+    "  serve     the whole of Switchyard in one process\n"
+    "  chat      talk to a running server\n"
+    "  logits    fp32 logits of token ids, as .npy\n"
+    "  tokenize  text to token ids, and back\n"
+    "  render    messages and tools to a prompt\n"
+    "  parse     a model's output to a message\n";
+
+absl::Status UnknownCommand(const std::string& name) {
+  std::vector<std::string> names;
+  for (const Command& command : kCommands) names.emplace_back(command.name);
+  const std::string nearest = NearestName(name, names);
+  return absl::InvalidArgumentError(absl::StrCat(
+      "unknown command '", name, "'",
+      nearest.empty() ? "" : absl::StrCat("; did you mean '", nearest, "'?"),
+      "\n", kUsage));
+}
+
+absl::Status Main(int argc, char** argv) {
+  SY_ASSIGN_OR_RETURN(const std::vector<std::string> arguments,
+                      ParseCommandLine(argc, argv, kUsage));
+  if (arguments.size() != 1) {
+    return absl::InvalidArgumentError(
+        arguments.empty() ? kUsage
+                          : absl::StrCat("one command at a time, not '",
+                                         arguments[0], " ", arguments[1], "'"));
+  }
+  for (const Command& command : kCommands) {
+    if (command.name != arguments[0]) continue;
+    if (command.needs_model && absl::GetFlag(FLAGS_model).empty()) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          command.name, " needs --model, a checkpoint's directory"));
+    }
+    return command.run();
+  }
+  return UnknownCommand(arguments[0]);
+}
+
+}  // namespace
+}  // namespace switchyard
+
+int main(int argc, char** argv) {
+  std::ios::sync_with_stdio(false);
+  const absl::Status status = switchyard::Main(argc, argv);
+  if (status.ok()) return 0;
+  std::fprintf(stderr, "switchyard: %s\n",
+               std::string(status.message()).c_str());
+  return 1;
+}

@@ -1,0 +1,109 @@
+#include "switchyard/serve/serve_command.h"
+
+#include <unistd.h>
+
+#include <csignal>
+#include <cstdlib>
+#include <memory>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "attention_worker/worker.h"
+#include "base/log.h"
+#include "base/shutdown_signal.h"
+#include "base/status_macros.h"
+#include "kernels/kernel_table.h"
+#include "metrics/registry.h"
+#include "router/server.h"
+#include "router/text/chat_format.h"
+#include "switchyard/serve/local_attention_client.h"
+
+namespace switchyard {
+namespace {
+
+using attention_worker::AttentionWorker;
+using router::RouterServer;
+
+AttentionWorker::Options WorkerOptions(const ServeOptions& options,
+                                       metrics::Registry* registry) {
+  AttentionWorker::Options worker;
+  worker.model_dir = options.model_dir;
+  worker.threads = options.threads;
+  worker.max_model_len = options.context_length;
+  worker.state_memory_bytes = options.state_memory_bytes;
+  worker.max_running_requests = options.max_running_requests;
+  worker.max_queued_requests = options.max_queued_requests;
+  worker.chunked_prefill_size = options.chunked_prefill_size;
+  worker.verify_checksums = options.verify_checksums;
+  worker.model_name = options.served_model_name;
+  worker.registry = registry;
+  worker.on_loaded = [](const absl::Status& status) {
+    // Ends the wait for a signal; WaitUntilLoaded() has the reason.
+    if (!status.ok()) kill(getpid(), SIGTERM);
+  };
+  return worker;
+}
+
+absl::StatusOr<RouterServer::Options> RouterOptions(
+    const ServeOptions& options, AttentionWorker* worker,
+    metrics::Registry* registry) {
+  RouterServer::Options router;
+  router.model_dir = options.model_dir;
+  router.served_model_name = options.served_model_name;
+  if (options.chat_format != "auto") {
+    SY_ASSIGN_OR_RETURN(router.chat_format,
+                        router::ParseChatFormat(options.chat_format));
+  }
+  router.host = options.host;
+  router.port = options.port;
+  router.context_length = options.context_length;
+  router.max_open_requests =
+      options.max_running_requests + options.max_queued_requests;
+  router.request_timeout = options.request_timeout;
+  router.workers.push_back(NewLocalAttentionClient(worker));
+  router.registry = registry;
+  return router;
+}
+
+}  // namespace
+
+absl::Status RunServe(const ServeOptions& options) {
+  BlockShutdownSignals();
+  SY_RETURN_IF_ERROR(kernels::SelectKernels(options.isa));
+  const std::unique_ptr<metrics::Registry> worker_registry =
+      metrics::Registry::Create();
+  const std::unique_ptr<metrics::Registry> router_registry =
+      metrics::Registry::Create();
+  router_registry->Include(worker_registry.get());
+
+  SY_ASSIGN_OR_RETURN(
+      const std::unique_ptr<AttentionWorker> worker,
+      AttentionWorker::Create(WorkerOptions(options, worker_registry.get())));
+  SY_ASSIGN_OR_RETURN(
+      RouterServer::Options router_options,
+      RouterOptions(options, worker.get(), router_registry.get()));
+  SY_ASSIGN_OR_RETURN(const std::unique_ptr<RouterServer> router,
+                      RouterServer::Start(std::move(router_options)));
+  worker->StartLoading();
+  LogInfo(absl::StrCat("serving ", router->served_model_name(), " on http://",
+                       options.host, ":", router->port()));
+
+  const int signal = WaitForShutdownSignal();
+  const absl::Status loaded = worker->WaitUntilLoaded(absl::InfinitePast());
+  if (absl::IsDeadlineExceeded(loaded)) {
+    // Nobody is served yet, and a load of many minutes cannot be interrupted.
+    LogInfo("told to stop while loading");
+    std::_Exit(0);
+  }
+  if (!loaded.ok()) {
+    router->Shutdown(absl::ZeroDuration());
+    return loaded;
+  }
+  LogInfo(absl::StrCat("draining: signal ", signal));
+  router->Shutdown(options.drain_timeout);
+  worker->Stop();
+  return absl::OkStatus();
+}
+
+}  // namespace switchyard

@@ -1,0 +1,39 @@
+// `switchyard serve`: router, attention worker and experts in one process.
+
+#ifndef SWITCHYARD_SWITCHYARD_SERVE_SERVE_COMMAND_H_
+#define SWITCHYARD_SWITCHYARD_SERVE_SERVE_COMMAND_H_
+
+#include <cstdint>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+
+namespace switchyard {
+
+struct ServeOptions {
+  std::string model_dir;
+  std::string host = "127.0.0.1";
+  int port = 8080;  // 0 picks a free one
+  int threads = 0;  // 0: as many as the process may use
+  std::string isa = "auto";
+  std::string served_model_name;  // "": the directory's name
+  std::string chat_format = "auto";
+  int64_t context_length = 0;  // 0: the model's
+  int64_t max_running_requests = 64;
+  int64_t max_queued_requests = 1024;
+  int64_t chunked_prefill_size = 512;
+  int64_t state_memory_bytes = 0;  // 0: from what is available
+  absl::Duration request_timeout = absl::Minutes(60);
+  absl::Duration drain_timeout = absl::Seconds(30);
+  bool verify_checksums = false;
+};
+
+// Listens first and loads afterwards (/readyz shows progress); serves until
+// SIGTERM or SIGINT, then drains. Not OK: bad options, a bad checkpoint, or the
+// port is in use.
+absl::Status RunServe(const ServeOptions& options);
+
+}  // namespace switchyard
+
+#endif  // SWITCHYARD_SWITCHYARD_SERVE_SERVE_COMMAND_H_
