@@ -553,14 +553,13 @@ absl::Status GrpcExpertClient::OnResult(const v1::Result& result,
     unmatched_replies_->Increment();
     return absl::OkStatus();
   }
-  absl::Status failure = FailureFromProto(result);
-  absl::StatusOr<ExpertReply> reply = failure;
-  if (failure.ok()) {
-    reply = OutputsFromProto(result, found->second.num_outputs,
-                             options_.hidden_size);
-    // The call stays in flight and fails with the stream.
-    if (!reply.ok()) return reply.status();
-  }
+  const absl::Status failure = FailureFromProto(result);
+  absl::StatusOr<ExpertReply> reply =
+      failure.ok() ? OutputsFromProto(result, found->second.num_outputs,
+                                      options_.hidden_size)
+                   : failure;
+  // Wrong outputs end the stream, and the call, still in flight, fails with it.
+  if (failure.ok() && !reply.ok()) return reply.status();
   Sent sent = std::move(found->second);
   sent_.erase(found);
   sent_rows_ -= sent.num_rows;
@@ -568,7 +567,7 @@ absl::Status GrpcExpertClient::OnResult(const v1::Result& result,
   if (!sent.done) {
     unmatched_replies_->Increment();
   } else if (!reply.ok()) {
-    FailCall(std::move(sent.done), std::move(failure), effects);
+    FailCall(std::move(sent.done), failure, effects);
   } else {
     const WorkerTimes times = TimesFromProto(result);
     metrics_.CallDone(sent.num_rows, now - sent.start, times.queue,

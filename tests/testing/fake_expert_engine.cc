@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "base/check.h"
 #include "tests/testing/fake_expert_client.h"
 
@@ -55,7 +56,10 @@ absl::Status FakeExpertEngine::Compute(const experts::ExpertBatch& batch,
   int last_expert = -1;
   for (const experts::ExpertRun& run : batch.runs) {
     SY_CHECK(run.expert > last_expert);
-    SY_CHECK(holdings_.Contains(batch.layer, run.expert));
+    if (!holdings_.Contains(batch.layer, run.expert)) {
+      return absl::NotFoundError(
+          absl::StrCat("layer ", batch.layer, " expert ", run.expert));
+    }
     last_expert = run.expert;
     int32_t last_row = -1;
     for (const int32_t row : run.rows) {

@@ -1,0 +1,602 @@
+#include "attention_worker/client/grpc_expert_client.h"
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "base/mutex.h"
+#include "gmock/gmock.h"
+#include "grpcpp/support/server_callback.h"
+#include "gtest/gtest.h"
+#include "metrics/registry.h"
+#include "tests/attention_worker/client/client_test_util.h"
+#include "tests/attention_worker/client/scripted_expert_server.h"
+#include "tests/testing/fake_expert_worker.h"
+#include "tests/testing/matchers.h"
+
+namespace switchyard::attention_worker {
+namespace {
+
+using ::switchyard::testing::FakeExpertWorker;
+using ::switchyard::testing::IsOk;
+using ::switchyard::testing::StatusIs;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+constexpr int64_t kHidden = 8;
+
+v1::ExpertReply GoodWelcome() {
+  v1::ExpertReply reply;
+  v1::Welcome* welcome = reply.mutable_welcome();
+  welcome->set_protocol_version(1);
+  welcome->set_model_fingerprint("f00d");
+  welcome->set_weight_format(v1::WEIGHT_FORMAT_CHECKPOINT_F32);
+  welcome->set_instance_id("scripted");
+  welcome->set_num_layers(3);
+  welcome->set_num_experts(16);
+  welcome->set_holdings(std::string(6, '\xff'));
+  welcome->set_max_rows_in_flight(64);
+  return reply;
+}
+
+// As many rows of zeros as the request asks for.
+v1::ExpertReply ZeroResult(const v1::Compute& compute) {
+  v1::ExpertReply reply;
+  v1::Result* result = reply.mutable_result();
+  result->set_sequence(compute.sequence());
+  size_t outputs = 0;
+  for (const v1::ExpertRun& run : compute.runs()) outputs += run.rows_size();
+  result->set_outputs(std::string(outputs * kHidden * sizeof(float), '\0'));
+  return reply;
+}
+
+// Reads the hello, and sends a good welcome.
+bool Greet(ScriptedExpertServer::Stream* stream) {
+  v1::ExpertRequest request;
+  return stream->Read(&request) && request.has_hello() &&
+         stream->Write(GoodWelcome());
+}
+
+void ReadToTheEnd(ScriptedExpertServer::Stream* stream) {
+  v1::ExpertRequest request;
+  while (stream->Read(&request)) {
+  }
+}
+
+ExpertCall OneRow(float seed = 1) {
+  return MakeExpertCall(1, {4}, 1, kHidden, seed);
+}
+
+class GrpcExpertClientTest : public ::testing::Test {
+ protected:
+  GrpcExpertClientOptions Options(const std::string& address) {
+    return {.address = address,
+            .model_fingerprint = "f00d",
+            .num_layers = 3,
+            .num_experts = 16,
+            .hidden_size = kHidden,
+            .instance_id = "test",
+            .registry = registry_.get(),
+            .min_backoff = absl::Milliseconds(10),
+            .max_backoff = absl::Milliseconds(50),
+            .refused_backoff = absl::Milliseconds(50)};
+  }
+  void Connect(GrpcExpertClientOptions options) {
+    client_ = NewGrpcExpertClient(std::move(options)).value();
+    client_->SetListener([this] { ++changes_; });
+  }
+  bool WaitUntilConnected() {
+    return Eventually([this] { return client_->health().ok(); });
+  }
+  double Metric(const std::string& line) {
+    const std::string text = registry_->Expose();
+    const size_t at = text.find("\n" + line + " ");
+    return at == std::string::npos
+               ? -1
+               : std::stod(text.substr(at + line.size() + 2));
+  }
+  std::string WithWorker(const std::string& name) {
+    return absl::StrCat(name, "{worker=\"", client_->name(), "\"}");
+  }
+
+  std::unique_ptr<metrics::Registry> registry_ = metrics::Registry::Create();
+  std::atomic<int> changes_ = 0;
+  std::unique_ptr<ExpertClient> client_;
+};
+
+TEST_F(GrpcExpertClientTest, BadOptionsAreRefused) {
+  EXPECT_THAT(NewGrpcExpertClient(Options("")),
+              StatusIs(absl::StatusCode::kInvalidArgument));
+  GrpcExpertClientOptions options = Options("localhost:1");
+  options.hidden_size = 0;
+  EXPECT_THAT(NewGrpcExpertClient(options),
+              StatusIs(absl::StatusCode::kInvalidArgument));
+}
+
+TEST_F(GrpcExpertClientTest, CountsWhatItDoes) {
+  FakeExpertWorker worker({});
+  Connect(Options(worker.address()));
+  ASSERT_TRUE(WaitUntilConnected());
+  EXPECT_EQ(client_->name(), worker.address());
+  EXPECT_EQ(client_->max_call_rows(), 64);
+  EXPECT_THAT(
+      CallAndWait(client_.get(), MakeExpertCall(0, {1, 2}, 3, kHidden, 1)),
+      IsOk());
+  EXPECT_EQ(Metric(WithWorker("switchyard_expert_worker_connected")), 1);
+  EXPECT_EQ(Metric(WithWorker("switchyard_expert_dispatch_calls_total")), 1);
+  EXPECT_EQ(Metric(WithWorker("switchyard_expert_dispatch_rows_total")), 3);
+  EXPECT_GT(Metric(WithWorker("switchyard_expert_dispatch_sent_bytes_total")),
+            3 * kHidden * 4);
+  EXPECT_GT(
+      Metric(WithWorker("switchyard_expert_dispatch_received_bytes_total")),
+      6 * kHidden * 4);
+  for (const char* phase : {"queue", "compute", "wire"}) {
+    EXPECT_EQ(
+        Metric(absl::StrCat("switchyard_expert_dispatch_seconds_count{phase=\"",
+                            phase, "\",worker=\"", worker.address(), "\"}")),
+        1)
+        << phase;
+  }
+}
+
+TEST_F(GrpcExpertClientTest, NobodyListens) {
+  // A port that was free a moment ago.
+  int port = 0;
+  {
+    port = ScriptedExpertServer([](auto*) { return grpc::Status(); }).port();
+  }
+  Connect(Options(absl::StrCat("127.0.0.1:", port)));
+  EXPECT_TRUE(Eventually([this] {
+    return absl::StrContains(client_->health().message(), "refused");
+  })) << client_->health();
+  EXPECT_TRUE(client_->holdings().empty());
+  EXPECT_THAT(CallAndWait(client_.get(), OneRow()),
+              StatusIs(absl::StatusCode::kUnavailable));
+  // Somebody does.
+  FakeExpertWorker::Options options;
+  options.port = port;
+  FakeExpertWorker worker(options);
+  ASSERT_TRUE(WaitUntilConnected());
+  EXPECT_THAT(CallAndWait(client_.get(), OneRow()), IsOk());
+}
+
+TEST_F(GrpcExpertClientTest, AWorkerOfAnotherModelNeverGetsARow) {
+  FakeExpertWorker::Options other;
+  other.identity.model_fingerprint = "beef";
+  auto worker = std::make_unique<FakeExpertWorker>(other);
+  const int port = worker->port();
+  Connect(Options(worker->address()));
+  ASSERT_TRUE(Eventually([this] {
+    return client_->health().code() == absl::StatusCode::kFailedPrecondition;
+  })) << client_->health();
+  EXPECT_THAT(client_->health(),
+              StatusIs(absl::StatusCode::kFailedPrecondition,
+                       AllOf(HasSubstr("beef"), HasSubstr("f00d"))));
+  EXPECT_TRUE(client_->holdings().empty());
+  EXPECT_THAT(CallAndWait(client_.get(), OneRow()),
+              StatusIs(absl::StatusCode::kUnavailable));
+  // It is replaced by the right one.
+  worker = nullptr;
+  FakeExpertWorker::Options right;
+  right.port = port;
+  FakeExpertWorker second(right);
+  ASSERT_TRUE(WaitUntilConnected());
+  EXPECT_THAT(CallAndWait(client_.get(), OneRow()), IsOk());
+}
+
+struct BadWelcome {
+  const char* name;
+  void (*spoil)(v1::Welcome*);
+  const char* text;
+};
+class BadWelcomeTest : public GrpcExpertClientTest,
+                       public ::testing::WithParamInterface<BadWelcome> {};
+
+TEST_P(BadWelcomeTest, IsRefusedHereWithBothValues) {
+  ScriptedExpertServer server([](ScriptedExpertServer::Stream* stream) {
+    v1::ExpertRequest request;
+    stream->Read(&request);
+    v1::ExpertReply reply = GoodWelcome();
+    GetParam().spoil(reply.mutable_welcome());
+    stream->Write(reply);
+    ReadToTheEnd(stream);
+    return grpc::Status();
+  });
+  Connect(Options(server.address()));
+  EXPECT_TRUE(Eventually([this] {
+    return absl::StrContains(client_->health().message(), GetParam().text);
+  })) << client_->health();
+  EXPECT_NE(client_->health().code(), absl::StatusCode::kUnavailable);
+  EXPECT_TRUE(client_->holdings().empty());
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    All, BadWelcomeTest,
+    ::testing::Values(
+        BadWelcome{"Version",
+                   [](v1::Welcome* w) { w->set_protocol_version(2); },
+                   "protocol version differs: the expert worker has 2, this "
+                   "attention worker has 1"},
+        BadWelcome{"Fingerprint",
+                   [](v1::Welcome* w) { w->set_model_fingerprint("beef"); },
+                   "has beef, this attention worker has f00d"},
+        BadWelcome{"WeightFormat",
+                   [](v1::Welcome* w) { w->clear_weight_format(); },
+                   "WEIGHT_FORMAT_UNSPECIFIED"},
+        BadWelcome{"Layers", [](v1::Welcome* w) { w->set_num_layers(4); },
+                   "has 4, this attention worker has 3"},
+        BadWelcome{"Experts", [](v1::Welcome* w) { w->set_num_experts(15); },
+                   "has 15, this attention worker has 16"},
+        BadWelcome{"ShortBitmap",
+                   [](v1::Welcome* w) { w->mutable_holdings()->pop_back(); },
+                   "5"},
+        BadWelcome{"NoRows",
+                   [](v1::Welcome* w) { w->set_max_rows_in_flight(0); },
+                   "max_rows_in_flight is 0"}),
+    [](const auto& info) { return info.param.name; });
+
+TEST_F(GrpcExpertClientTest, ASilentServerIsGivenUp) {
+  ScriptedExpertServer server([](ScriptedExpertServer::Stream* stream) {
+    ReadToTheEnd(stream);
+    return grpc::Status();
+  });
+  GrpcExpertClientOptions options = Options(server.address());
+  options.handshake_timeout = absl::Milliseconds(50);
+  Connect(options);
+  EXPECT_TRUE(Eventually([this] {
+    return absl::StrContains(client_->health().message(), "no welcome within");
+  })) << client_->health();
+}
+
+TEST_F(GrpcExpertClientTest, AWorkerKilledMidCallAndRestartedIsUsedAgain) {
+  auto worker = std::make_unique<FakeExpertWorker>(FakeExpertWorker::Options());
+  const int port = worker->port();
+  Connect(Options(worker->address()));
+  for (int round = 0; round < 3; ++round) {
+    ASSERT_TRUE(WaitUntilConnected());
+    EXPECT_FALSE(client_->holdings().empty());
+    const int changes = changes_;
+    worker->engine().Hold();
+    std::vector<ReplyFuture> calls;
+    for (int i = 0; i < 10; ++i)
+      calls.push_back(StartCall(client_.get(), OneRow()));
+    ASSERT_TRUE(worker->engine().WaitUntilHeld(Soon()));
+    worker->Kill();
+    for (ReplyFuture& call : calls) {
+      EXPECT_THAT(Await(call), StatusIs(absl::StatusCode::kUnavailable));
+    }
+    EXPECT_TRUE(client_->holdings().empty());
+    EXPECT_TRUE(Eventually([&] { return changes_ > changes; }));
+    worker = nullptr;
+    FakeExpertWorker::Options options;
+    options.port = port;
+    worker = std::make_unique<FakeExpertWorker>(options);
+    ASSERT_TRUE(WaitUntilConnected());
+    const ExpertCall call = OneRow();
+    const auto reply = CallAndWait(client_.get(), call);
+    ASSERT_THAT(reply, IsOk());
+    EXPECT_EQ(reply->outputs, FakeOutputs(call));
+  }
+  EXPECT_EQ(Metric(WithWorker("switchyard_expert_worker_reconnects_total")), 3);
+}
+
+TEST_F(GrpcExpertClientTest, DeadlinesAreKeptWhateverTheWorkerDoes) {
+  Mutex mutex;
+  CondVar changed;
+  bool answer = false;
+  ScriptedExpertServer server([&](ScriptedExpertServer::Stream* stream) {
+    if (!Greet(stream)) return grpc::Status();
+    v1::ExpertRequest request;
+    if (!stream->Read(&request)) return grpc::Status();
+    EXPECT_GT(request.compute().timeout_micros(), 0);
+    {
+      MutexLock lock(&mutex);
+      while (!answer) changed.WaitUntil(&mutex, Soon());
+    }
+    do {  // late, then in time
+      stream->Write(ZeroResult(request.compute()));
+    } while (stream->Read(&request));
+    return grpc::Status();
+  });
+  Connect(Options(server.address()));
+  ASSERT_TRUE(WaitUntilConnected());
+  ExpertCall call = OneRow();
+  call.deadline = absl::Now() + absl::Milliseconds(30);
+  EXPECT_THAT(CallAndWait(client_.get(), call),
+              StatusIs(absl::StatusCode::kDeadlineExceeded));
+  EXPECT_GE(absl::Now(), call.deadline);
+  {
+    MutexLock lock(&mutex);
+    answer = true;
+    changed.SignalAll();
+  }
+  EXPECT_THAT(CallAndWait(client_.get(), OneRow()), IsOk());
+  EXPECT_EQ(
+      Metric(WithWorker("switchyard_expert_dispatch_unmatched_replies_total")),
+      1);
+}
+
+TEST_F(GrpcExpertClientTest, RepliesMayComeInAnyOrder) {
+  ScriptedExpertServer server([&](ScriptedExpertServer::Stream* stream) {
+    if (!Greet(stream)) return grpc::Status();
+    std::vector<v1::ExpertReply> replies;
+    v1::ExpertRequest request;
+    for (int i = 0; i < 3 && stream->Read(&request); ++i) {
+      v1::ExpertReply reply = ZeroResult(request.compute());
+      // Says which call it answers: the first float is the row's.
+      reply.mutable_result()->mutable_outputs()->replace(
+          0, 4, request.compute().activations().substr(0, 4));
+      replies.push_back(reply);
+    }
+    v1::ExpertReply unknown;
+    unknown.mutable_result()->set_sequence(424242);
+    stream->Write(unknown);
+    for (auto it = replies.rbegin(); it != replies.rend(); ++it) {
+      stream->Write(*it);
+    }
+    ReadToTheEnd(stream);
+    return grpc::Status();
+  });
+  Connect(Options(server.address()));
+  ASSERT_TRUE(WaitUntilConnected());
+  std::vector<ReplyFuture> calls;
+  for (int i = 0; i < 3; ++i) {
+    calls.push_back(
+        StartCall(client_.get(), OneRow(static_cast<float>(10 + i))));
+  }
+  for (int i = 0; i < 3; ++i) {
+    const auto reply = Await(calls[i]);
+    ASSERT_THAT(reply, IsOk());
+    EXPECT_EQ(reply->outputs[0], static_cast<float>(10 + i));
+  }
+  EXPECT_EQ(
+      Metric(WithWorker("switchyard_expert_dispatch_unmatched_replies_total")),
+      1);
+}
+
+TEST_F(GrpcExpertClientTest, ErrorsOfTheWorkerAreTheCalls) {
+  ScriptedExpertServer server([&](ScriptedExpertServer::Stream* stream) {
+    if (!Greet(stream)) return grpc::Status();
+    v1::ExpertRequest request;
+    for (const uint32_t code : {5U, 8U, 4U, 4000U}) {
+      if (!stream->Read(&request)) break;
+      v1::ExpertReply reply;
+      reply.mutable_result()->set_sequence(request.compute().sequence());
+      reply.mutable_result()->set_code(code);
+      reply.mutable_result()->set_message("because");
+      stream->Write(reply);
+    }
+    ReadToTheEnd(stream);
+    return grpc::Status();
+  });
+  Connect(Options(server.address()));
+  ASSERT_TRUE(WaitUntilConnected());
+  for (const absl::StatusCode code :
+       {absl::StatusCode::kNotFound, absl::StatusCode::kResourceExhausted,
+        absl::StatusCode::kDeadlineExceeded, absl::StatusCode::kUnknown}) {
+    EXPECT_THAT(CallAndWait(client_.get(), OneRow()),
+                StatusIs(code, HasSubstr("because")));
+  }
+}
+
+struct BadReply {
+  const char* name;
+  void (*make)(const v1::Compute&, v1::ExpertReply*);
+  const char* text;
+};
+class BadReplyTest : public GrpcExpertClientTest,
+                     public ::testing::WithParamInterface<BadReply> {};
+
+TEST_P(BadReplyTest, EndsTheStreamAndFailsItsCalls) {
+  ScriptedExpertServer server([](ScriptedExpertServer::Stream* stream) {
+    v1::ExpertRequest request;
+    if (!Greet(stream) || !stream->Read(&request)) return grpc::Status();
+    v1::ExpertReply reply;
+    GetParam().make(request.compute(), &reply);
+    stream->Write(reply);
+    ReadToTheEnd(stream);
+    return grpc::Status();
+  });
+  GrpcExpertClientOptions options = Options(server.address());
+  options.refused_backoff = absl::Hours(1);
+  Connect(options);
+  ASSERT_TRUE(WaitUntilConnected());
+  EXPECT_THAT(CallAndWait(client_.get(), OneRow()),
+              StatusIs(absl::StatusCode::kUnavailable));
+  EXPECT_TRUE(client_->holdings().empty());
+  EXPECT_THAT(client_->health().message(), HasSubstr(GetParam().text));
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    All, BadReplyTest,
+    ::testing::Values(
+        BadReply{"ShortOutputs",
+                 [](const v1::Compute& c, v1::ExpertReply* r) {
+                   *r = ZeroResult(c);
+                   r->mutable_result()->mutable_outputs()->pop_back();
+                 },
+                 "31 bytes of outputs, but 1 rows of 8 floats need 32"},
+        BadReply{"NoOutputs",
+                 [](const v1::Compute& c, v1::ExpertReply* r) {
+                   r->mutable_result()->set_sequence(c.sequence());
+                 },
+                 "0 bytes of outputs"},
+        BadReply{
+            "SecondWelcome",
+            [](const v1::Compute&, v1::ExpertReply* r) { *r = GoodWelcome(); },
+            "a second welcome"},
+        BadReply{"LongHoldings",
+                 [](const v1::Compute&, v1::ExpertReply* r) {
+                   r->mutable_holdings()->set_holdings(std::string(7, '\0'));
+                 },
+                 "7"},
+        BadReply{"NoKind", [](const v1::Compute&, v1::ExpertReply*) {},
+                 "no known kind"}),
+    [](const auto& info) { return info.param.name; });
+
+// Sends bytes that are no message.
+class GarbageReactor final
+    : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer> {
+ public:
+  GarbageReactor() { StartRead(&in_); }
+  void OnReadDone(bool ok) override {
+    if (!ok) {
+      Finish(grpc::Status());
+      return;
+    }
+    const grpc::Slice slice(std::string(11, '\xff'));
+    out_ = grpc::ByteBuffer(&slice, 1);
+    StartWrite(&out_);
+  }
+  void OnWriteDone(bool ok) override { StartRead(&in_); }
+  void OnDone() override { delete this; }
+
+ private:
+  grpc::ByteBuffer in_;
+  grpc::ByteBuffer out_;
+};
+class GarbageService final
+    : public v1::Expert::WithRawCallbackMethod_Connect<v1::Expert::Service> {
+  grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* Connect(
+      grpc::CallbackServerContext* context) override {
+    return new GarbageReactor();
+  }
+};
+
+TEST_F(GrpcExpertClientTest, GarbageIsNotAMessage) {
+  GarbageService service;
+  grpc::Service* const services[] = {&service};
+  auto server = rpc::Server::Start("127.0.0.1", 0, services);
+  ASSERT_THAT(server, IsOk());
+  GrpcExpertClientOptions options =
+      Options(absl::StrCat("127.0.0.1:", (*server)->port()));
+  Connect(options);
+  EXPECT_TRUE(Eventually([this] {
+    return absl::StrContains(client_->health().message(),
+                             "not an ExpertReply message");
+  })) << client_->health();
+  client_ = nullptr;
+  (*server)->Shutdown(absl::ZeroDuration());
+}
+
+TEST_F(GrpcExpertClientTest, TheWorkersLimitOfRowsIsKept) {
+  Mutex mutex;
+  CondVar changed;
+  int seen = 0;
+  int may_answer = 0;
+  ScriptedExpertServer server([&](ScriptedExpertServer::Stream* stream) {
+    v1::ExpertRequest request;
+    if (!stream->Read(&request)) return grpc::Status();
+    v1::ExpertReply welcome = GoodWelcome();
+    welcome.mutable_welcome()->set_max_rows_in_flight(4);
+    stream->Write(welcome);
+    std::vector<v1::ExpertReply> unanswered;
+    // Two calls of two rows each come, then none until one is answered.
+    for (int answered = 0; answered < 5; ++answered) {
+      while (unanswered.size() < 2 &&
+             answered + static_cast<int>(unanswered.size()) < 5) {
+        if (!stream->Read(&request)) return grpc::Status();
+        unanswered.push_back(ZeroResult(request.compute()));
+        MutexLock lock(&mutex);
+        ++seen;
+        changed.SignalAll();
+      }
+      {
+        MutexLock lock(&mutex);
+        while (may_answer <= answered) changed.WaitUntil(&mutex, Soon());
+      }
+      stream->Write(unanswered.front());
+      unanswered.erase(unanswered.begin());
+    }
+    ReadToTheEnd(stream);
+    return grpc::Status();
+  });
+  GrpcExpertClientOptions options = Options(server.address());
+  options.max_queued_rows = 10;
+  Connect(options);
+  ASSERT_TRUE(WaitUntilConnected());
+  EXPECT_EQ(client_->max_call_rows(), 4);
+  EXPECT_THAT(CallAndWait(client_.get(), MakeExpertCall(0, {1}, 5, kHidden, 1)),
+              StatusIs(absl::StatusCode::kResourceExhausted,
+                       HasSubstr("takes 4 at a time")));
+  std::vector<ReplyFuture> calls;
+  for (int i = 0; i < 5; ++i) {
+    calls.push_back(
+        StartCall(client_.get(), MakeExpertCall(0, {1}, 2, kHidden, 1)));
+  }
+  // All ten rows are waiting or in flight.
+  EXPECT_THAT(CallAndWait(client_.get(), OneRow()),
+              StatusIs(absl::StatusCode::kResourceExhausted,
+                       HasSubstr("10 of at most 10 rows")));
+  // One that cannot be sent in time ends at its deadline too.
+  for (int i = 0; i < 5; ++i) {
+    {
+      MutexLock lock(&mutex);
+      const int expected = std::min(5, i + 2);
+      while (seen < expected) {
+        ASSERT_LT(absl::Now(), Soon());
+        changed.WaitUntil(&mutex, Soon());
+      }
+      EXPECT_EQ(seen, expected);
+      ++may_answer;
+      changed.SignalAll();
+    }
+    EXPECT_THAT(Await(calls[i]), IsOk());
+  }
+}
+
+TEST_F(GrpcExpertClientTest, HoldingsMayChange) {
+  ScriptedExpertServer server([&](ScriptedExpertServer::Stream* stream) {
+    v1::ExpertRequest request;
+    if (!Greet(stream) || !stream->Read(&request)) return grpc::Status();
+    v1::ExpertReply update;
+    update.mutable_holdings()->set_holdings(std::string("\x01\0\0\0\0\0", 6));
+    stream->Write(update);
+    stream->Write(ZeroResult(request.compute()));
+    ReadToTheEnd(stream);
+    return grpc::Status();
+  });
+  Connect(Options(server.address()));
+  ASSERT_TRUE(WaitUntilConnected());
+  EXPECT_EQ(client_->holdings().size(), 48);
+  const int changes = changes_;
+  EXPECT_THAT(CallAndWait(client_.get(), OneRow()), IsOk());
+  EXPECT_EQ(client_->holdings().size(), 1);
+  EXPECT_TRUE(client_->holdings().Contains(0, 0));
+  EXPECT_TRUE(Eventually([&] { return changes_ > changes; }));
+  EXPECT_THAT(client_->health(), IsOk());
+}
+
+TEST_F(GrpcExpertClientTest, ADrainingWorkerIsLeft) {
+  FakeExpertWorker worker({});
+  Connect(Options(worker.address()));
+  ASSERT_TRUE(WaitUntilConnected());
+  worker.service().Drain(Soon());
+  EXPECT_TRUE(Eventually([this] {
+    return absl::StrContains(client_->health().message(), "draining");
+  })) << client_->health();
+  EXPECT_TRUE(client_->holdings().empty());
+}
+
+TEST_F(GrpcExpertClientTest, DestructionAnswersWhatIsInFlight) {
+  FakeExpertWorker worker({});
+  Connect(Options(worker.address()));
+  ASSERT_TRUE(WaitUntilConnected());
+  worker.engine().Hold();
+  std::vector<ReplyFuture> calls;
+  for (int i = 0; i < 10; ++i)
+    calls.push_back(StartCall(client_.get(), OneRow()));
+  client_ = nullptr;
+  for (ReplyFuture& call : calls) {
+    EXPECT_THAT(Await(call), StatusIs(absl::StatusCode::kUnavailable));
+  }
+}
+
+}  // namespace
+}  // namespace switchyard::attention_worker
