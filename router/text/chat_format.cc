@@ -53,10 +53,13 @@ absl::StatusOr<std::string> RenderContinued(ChatFormat format,
   marked.messages[last]["content"] = absl::StrCat(content, kContinueMark);
   SY_ASSIGN_OR_RETURN(std::string text, RenderPlain(format, marked));
   const size_t mark = text.rfind(kContinueMark[0]);
-  if (mark == std::string::npos) {
+  // Of text with </think> in it a format may show a part: going on from there
+  // would not be what was asked for.
+  if (mark == std::string::npos ||
+      !absl::StrContains(text, PythonStrip(content))) {
     return MessageError(prompt.messages, last,
-                        "continue_final_message: the format does not show this "
-                        "message's text");
+                        "continue_final_message: the format does not show all "
+                        "of this message's text");
   }
   const bool trimmed =
       text.compare(mark, kContinueMark.size(), std::string(kContinueMark)) != 0;
