@@ -17,6 +17,7 @@ StepLoop::StepLoop(Options options) : options_(std::move(options)) {
   budget_.state_bytes = options_.limits.state_memory_bytes;
   budget_.fixed_state_bytes = options_.limits.fixed_state_bytes;
   budget_.state_bytes_per_token = options_.limits.state_bytes_per_token;
+  ReportLoad();
 }
 
 StepLoop::~StepLoop() {

@@ -12,8 +12,8 @@
 namespace switchyard::router {
 namespace {
 
-// Why a worker in this state can't be chosen; empty if it can.
-std::string WhyNot(const AttentionWorkerInfo& info) {
+// Empty if it is.
+std::string WhyNotReady(const AttentionWorkerInfo& info) {
   const auto with_message = [&](std::string text) {
     return info.message.empty() ? text
                                 : absl::StrCat(text, " (", info.message, ")");
@@ -72,19 +72,24 @@ absl::StatusOr<WorkerLease> WorkerPool::Choose(
     absl::Span<const std::string> exclude) {
   MutexLock lock(&mutex_);
   std::vector<WorkerStatus> all = DescribeLocked();
+  for (WorkerStatus& worker : all) {
+    if (!absl::c_linear_search(exclude, worker.name)) continue;
+    if (worker.not_ready.empty()) {
+      worker.not_ready = "failed this request already";
+    }
+    worker.can_wait = false;
+  }
+  const bool any_ready = absl::c_any_of(
+      all, [](const WorkerStatus& worker) { return worker.not_ready.empty(); });
   std::vector<RoutingCandidate> candidates;
   std::vector<size_t> indices;
   for (size_t i = 0; i < all.size(); ++i) {
-    WorkerStatus& worker = all[i];
-    if (worker.not_usable.empty() &&
-        absl::c_linear_search(exclude, worker.name)) {
-      worker.not_usable = "failed this request already";
-    }
-    if (!worker.not_usable.empty()) continue;
-    candidates.push_back({.name = worker.name,
-                          .load = std::max(worker.info.running_requests +
-                                               worker.info.waiting_requests,
-                                           worker.in_flight)});
+    if (any_ready ? !all[i].not_ready.empty() : !all[i].can_wait) continue;
+    const AttentionWorkerInfo& info = all[i].info;
+    candidates.push_back(
+        {.name = all[i].name,
+         .load = std::max(info.running_requests + info.waiting_requests,
+                          all[i].in_flight)});
     indices.push_back(i);
   }
   if (candidates.empty()) {
@@ -92,7 +97,7 @@ absl::StatusOr<WorkerLease> WorkerPool::Choose(
         "no attention worker can take the request: ",
         absl::StrJoin(
             all, "; ", [](std::string* out, const WorkerStatus& worker) {
-              absl::StrAppend(out, worker.name, ": ", worker.not_usable);
+              absl::StrAppend(out, worker.name, ": ", worker.not_ready);
             })));
   }
   const size_t choice = policy_->Choose(candidates, turn_++);
@@ -114,22 +119,29 @@ std::vector<WorkerPool::WorkerStatus> WorkerPool::DescribeLocked() {
     status.name = workers_[i]->name();
     status.info = workers_[i]->info();
     status.in_flight = in_flight_[i];
-    status.not_usable = WhyNot(status.info);
-    const std::string& fingerprint = status.info.model_fingerprint;
-    if (status.not_usable.empty() && fingerprint_.empty()) {
-      fingerprint_ = fingerprint;
-      fingerprint_from_ = status.name;
-      LogInfo(absl::StrCat("the model is that of ", status.name,
-                           ", with the fingerprint ", fingerprint));
-    }
-    if (status.not_usable.empty() && fingerprint != fingerprint_) {
-      status.not_usable =
-          absl::StrCat("serves another model: its fingerprint is ", fingerprint,
-                       ", that of ", fingerprint_from_, " is ", fingerprint_);
-    }
+    Judge(&status);
     all.push_back(std::move(status));
   }
   return all;
+}
+
+void WorkerPool::Judge(WorkerStatus* worker) {
+  using State = AttentionWorkerInfo::State;
+  const AttentionWorkerInfo& info = worker->info;
+  worker->not_ready = WhyNotReady(info);
+  worker->can_wait = info.state == State::kWaitingExperts;
+  if (!worker->not_ready.empty() && !worker->can_wait) return;
+  if (fingerprint_.empty()) {
+    fingerprint_ = info.model_fingerprint;
+    fingerprint_from_ = worker->name;
+    LogInfo(absl::StrCat("the model is that of ", worker->name,
+                         ", with the fingerprint ", fingerprint_));
+  }
+  if (info.model_fingerprint == fingerprint_) return;
+  worker->can_wait = false;
+  worker->not_ready = absl::StrCat("serves another model: its fingerprint is ",
+                                   info.model_fingerprint, ", that of ",
+                                   fingerprint_from_, " is ", fingerprint_);
 }
 
 }  // namespace switchyard::router

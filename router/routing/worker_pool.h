@@ -51,11 +51,13 @@ class WorkerPool {
              const RoutingPolicy* policy);
 
   // A ready worker whose name is not in `exclude` (those that failed this
-  // request already). UNAVAILABLE: there is none; the text says of every worker
-  // why not.
+  // request already); if there is none, one that waits for experts: the request
+  // waits with it, until its deadline. UNAVAILABLE: there is no such worker
+  // either; the text says of every worker why not.
   //
   // All workers must serve the same model: the fingerprint of the first one
-  // seen ready counts from then on, and others are never chosen.
+  // seen ready (or waiting for experts) counts from then on, and others are
+  // never chosen.
   absl::StatusOr<WorkerLease> Choose(
       absl::Span<const std::string> exclude = {});
 
@@ -63,8 +65,10 @@ class WorkerPool {
     std::string name;
     AttentionWorkerInfo info;
     int64_t in_flight = 0;  // requests of this router
-    // Empty if the worker may be chosen, else why not.
-    std::string not_usable;
+    // Empty if the worker is ready and may be chosen, else why not.
+    std::string not_ready;
+    // May be chosen if no other is ready: it only waits for experts.
+    bool can_wait = false;
   };
   // Of every worker, in the order of configuration; for /readyz and messages.
   std::vector<WorkerStatus> Describe();
@@ -74,6 +78,8 @@ class WorkerPool {
 
   std::vector<WorkerStatus> DescribeLocked()
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Fills in not_ready and can_wait from what the worker said.
+  void Judge(WorkerStatus* worker) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const std::vector<AttentionClient*> workers_;
   const RoutingPolicy* const policy_;

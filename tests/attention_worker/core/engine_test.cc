@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "base/thread.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -212,6 +213,13 @@ TEST_F(EngineTest, StopFailsWhatWaitsAndWhatRuns) {
   ASSERT_TRUE(runner_.WaitUntilHeld());
   auto waiting = Submit(Request("waiting", 5, 400));
   std::thread stopper = StartThread("stopper", [this] { engine_->Stop(); });
+  // Stop() has begun when nothing is taken any more; the step is still held.
+  const absl::Time deadline = absl::Now() + absl::Seconds(10);
+  while (!absl::IsUnavailable(
+      TrySubmit(Request("waiting", 1, 1), std::make_shared<TokenRecord>()))) {
+    ASSERT_LT(absl::Now(), deadline);
+    std::this_thread::yield();
+  }
   runner_.Release();
   stopper.join();
   for (const auto& record : {running, waiting}) {

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "base/mutex.h"
 #include "base/thread.h"
 #include "gmock/gmock.h"
@@ -298,6 +299,11 @@ TEST_F(GenerationServiceTest, StoppingEndsStreamsWithUnavailable) {
   auto reader = stub_->Generate(&context, Request("a", 19000));
   ASSERT_TRUE(runner_.WaitUntilHeld());
   std::thread stopper = StartThread("stopper", [this] { engine_->Stop(); });
+  // Stop() has begun when nothing is taken any more; the step is still held.
+  while (Generate(Request("a", 1)).status.error_code() !=
+         grpc::StatusCode::UNAVAILABLE) {
+    std::this_thread::yield();
+  }
   runner_.Release();
   v1::GenerateReply reply;
   while (reader->Read(&reply)) {

@@ -1,0 +1,164 @@
+#include <cstdint>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "router/routing/least_loaded.h"
+#include "router/routing/worker_pool.h"
+#include "tests/testing/matchers.h"
+#include "tests/testing/scripted_attention_client.h"
+
+namespace switchyard::router {
+namespace {
+
+using ::switchyard::testing::IsOk;
+using ::switchyard::testing::ScriptedAttentionClient;
+using ::switchyard::testing::StatusIs;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+AttentionWorkerInfo Info(AttentionWorkerInfo::State state, int64_t running = 0,
+                         int64_t waiting = 0) {
+  AttentionWorkerInfo info;
+  info.state = state;
+  info.model_fingerprint = "abc";
+  info.running_requests = running;
+  info.waiting_requests = waiting;
+  return info;
+}
+constexpr auto kReady = AttentionWorkerInfo::State::kReady;
+
+TEST(LeastLoadedTest, TakesTheLeastAndTurnsAmongEquals) {
+  const LeastLoaded policy;
+  const std::vector<RoutingCandidate> candidates = {
+      {"a", 5}, {"b", 2}, {"c", 3}, {"d", 2}};
+  EXPECT_EQ(policy.Choose(candidates, 0), 1);
+  EXPECT_EQ(policy.Choose(candidates, 1), 3);
+  EXPECT_EQ(policy.Choose(candidates, 2), 1);
+  EXPECT_EQ(policy.Choose({{"a", 7}}, 12345), 0);
+}
+
+class WorkerPoolTest : public ::testing::Test {
+ protected:
+  WorkerPoolTest() {
+    a_.SetInfo(Info(kReady));
+    b_.SetInfo(Info(kReady));
+  }
+
+  std::string ChooseName(absl::Span<const std::string> exclude = {}) {
+    absl::StatusOr<WorkerLease> lease = pool_.Choose(exclude);
+    return lease.ok() ? lease->worker()->name() : lease.status().ToString();
+  }
+
+  ScriptedAttentionClient a_{"a:1"};
+  ScriptedAttentionClient b_{"b:1"};
+  LeastLoaded policy_;
+  WorkerPool pool_{{&a_, &b_}, &policy_};
+};
+
+TEST_F(WorkerPoolTest, ChoosesTheLessLoaded) {
+  a_.SetInfo(Info(kReady, 3, 2));
+  b_.SetInfo(Info(kReady, 4, 0));
+  EXPECT_EQ(ChooseName(), "b:1");
+  b_.SetInfo(Info(kReady, 4, 2));
+  EXPECT_EQ(ChooseName(), "a:1");
+}
+
+TEST_F(WorkerPoolTest, LeasesCountUntilTheyEnd) {
+  // What the workers said is stale: this router's own requests spread anyway.
+  std::vector<WorkerLease> leases;
+  for (int i = 0; i < 10; ++i) {
+    auto lease = pool_.Choose();
+    ASSERT_THAT(lease, IsOk());
+    leases.push_back(*std::move(lease));
+  }
+  EXPECT_EQ(pool_.Describe()[0].in_flight, 5);
+  EXPECT_EQ(pool_.Describe()[1].in_flight, 5);
+  leases.erase(leases.begin());
+  leases.clear();
+  EXPECT_EQ(pool_.Describe()[0].in_flight, 0);
+  EXPECT_EQ(pool_.Describe()[1].in_flight, 0);
+}
+
+TEST_F(WorkerPoolTest, AMovedLeaseCountsOnce) {
+  auto first = pool_.Choose();
+  auto second = pool_.Choose();
+  ASSERT_THAT(first, IsOk());
+  ASSERT_THAT(second, IsOk());
+  *first = *std::move(second);  // the first one ends
+  EXPECT_EQ(pool_.Describe()[0].in_flight + pool_.Describe()[1].in_flight, 1);
+}
+
+TEST_F(WorkerPoolTest, LeavesOutThoseThatFailedTheRequest) {
+  for (int i = 0; i < 4; ++i) EXPECT_EQ(ChooseName({"a:1"}), "b:1");
+  EXPECT_THAT(pool_.Choose({"a:1", "b:1"}),
+              StatusIs(absl::StatusCode::kUnavailable,
+                       HasSubstr("a:1: failed this request already")));
+}
+
+TEST_F(WorkerPoolTest, SaysOfEveryWorkerWhyNot) {
+  AttentionWorkerInfo loading = Info(AttentionWorkerInfo::State::kLoading);
+  loading.loading_progress = 0.427;
+  a_.SetInfo(loading);
+  AttentionWorkerInfo gone = Info(AttentionWorkerInfo::State::kUnreachable);
+  gone.message = "connection refused";
+  b_.SetInfo(gone);
+  EXPECT_THAT(pool_.Choose(),
+              StatusIs(absl::StatusCode::kUnavailable,
+                       AllOf(HasSubstr("a:1: loading, 42%"),
+                             HasSubstr("b:1: unreachable (connection "
+                                       "refused)"))));
+  a_.SetInfo(Info(AttentionWorkerInfo::State::kDraining));
+  EXPECT_THAT(pool_.Choose(), StatusIs(absl::StatusCode::kUnavailable,
+                                       HasSubstr("a:1: draining")));
+}
+
+TEST_F(WorkerPoolTest, AWorkerThatWaitsForExpertsIsTheLastResort) {
+  AttentionWorkerInfo waiting =
+      Info(AttentionWorkerInfo::State::kWaitingExperts);
+  waiting.message = "layer 3";
+  a_.SetInfo(waiting);
+  b_.SetInfo(Info(kReady, 100, 100));
+  EXPECT_EQ(ChooseName(), "b:1");
+  EXPECT_EQ(pool_.Describe()[0].not_ready, "waiting for experts (layer 3)");
+  EXPECT_EQ(pool_.Describe()[1].not_ready, "");
+  b_.SetInfo(Info(AttentionWorkerInfo::State::kUnreachable));
+  EXPECT_EQ(ChooseName(), "a:1");
+  EXPECT_THAT(pool_.Choose({"a:1"}),
+              StatusIs(absl::StatusCode::kUnavailable,
+                       HasSubstr("a:1: waiting for experts (layer 3)")));
+}
+
+TEST_F(WorkerPoolTest, AnotherModelIsNeverChosen) {
+  EXPECT_EQ(ChooseName({"b:1"}), "a:1");  // the first one seen ready
+  AttentionWorkerInfo other = Info(kReady);
+  other.model_fingerprint = "xyz";
+  b_.SetInfo(other);
+  for (int i = 0; i < 4; ++i) EXPECT_EQ(ChooseName(), "a:1");
+  EXPECT_THAT(pool_.Describe()[1].not_ready,
+              AllOf(HasSubstr("xyz"), HasSubstr("that of a:1 is abc")));
+  // Nor when it is the only one, nor when it waits for experts.
+  a_.SetInfo(Info(AttentionWorkerInfo::State::kUnreachable));
+  EXPECT_THAT(pool_.Choose(), StatusIs(absl::StatusCode::kUnavailable,
+                                       HasSubstr("another model")));
+  other.state = AttentionWorkerInfo::State::kWaitingExperts;
+  b_.SetInfo(other);
+  EXPECT_THAT(pool_.Choose(), StatusIs(absl::StatusCode::kUnavailable,
+                                       HasSubstr("another model")));
+}
+
+TEST_F(WorkerPoolTest, AWorkerThatLoadsDecidesNothing) {
+  AttentionWorkerInfo loading = Info(AttentionWorkerInfo::State::kLoading);
+  loading.model_fingerprint = "";
+  a_.SetInfo(loading);
+  EXPECT_EQ(ChooseName(), "b:1");
+  a_.SetInfo(Info(kReady));
+  EXPECT_THAT(pool_.Describe()[0].not_ready, IsEmpty());
+}
+
+}  // namespace
+}  // namespace switchyard::router
