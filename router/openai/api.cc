@@ -281,7 +281,7 @@ void OpenAiApi::HandleModels(const std::string& path,
 bool OpenAiApi::ready() const {
   if (options_.admission->closed()) return false;
   for (const auto& worker : options_.workers->Describe()) {
-    if (worker.not_usable.empty()) return true;
+    if (worker.not_ready.empty()) return true;
   }
   return false;
 }
@@ -290,14 +290,14 @@ void OpenAiApi::HandleReadiness(const std::shared_ptr<ResponseWriter>& writer) {
   Json workers = Json::array();
   bool any = false;
   for (const auto& worker : options_.workers->Describe()) {
-    any = any || worker.not_usable.empty();
+    any = any || worker.not_ready.empty();
     const AttentionWorkerInfo& info = worker.info;
     workers.push_back(
         {{"name", worker.name},
          {"state", std::string(StateName(info.state))},
-         {"usable", worker.not_usable.empty()},
+         {"ready", worker.not_ready.empty()},
          {"reason",
-          worker.not_usable.empty() ? Json(nullptr) : Json(worker.not_usable)},
+          worker.not_ready.empty() ? Json(nullptr) : Json(worker.not_ready)},
          {"loading_progress", info.loading_progress},
          {"message", info.message},
          {"model_fingerprint", info.model_fingerprint},
@@ -325,11 +325,6 @@ void OpenAiApi::HandleGeneration(Api api, HttpRequest request,
       options_.admission->Admit();
   if (!ticket.ok())
     return writer->Send(ErrorResponse(ToApiError(ticket.status())));
-  // Refused before any work is done for it.
-  if (absl::StatusOr<WorkerLease> worker = options_.workers->Choose();
-      !worker.ok()) {
-    return writer->Send(ErrorResponse(ToApiError(worker.status())));
-  }
   auto job = std::make_shared<Job>();
   job->api = api;
   job->body = std::move(request.body);
@@ -338,12 +333,21 @@ void OpenAiApi::HandleGeneration(Api api, HttpRequest request,
   job->max_model_len = options_.max_model_len;
   job->ticket = *std::move(ticket);
   job->writer = std::move(writer);
+  bool any = false;
   for (const auto& worker : options_.workers->Describe()) {
-    if (!worker.not_usable.empty()) continue;
+    if (!worker.not_ready.empty() && !worker.can_wait) continue;
+    any = true;
     job->fingerprint = worker.info.model_fingerprint;
     if (worker.info.max_model_len > 0) {
       job->max_model_len =
           std::min(job->max_model_len, worker.info.max_model_len);
+    }
+  }
+  if (!any) {
+    // Refused before any work is done for it, with what Choose() says of each
+    // worker. Only now: a choice that is not used takes another's turn.
+    if (const auto worker = options_.workers->Choose(); !worker.ok()) {
+      return job->writer->Send(ErrorResponse(ToApiError(worker.status())));
     }
   }
   job->writer->OnGone([weak = std::weak_ptr<Job>(job)] {

@@ -140,7 +140,11 @@ void TokenStream::StartAttempt(WorkerLease lease) {
 }
 
 bool TokenStream::OtherWorkerIsReady() {
-  return environment_.workers->Choose({last_worker_}).ok();
+  return absl::c_any_of(environment_.workers->Describe(),
+                        [this](const WorkerPool::WorkerStatus& worker) {
+                          return worker.not_ready.empty() &&
+                                 worker.name != last_worker_;
+                        });
 }
 
 void TokenStream::Drain() {
