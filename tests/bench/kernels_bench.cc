@@ -140,6 +140,10 @@ std::string MatmulName(DType dtype, int64_t tokens) {
                          kRows, kCols);
 }
 
+// How many products to time together: long enough for the clock, and too short
+// to be interrupted often.
+int CallsAtATime(int64_t tokens) { return tokens < 16 ? 4 : 1; }
+
 void BenchMatmul(const KernelTable& table, const Settings& settings,
                  const Limits& limits) {
   for (const DType dtype : {DType::kBF16, DType::kF32}) {
@@ -147,15 +151,15 @@ void BenchMatmul(const KernelTable& table, const Settings& settings,
     for (const int64_t tokens : settings.token_counts) {
       const std::vector<float> x = RandomFloats(tokens * kCols);
       std::vector<float> y(tokens * kRows);
+      const int calls = CallsAtATime(tokens);
       int64_t next = 0;
       const double seconds = BestSeconds(settings.seconds, [&] {
-        // Several at a time: one is too short for the clock.
-        for (int i = 0; i < 4; ++i) {
+        for (int i = 0; i < calls; ++i) {
           table.matmul(weights.view(next++ % weights.count()), 0, kRows,
                        x.data(), kCols, tokens, y.data(), kRows);
         }
       });
-      Print(table.name, MatmulName(dtype, tokens), seconds / 4,
+      Print(table.name, MatmulName(dtype, tokens), seconds / calls,
             static_cast<double>(weights.bytes_each()),
             2.0 * static_cast<double>(tokens * kRows * kCols), limits);
     }
@@ -183,15 +187,16 @@ absl::Status BenchOneDnn(const Settings& settings, const Limits& limits) {
       for (const auto& product : products) {  // make the primitives
         status.Update(product->Run(x.data(), tokens, y.data()));
       }
+      const int calls = CallsAtATime(tokens);
       size_t next = 0;
       const double seconds = BestSeconds(settings.seconds, [&] {
-        for (int i = 0; i < 4; ++i) {
+        for (int i = 0; i < calls; ++i) {
           status.Update(products[next++ % products.size()]->Run(
               x.data(), tokens, y.data()));
         }
       });
       if (!status.ok()) return status;
-      Print("onednn", MatmulName(dtype, tokens), seconds / 4,
+      Print("onednn", MatmulName(dtype, tokens), seconds / calls,
             static_cast<double>(weights.bytes_each()),
             2.0 * static_cast<double>(tokens * kRows * kCols), limits);
     }
