@@ -1,6 +1,6 @@
 // Matrix products by oneDNN: a second opinion on our own kernels in tests, and
-// a yardstick in benchmarks. Not on the serving path, because a row's bits
-// depend on the batch there (docs/decisions/0010).
+// a yardstick in benchmarks. Not on the serving path, because nothing fixes the
+// order of its sums (docs/decisions/0010).
 //
 // The only folder that sees dnnl.hpp. Works with oneDNN 2 and 3.
 
