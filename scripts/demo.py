@@ -17,6 +17,8 @@ from local_cluster import LOOPBACK
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
+RECALL_CASE = 306
+
 TIMER = {"type": "function", "function": {
     "name": "set_timer", "description": "Start a timer.",
     "parameters": {"type": "object",
@@ -144,15 +146,14 @@ def ask(cluster, title, body, show):
     return text, [calls[index] for index in sorted(calls)]
 
 
-def long_prompt():
-    """Some forty facts, of which one is asked for."""
-    people = ["Olga", "Hugo", "Rosa", "Ivan", "Clara", "Noah", "Maria", "Peter", "Nina",
-              "Karl", "Vera", "Leo", "Zoe", "Ben", "Ruth", "Sam", "Iris", "Henry",
-              "David", "Alice", "Kate", "Carla", "Emma", "Paul", "Tom", "Lena", "Max",
-              "Anna", "Felix", "Julia"]
-    facts = [f"{name} is {13 + 37 * index % 80} years old."
-             for index, name in enumerate(people)]
-    return "Here are some facts.\n" + "\n".join(facts), people, facts
+def recall_question():
+    """The evaluation set's longest question about a fact: some sixty notes, and the one
+    asked for among them."""
+    with open(os.path.join(ROOT, "models", "demo", "eval.jsonl"), encoding="utf-8") as cases:
+        for case in map(json.loads, cases):
+            if case["id"] == RECALL_CASE:
+                return case["messages"]
+    raise ValueError(f"models/demo/eval.jsonl has no case {RECALL_CASE}")
 
 
 def talk(cluster):
@@ -170,12 +171,11 @@ def talk(cluster):
         ask(cluster, "The answer after the tool's result",
             {"messages": messages, "tools": [TIMER]}, 'tool: {"ok": true}')
 
-    facts, _, lines = long_prompt()
-    ask(cluster, "A fact recalled from a long prompt", {
-        "messages": [{"role": "system", "content": facts},
-                     {"role": "user", "content": "How old is Clara?"}]},
-        f"system: Here are some facts. {lines[0]} {lines[1]} ... ({len(lines)} of them)\n"
-        "user: How old is Clara?")
+    messages = recall_question()
+    text = " ".join(message["content"] for message in messages)
+    ask(cluster, "A fact recalled from a long prompt", {"messages": messages},
+        f"user: {text[:74]} ... ({text.count('The code of')} of them)\n"
+        f"      ... {text[-26:]}")
 
 
 def print_curl(cluster):

@@ -90,6 +90,8 @@ class Process:
         """kill -9, and wait until it is gone."""
         self.send_signal(signal.SIGKILL)
         self._child.wait(30)
+        self._reader.join(5)
+        self._child.stdout.close()
 
     def close(self, grace=10):
         """SIGTERM, then SIGKILL after `grace` seconds."""

@@ -84,21 +84,25 @@ class StreamedPost {
 
   // The next bytes of the body; "" at its end.
   absl::StatusOr<std::string> Read(const ChatOptions& options) {
-    if (parser_.is_done()) return std::string();
     std::array<char, 4096> bytes;
-    parser_.get().body().data = bytes.data();
-    parser_.get().body().size = bytes.size();
-    ErrorCode error;
-    stream_.expires_after(kSilence);
-    Await(
-        [&](auto done) {
-          http::async_read_some(stream_, buffer_, parser_,
-                                [done](ErrorCode e, size_t) { done(e); });
-        },
-        &error);
-    if (error == http::error::need_buffer) error = {};
-    if (error) return NetworkError(options, "reading from", error);
-    return std::string(bytes.data(), bytes.size() - parser_.get().body().size);
+    // A read may have taken in no more than the head of a chunk.
+    while (!parser_.is_done()) {
+      parser_.get().body().data = bytes.data();
+      parser_.get().body().size = bytes.size();
+      ErrorCode error;
+      stream_.expires_after(kSilence);
+      Await(
+          [&](auto done) {
+            http::async_read_some(stream_, buffer_, parser_,
+                                  [done](ErrorCode e, size_t) { done(e); });
+          },
+          &error);
+      if (error == http::error::need_buffer) error = {};
+      if (error) return NetworkError(options, "reading from", error);
+      const size_t size = bytes.size() - parser_.get().body().size;
+      if (size > 0) return std::string(bytes.data(), size);
+    }
+    return std::string();
   }
 
  private:

@@ -113,13 +113,13 @@ class BadCheckpoints(e2e_case.TestCase):
         self.assert_refused("experts", "48")
 
     def test_tokenizer_that_does_not_fit(self):
-        self.edit_config(vocab_size=1000)
+        self.edit_config(vocab_size=1531)
         command = [e2e_case.binary("switchyard-router"), "--model", self.model, "--host",
                    "127.0.0.1", "--port", str(free_port()), "--attention-workers",
                    "127.0.0.1:1"]
         code, output = run(*command)
         self.assertEqual(code, 1, output)
-        self.assertIn("1000", output)
+        self.assertIn("1531", output)
         self.assertIn("1536", output)
 
 
