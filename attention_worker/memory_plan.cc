@@ -1,13 +1,14 @@
 #include "attention_worker/memory_plan.h"
 
 #include <algorithm>
-#include <filesystem>
-#include <system_error>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/types/span.h"
 #include "attention_worker/core/request_limits.h"
 #include "base/status_macros.h"
+#include "kernels/matrix.h"
+#include "model/weight_names.h"
 
 namespace switchyard::attention_worker {
 namespace {
@@ -19,24 +20,6 @@ std::string Mebibytes(int64_t bytes) {
 int64_t BytesOf(const kernels::WeightView& weight) {
   return weight.rows * weight.cols *
          static_cast<int64_t>(kernels::DTypeBytes(weight.dtype));
-}
-
-absl::StatusOr<int64_t> BytesOfSafetensors(const std::string& directory) {
-  std::error_code error;
-  int64_t bytes = 0;
-  std::filesystem::directory_iterator it(directory, error);
-  for (; !error && it != std::filesystem::directory_iterator();
-       it.increment(error)) {
-    if (it->path().extension() != ".safetensors") continue;
-    const uintmax_t size = std::filesystem::file_size(it->path(), error);
-    if (error) break;
-    bytes += static_cast<int64_t>(size);
-  }
-  if (error) {
-    return absl::UnavailableError(
-        absl::StrCat("cannot list ", directory, ": ", error.message()));
-  }
-  return bytes;
 }
 
 absl::StatusOr<int64_t> BytesOfExperts(const model::Checkpoint& checkpoint,
@@ -65,17 +48,20 @@ absl::Status DoesNotFit(const MemoryRequest& request, int64_t state_bytes) {
 absl::StatusOr<WeightBytes> MeasureWeights(
     const model::Checkpoint& checkpoint) {
   WeightBytes bytes;
-  int64_t other_experts = 0;
-  for (int layer = 0; layer < checkpoint.num_expert_layers(); ++layer) {
+  for (int layer = 0; layer < checkpoint.config().num_hidden_layers; ++layer) {
     if (!checkpoint.LayerHasExperts(layer)) continue;
     SY_ASSIGN_OR_RETURN(const int64_t of_layer,
                         BytesOfExperts(checkpoint, layer));
-    (layer < checkpoint.config().num_hidden_layers ? bytes.experts
-                                                   : other_experts) += of_layer;
+    bytes.experts += of_layer;
   }
-  SY_ASSIGN_OR_RETURN(const int64_t all,
-                      BytesOfSafetensors(checkpoint.directory()));
-  bytes.others = std::max<int64_t>(all - bytes.experts - other_experts, 0);
+  SY_RETURN_IF_ERROR(model::ForEachNonExpertWeight(
+      checkpoint.config(), /*with_mtp=*/false,
+      [&](const std::string& name, absl::Span<const int64_t> /*shape*/) {
+        const absl::StatusOr<kernels::WeightView> weight =
+            checkpoint.Find(name);
+        if (weight.ok()) bytes.others += BytesOf(*weight);
+        return weight.status();
+      }));
   return bytes;
 }
 

@@ -12,10 +12,10 @@
 
 namespace switchyard::attention_worker {
 
-// Bytes of the checkpoint's files that a worker reads.
+// Bytes of the checkpoint's tensors that a worker reads: not the MTP head's.
 struct WeightBytes {
-  int64_t experts = 0;  // of all layers but the MTP layer's
-  int64_t others = 0;   // everything but routed experts
+  int64_t experts = 0;  // routed ones, of all layers
+  int64_t others = 0;   // everything else
 };
 absl::StatusOr<WeightBytes> MeasureWeights(const model::Checkpoint& checkpoint);
 

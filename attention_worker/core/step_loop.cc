@@ -163,9 +163,12 @@ void StepLoop::Compute(const StepPlan& plan, absl::Time now) {
   for (size_t i = 0; i < chunks.size(); ++i) {
     sampled +=
         results[i].status.ok() && chunks[i].logits == LogitsOf::kLastToken;
+  }
+  // Counted before anybody hears of it: who has its tokens finds them counted.
+  options_.metrics->StepDone(end - now, prompt_tokens, decode_tokens, sampled);
+  for (size_t i = 0; i < chunks.size(); ++i) {
     Advance(owners[i], chunks[i], results[i], end);
   }
-  options_.metrics->StepDone(end - now, prompt_tokens, decode_tokens, sampled);
 }
 
 void StepLoop::Advance(LiveSequence* sequence, const SequenceChunk& chunk,
