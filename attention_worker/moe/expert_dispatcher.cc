@@ -310,11 +310,6 @@ void Run::Send(Draft draft) {
 }
 
 void Run::Apply(ReplyInbox::News news) {
-  for (size_t i = 0; i < holders_.size(); ++i) {
-    if (!news.changed[i]) continue;
-    holders_[i].holdings = holders_[i].client->holdings();
-    holders_[i].avoid_until = absl::InfinitePast();
-  }
   for (ReplyInbox::Arrival& arrival : news.arrivals) {
     Call& call = calls_[arrival.call];
     --calls_in_flight_[call.holder];
@@ -324,6 +319,13 @@ void Run::Apply(ReplyInbox::News news) {
       Refuse(call, arrival.reply.status());
     }
     call.pairs = {};  // frees them
+  }
+  // After the replies: a holder that failed a call and then came back is no
+  // longer to be avoided.
+  for (size_t i = 0; i < holders_.size(); ++i) {
+    if (!news.changed[i]) continue;
+    holders_[i].holdings = holders_[i].client->holdings();
+    holders_[i].avoid_until = absl::InfinitePast();
   }
 }
 

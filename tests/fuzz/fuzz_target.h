@@ -3,7 +3,8 @@
 // outcome.
 //
 // The fuzz build makes a libFuzzer binary of each; tests/model's
-// fuzz_regression_test runs the same functions over the corpus in every build.
+// fuzz_regression_test and tests/expert_worker's run the same functions over
+// the corpus in every build.
 
 #ifndef SWITCHYARD_TESTS_FUZZ_FUZZ_TARGET_H_
 #define SWITCHYARD_TESTS_FUZZ_FUZZ_TARGET_H_
@@ -22,6 +23,12 @@ void FuzzSafetensors(absl::Span<const uint8_t> bytes);
 void FuzzConfig(absl::Span<const uint8_t> bytes);
 // base/json.h: parsing, and printing what was parsed.
 void FuzzJson(absl::Span<const uint8_t> bytes);
+// The messages between attention and expert workers, as either side decodes
+// them (attention_worker/client/ and expert_worker/service/expert_codec.h).
+void FuzzExpertCodec(absl::Span<const uint8_t> bytes);
+// router/openai/request.h: bodies of chat and completion requests, and the
+// rendering of accepted chats.
+void FuzzOpenAiRequest(absl::Span<const uint8_t> bytes);
 
 }  // namespace switchyard::fuzz
 

@@ -85,6 +85,10 @@ void FakeExpertClient::Disconnect(absl::Status why) {
 }
 
 void FakeExpertClient::Reconnect(model::ExpertSet holdings) {
+  {
+    MutexLock lock(&mutex_);
+    failures_.clear();
+  }
   Change(std::move(holdings), absl::OkStatus());
 }
 

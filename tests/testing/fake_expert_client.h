@@ -65,6 +65,7 @@ class FakeExpertClient final : public attention_worker::ExpertClient {
   // As a worker that dies: nothing held, `why` is the health, held calls and
   // later ones fail with UNAVAILABLE.
   void Disconnect(absl::Status why) ABSL_LOCKS_EXCLUDED(mutex_);
+  // As its successor: what FailNext said is forgotten.
   void Reconnect(model::ExpertSet holdings) ABSL_LOCKS_EXCLUDED(mutex_);
   void set_max_call_rows(int64_t rows) { max_call_rows_ = rows; }
   void set_computes_in_forward(bool value) { computes_in_forward_ = value; }
