@@ -34,11 +34,5 @@ TEST(StatusConversionTest, Ok) {
   EXPECT_THAT(FromGrpcStatus(grpc::Status::OK), IsOk());
 }
 
-TEST(StatusConversionTest, CodesThatAbseilDoesNotKnow) {
-  EXPECT_THAT(
-      FromGrpcStatus(grpc::Status(static_cast<grpc::StatusCode>(99), "odd")),
-      StatusIs(absl::StatusCode::kUnknown, "odd"));
-}
-
 }  // namespace
 }  // namespace switchyard::rpc
