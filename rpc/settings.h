@@ -6,10 +6,12 @@
 namespace switchyard::rpc {
 
 // Keepalive pings find partitions that swallow packets silently; everything
-// else shows as a closed socket within milliseconds. A busy process may be late
-// with its answer, hence seconds.
+// else shows as a closed socket within milliseconds, and a slow answer as a
+// frame's deadline. The answer to a ping waits behind the data in both
+// directions and for a thread of a process that computes on every CPU: a short
+// time-out would cut healthy connections (5 s has been seen to).
 inline constexpr int kKeepaliveTimeMs = 10'000;
-inline constexpr int kKeepaliveTimeoutMs = 5'000;
+inline constexpr int kKeepaliveTimeoutMs = 20'000;
 // A server hangs up on clients that ping more often: below kKeepaliveTimeMs.
 inline constexpr int kMinPingIntervalMs = 5'000;
 

@@ -178,7 +178,7 @@ TEST(ServerTest, AddressesThatAreNotOurs) {
 
 TEST(ServerTest, LargeMessages) {
   FakeService service;
-  service.reply_bytes = 16 << 20;  // gRPC's own limit is 4 MiB
+  service.reply_bytes = 8 << 20;  // gRPC's own limit is 4 MiB
   const auto server = StartOrDie(&service);
   ASSERT_NE(server, nullptr);
   const auto info = CallOnce(NewChannel(AddressOf(*server)));
