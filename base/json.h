@@ -23,10 +23,10 @@ struct JsonLimits {
   int max_depth = 128;  // of nested arrays and objects
 };
 
-// INVALID_ARGUMENT with the offset (from 0) and what is wrong: not JSON, invalid
-// UTF-8, too deep, too long. Of a repeated key the last value counts, in the
-// first one's place (as Python's json does). Never throws. "NaN" and "Infinity"
-// are refused, and so is a number beyond the range of double.
+// INVALID_ARGUMENT with the offset (from 0) and what is wrong: not JSON,
+// invalid UTF-8, too deep, too long. Of a repeated key the last value counts,
+// in the first one's place (as Python's json does). Never throws. "NaN" and
+// "Infinity" are refused, and so is a number beyond the range of double.
 absl::StatusOr<Json> ParseJson(absl::string_view text, JsonLimits limits = {});
 
 // As Python's json.dumps(ensure_ascii=False): ", " and ": " separators, other
