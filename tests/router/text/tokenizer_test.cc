@@ -7,6 +7,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "router/text/encode_work.h"
+#include "router/text/utf8.h"
 #include "tests/router/text/test_files.h"
 #include "tests/testing/matchers.h"
 
@@ -98,7 +99,7 @@ TEST(TokenizerTest, RandomIdsDecodeAlikeWholeAndOneByOne) {
     for (const int32_t id : ids) {
       const std::string piece = detokenizer.Add(id);
       // Never half a character.
-      ASSERT_EQ(piece, RealTokenizer().Decode({}, false) + piece);
+      ASSERT_TRUE(IsValidUtf8(piece));
       streamed += piece;
     }
     streamed += detokenizer.Flush();
@@ -108,8 +109,6 @@ TEST(TokenizerTest, RandomIdsDecodeAlikeWholeAndOneByOne) {
 }
 
 TEST(TokenizerTest, HoldsBackAnUnfinishedCharacterOnly) {
-  // The fixture's id of the first three bytes of an emoji.
-  const std::vector<int32_t> ids = RealTokenizer().Encode("😀");
   std::vector<int32_t> bytes;
   for (int32_t id = 0; id < 256 && bytes.empty(); ++id) {
     if (RealTokenizer().TokenBytes(id) == "\xF0") bytes.push_back(id);
