@@ -24,6 +24,7 @@ void TextPool::Stop() {
     queued_bytes_ = 0;
     changed_.SignalAll();
   }
+  dropped.clear();  // at once, not after the join: it may hold connections
   for (std::thread& thread : threads_) thread.join();
   threads_.clear();
 }
