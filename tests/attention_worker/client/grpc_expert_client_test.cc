@@ -485,70 +485,39 @@ TEST_F(GrpcExpertClientTest, GarbageIsNotAMessage) {
   (*server)->Shutdown(absl::ZeroDuration());
 }
 
+// The worker answers what is beyond its limit with RESOURCE_EXHAUSTED.
 TEST_F(GrpcExpertClientTest, TheWorkersLimitOfRowsIsKept) {
-  Mutex mutex;
-  CondVar changed;
-  int seen = 0;
-  int may_answer = 0;
-  ScriptedExpertServer server([&](ScriptedExpertServer::Stream* stream) {
-    v1::ExpertRequest request;
-    if (!stream->Read(&request)) return grpc::Status();
-    v1::ExpertReply welcome = GoodWelcome();
-    welcome.mutable_welcome()->set_max_rows_in_flight(4);
-    stream->Write(welcome);
-    std::vector<v1::ExpertReply> unanswered;
-    // Two calls of two rows each come, then none until one is answered.
-    for (int answered = 0; answered < 5; ++answered) {
-      while (unanswered.size() < 2 &&
-             answered + static_cast<int>(unanswered.size()) < 5) {
-        if (!stream->Read(&request)) return grpc::Status();
-        unanswered.push_back(ZeroResult(request.compute()));
-        MutexLock lock(&mutex);
-        ++seen;
-        changed.SignalAll();
-      }
-      {
-        MutexLock lock(&mutex);
-        while (may_answer <= answered) changed.WaitUntil(&mutex, Soon());
-      }
-      stream->Write(unanswered.front());
-      unanswered.erase(unanswered.begin());
-    }
-    ReadToTheEnd(stream);
-    return grpc::Status();
-  });
-  GrpcExpertClientOptions options = Options(server.address());
-  options.max_queued_rows = 10;
+  FakeExpertWorker::Options worker_options;
+  worker_options.identity.max_rows_in_flight = 4;
+  FakeExpertWorker worker(worker_options);
+  GrpcExpertClientOptions options = Options(worker.address());
+  options.max_queued_rows = 12;
   Connect(options);
   ASSERT_TRUE(WaitUntilConnected());
   EXPECT_EQ(client_->max_call_rows(), 4);
   EXPECT_THAT(CallAndWait(client_.get(), MakeExpertCall(0, {1}, 5, kHidden, 1)),
               StatusIs(absl::StatusCode::kResourceExhausted,
                        HasSubstr("takes 4 at a time")));
+  worker.engine().Hold();
   std::vector<ReplyFuture> calls;
   for (int i = 0; i < 5; ++i) {
     calls.push_back(
         StartCall(client_.get(), MakeExpertCall(0, {1}, 2, kHidden, 1)));
   }
-  // All ten rows are waiting or in flight.
+  // One that cannot be sent in time ends at its deadline all the same.
+  ExpertCall hasty = MakeExpertCall(0, {1}, 2, kHidden, 1);
+  hasty.deadline = absl::Now() + absl::Milliseconds(50);
+  ReplyFuture hasty_reply = StartCall(client_.get(), hasty);
+  // All twelve rows are waiting or in flight.
   EXPECT_THAT(CallAndWait(client_.get(), OneRow()),
               StatusIs(absl::StatusCode::kResourceExhausted,
-                       HasSubstr("10 of at most 10 rows")));
-  // One that cannot be sent in time ends at its deadline too.
-  for (int i = 0; i < 5; ++i) {
-    {
-      MutexLock lock(&mutex);
-      const int expected = std::min(5, i + 2);
-      while (seen < expected) {
-        ASSERT_LT(absl::Now(), Soon());
-        changed.WaitUntil(&mutex, Soon());
-      }
-      EXPECT_EQ(seen, expected);
-      ++may_answer;
-      changed.SignalAll();
-    }
-    EXPECT_THAT(Await(calls[i]), IsOk());
-  }
+                       HasSubstr("12 of at most 12 rows")));
+  ASSERT_TRUE(worker.engine().WaitUntilHeld(Soon()));
+  // Meanwhile what must not come would have come.
+  EXPECT_THAT(Await(hasty_reply), StatusIs(absl::StatusCode::kDeadlineExceeded,
+                                           HasSubstr("no room")));
+  worker.engine().Release();
+  for (ReplyFuture& call : calls) EXPECT_THAT(Await(call), IsOk());
 }
 
 TEST_F(GrpcExpertClientTest, HoldingsMayChange) {
