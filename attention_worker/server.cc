@@ -95,10 +95,8 @@ class AttentionServer final : public Server {
 
   absl::Status Start();
 
-  int port() const override { return grpc_->port(); }
-  int metrics_port() const override {
-    return metrics_server_ == nullptr ? -1 : metrics_server_->port();
-  }
+  int port() const override { return port_; }
+  int metrics_port() const override { return metrics_port_; }
   WorkerInfo info() const override { return worker_->info(); }
   absl::Status WaitUntilLoaded(absl::Time deadline) const override {
     return worker_->WaitUntilLoaded(deadline);
@@ -113,6 +111,10 @@ class AttentionServer final : public Server {
 
   const ServerOptions options_;
   const std::unique_ptr<metrics::Registry> registry_;
+  // Set by Start(): known to the end, also while Shutdown() takes the servers
+  // away.
+  int port_ = -1;
+  int metrics_port_ = -1;
   std::unique_ptr<AttentionWorker> worker_;
   std::unique_ptr<GenerationService> service_;
   std::unique_ptr<rpc::Server> grpc_;
@@ -138,17 +140,18 @@ absl::Status AttentionServer::Start() {
   grpc::Service* const services[] = {service_.get()};
   SY_ASSIGN_OR_RETURN(
       grpc_, rpc::Server::Start(options_.host, options_.port, services));
+  port_ = grpc_->port();
   if (options_.metrics_port >= 0) {
     SY_ASSIGN_OR_RETURN(metrics_server_,
                         metrics::MetricsServer::Start(
                             options_.host, options_.metrics_port,
                             registry_.get(), [this] { return Readiness(); }));
+    metrics_port_ = metrics_server_->port();
   }
   LogInfo(absl::StrCat(
-      "listening on ", options_.host, ":", port(),
-      metrics_server_ == nullptr
-          ? ""
-          : absl::StrCat(", metrics on port ", metrics_server_->port())));
+      "listening on ", options_.host, ":", port_,
+      metrics_port_ < 0 ? ""
+                        : absl::StrCat(", metrics on port ", metrics_port_)));
   // Nobody is waited for from here on: whoever asks sees the progress.
   worker_->StartLoading();
   health_ = StartThread("sy-health", [this] { WatchHealth(); });

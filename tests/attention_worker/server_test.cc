@@ -222,6 +222,8 @@ TEST(AttentionServerTest, ShutdownLetsRequestsFinishAndRefusesNewOnes) {
   stopper.join();
   EXPECT_TRUE(running.status.ok()) << running.status.error_message();
   EXPECT_EQ(running.ids.size(), 100);
+  EXPECT_EQ(server->port(), port);  // also afterwards
+  EXPECT_EQ(server->info().state, WorkerState::kDraining);
 }
 
 TEST(AttentionServerTest, WhatIsLeftAfterTheDrainIsUnavailable) {
