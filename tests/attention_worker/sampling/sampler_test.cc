@@ -228,6 +228,16 @@ TEST(SamplerTest, TopPKeepsAtLeastOneAndStopsWhereItIsReached) {
   EXPECT_THAT(drawn(1.0), ElementsAre(0, 1, 2, 3));
 }
 
+// Sums of quarters are exact, so this is the very boundary: what reaches top_p
+// is enough.
+TEST(SamplerTest, TopPThatIsReachedExactlyKeepsNoMore) {
+  std::set<int32_t> ids;
+  for (uint64_t seed = 0; seed < 300; ++seed) {
+    ids.insert(Sample({0, 0, 0, 0}, {.top_p = 0.5, .seed = seed}));
+  }
+  EXPECT_THAT(ids, ElementsAre(0, 1));
+}
+
 TEST(SamplerTest, TopKTakesTheLowestIdsOfATie) {
   std::set<int32_t> ids;
   for (uint64_t seed = 0; seed < 200; ++seed) {

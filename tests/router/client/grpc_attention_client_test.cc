@@ -350,6 +350,19 @@ TEST_F(GrpcAttentionClientTest, AServerThatGoesAwayMidStreamIsUnavailable) {
   ASSERT_TRUE(WaitForState(State::kReady));
 }
 
+TEST_F(GrpcAttentionClientTest, AStreamThatTheWorkerCancelsMayGoElsewhere) {
+  StartClient();
+  service_.SetScript([](grpc::ServerContext*, const v1::GenerateRequest&,
+                        ScriptedService::Writer* writer) {
+    writer->Write(TokenReply(5));
+    return grpc::Status::CANCELLED;
+  });
+  auto listener = Generate("a");
+  ASSERT_TRUE(listener->WaitUntilDone());
+  EXPECT_THAT(listener->status(), StatusIs(absl::StatusCode::kUnavailable,
+                                           HasSubstr("broke the stream off")));
+}
+
 TEST_F(GrpcAttentionClientTest, Cancel) {
   StartClient();
   service_.SetScript([](grpc::ServerContext* context,
