@@ -84,6 +84,12 @@ struct Core {
       retry_timer;
   std::atomic<bool> draining{false};
 
+  // After the last handler has run, none may be queued: it would hold its
+  // connection, which holds this, which holds the queue. Writers announce
+  // themselves in `posting` before they look at `stopped`.
+  std::atomic<bool> stopped{false};
+  std::atomic<int> posting{0};
+
   Mutex mutex;
   CondVar closed;
   std::map<Connection*, std::weak_ptr<Connection>> open ABSL_GUARDED_BY(mutex);
@@ -112,7 +118,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void SetOnGone(uint64_t id, std::function<void()> function);
 
   // From any thread.
-  const Strand executor() { return socket_.get_executor(); }
+  Strand executor() { return socket_.get_executor(); }
+  Core& core() { return *core_; }
   bool gone() const { return gone_.load(std::memory_order_relaxed); }
   // Takes room in the send queue; false if there is none.
   bool Reserve(int64_t bytes);
@@ -217,7 +224,10 @@ class Exchange final : public ResponseWriter {
   }
 
   void Post(std::function<void()> function) override {
-    asio::post(connection_->executor(), std::move(function));
+    Core& core = connection_->core();
+    ++core.posting;
+    if (!core.stopped) asio::post(connection_->executor(), std::move(function));
+    --core.posting;
   }
 
   void OnGone(std::function<void()> function) override {
@@ -231,10 +241,16 @@ class Exchange final : public ResponseWriter {
   // time.
   template <typename Function>
   void OnStrand(Function function) {
-    asio::dispatch(connection_->executor(),
-                   [c = connection_, function = std::move(function)]() mutable {
-                     function(c.get());
-                   });
+    Core& core = connection_->core();
+    ++core.posting;
+    if (!core.stopped) {
+      asio::dispatch(
+          connection_->executor(),
+          [c = connection_, function = std::move(function)]() mutable {
+            function(c.get());
+          });
+    }
+    --core.posting;
   }
 
   const std::shared_ptr<Connection> connection_;
@@ -685,7 +701,9 @@ void BeastHttpServer::Shutdown(absl::Duration grace) {
   core_->context.stop();
   for (std::thread& thread : threads_) thread.join();
   threads_.clear();
-  // Runs what was posted last, so that no handler is left to hold a connection.
+  core_->stopped = true;
+  while (core_->posting > 0) std::this_thread::yield();  // microseconds
+  // Runs what was posted last.
   core_->context.restart();
   core_->context.poll();
 }

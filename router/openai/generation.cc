@@ -132,6 +132,8 @@ void Generation::OnToken(size_t index, const TokenEvent& event) {
     if (wants_tokens) tokens.push_back(event);
     SendUpdate(&choice, std::move(delta), std::move(tokens));
   }
+  // Also told by OnGone(), but that comes behind what is queued on the strand.
+  if (client_gone_) return Abandon();
   if (!choice.text->stopped()) return;
   choice.tokens->Cancel();
   FinishChoice(index, TokenFinish::kStop);
@@ -286,8 +288,9 @@ void Generation::StartStream() {
 void Generation::SendEvent(const Json& json) {
   if (!streaming_) StartStream();
   last_write_ = environment_->timers->Now();
-  // False means that the client is gone: then Abandon() comes.
-  writer_->Write(absl::StrCat("data: ", DumpJson(json), "\n\n"));
+  if (!writer_->Write(absl::StrCat("data: ", DumpJson(json), "\n\n"))) {
+    client_gone_ = true;
+  }
 }
 
 TimerQueue::Id Generation::At(absl::Time when, void (Generation::*function)()) {

@@ -117,7 +117,8 @@ class Generation : public std::enable_shared_from_this<Generation> {
   std::function<void()> on_end_;
 
   std::vector<Choice> choices_;
-  bool streaming_ = false;  // the head is sent
+  bool streaming_ = false;    // the head is sent
+  bool client_gone_ = false;  // a write said so
   absl::Time last_write_;
   TimerQueue::Id keep_alive_timer_ = 0;
   TimerQueue::Id deadline_timer_ = 0;

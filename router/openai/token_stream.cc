@@ -16,6 +16,8 @@ namespace {
 
 constexpr absl::Duration kFirstRetryDelay = absl::Milliseconds(50);
 constexpr absl::Duration kMaxRetryDelay = absl::Seconds(1);
+// Then other connections of the same I/O thread have their turn.
+constexpr size_t kMaxEventsAtOnce = 64;
 
 }  // namespace
 
@@ -56,12 +58,23 @@ class TokenStream::Mailbox final : public TokenListener {
     if (notify) Notify();
   }
 
-  // What came since the last time.
+  // What came since the last time, or the first part of it: then the stream is
+  // notified again. The end comes with the last part.
   std::deque<TokenEvent> Take(absl::optional<Done>* done) {
-    MutexLock lock(&mutex_);
-    notified_ = false;
-    *done = std::exchange(done_, absl::nullopt);
-    return std::exchange(events_, {});
+    std::deque<TokenEvent> taken;
+    bool more = false;
+    {
+      MutexLock lock(&mutex_);
+      while (!events_.empty() && taken.size() < kMaxEventsAtOnce) {
+        taken.push_back(std::move(events_.front()));
+        events_.pop_front();
+      }
+      more = !events_.empty();
+      notified_ = more;
+      if (!more) *done = std::exchange(done_, absl::nullopt);
+    }
+    if (more) Notify();
+    return taken;
   }
 
   // Nothing is posted any more.
