@@ -173,7 +173,9 @@ class OtherWeights(e2e_case.TestCase):
             wait_until(lambda: len(fingerprints_named()) == 2,
                        "both fingerprints in the attention worker's /readyz",
                        60 * e2e_case.SLOWER, cluster.processes())
-            self.assertEqual(get(cluster.port, "/readyz")[0], 503)
+            wait_until(lambda: get(cluster.port, "/readyz")[0] == 503,
+                       "the router, which is not ready", 60 * e2e_case.SLOWER,
+                       cluster.processes())
 
             cluster.experts[1].kill()
             cluster.start_expert(1)

@@ -161,11 +161,11 @@ TEST(ChatFormatTest, ContinuesTheFinalMessage) {
                      kContinue),
               IsOkAndHolds("<|im_start|>user\nq<|im_end|>\n"
                            "<|im_start|>assistant\na"));
-  EXPECT_THAT(Render(ChatFormat::kSwitchable,
-                     R"([{"role": "assistant", "content": "r</think>a"}])",
-                     kContinue),
-              StatusIs(absl::StatusCode::kInvalidArgument,
-                       HasSubstr("does not show all")));
+  EXPECT_THAT(
+      Render(ChatFormat::kSwitchable,
+             R"([{"role": "assistant", "content": "r</think>a"}])", kContinue),
+      StatusIs(absl::StatusCode::kInvalidArgument,
+               HasSubstr("does not show all")));
   EXPECT_THAT(
       Render(ChatFormat::kInstruct, R"([{"role": "other", "content": "x"}])",
              kContinue),
