@@ -368,6 +368,7 @@ void OpenAiApi::StartGeneration(const std::shared_ptr<Job>& job,
                                 absl::StatusOr<GenerationPlan> plan) {
   if (job->gone) return options_.generation.metrics->OnAborted();
   if (!plan.ok()) {
+    job->ticket.reset();
     return job->writer->Send(ErrorResponse(ToApiError(plan.status())));
   }
   GenerationParams& params = plan->params;

@@ -262,6 +262,7 @@ void Generation::FinishAnswer() {
   if (plan_.params.include_usage) {
     SendEvent(UsageChunk(plan_.shape, CountUsage()));
   }
+  ReleaseTicket();
   writer_->Write(kDone);
   writer_->Finish();
   End();
@@ -273,6 +274,7 @@ void Generation::SendWhole() {
   for (Choice& choice : choices_) results.push_back(std::move(choice.result));
   HttpResponse response;
   response.body = DumpJson(WholeResponse(plan_.shape, results, CountUsage()));
+  ReleaseTicket();
   writer_->Send(std::move(response));
   End();
 }
@@ -337,6 +339,7 @@ void Generation::Fail(const absl::Status& status) {
   for (Choice& choice : choices_) choice.tokens->Cancel();
   environment_->metrics->OnFailed();
   const ApiError error = ToApiError(status);
+  ReleaseTicket();
   if (streaming_) {
     writer_->Write(absl::StrCat("data: ", ErrorBody(error), "\n\n", kDone));
     writer_->Finish();

@@ -100,6 +100,8 @@ class Generation : public std::enable_shared_from_this<Generation> {
 
   void StartStream();
   void SendEvent(const Json& json);
+  // Before the last bytes: a client that has its answer may ask again at once.
+  void ReleaseTicket() { ticket_.reset(); }
   void SetKeepAliveTimer();
   void OnKeepAliveTimer();
   void SetDeadlineTimer();
