@@ -8,9 +8,9 @@ import collections
 import contextlib
 import ctypes
 import http.client
+import itertools
 import json
 import os
-import random
 import signal
 import socket
 import subprocess
@@ -26,10 +26,17 @@ class ProcessFailed(Exception):
     """A process ended, or was not ready in time; the text has its last log lines."""
 
 
+# Ports of this process: a block of its own below the range that the kernel hands out,
+# so that two tests at once do not take each other's before they are bound.
+_BLOCK_SIZE = 100
+_FIRST_PORT = 20000 + os.getpid() % 120 * _BLOCK_SIZE
+_next_port = itertools.count()
+
+
 def free_port():
-    """A port that nothing listens on, below the range that the kernel hands out."""
-    for _ in range(200):
-        port = random.randrange(20000, 32000)
+    """A port that nothing listens on, and that was not given out lately."""
+    for _ in range(_BLOCK_SIZE):
+        port = _FIRST_PORT + next(_next_port) % _BLOCK_SIZE
         with contextlib.closing(socket.socket()) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -37,7 +44,7 @@ def free_port():
             except OSError:
                 continue
             return port
-    raise RuntimeError("no free port between 20000 and 32000")
+    raise RuntimeError(f"no free port from {_FIRST_PORT} on")
 
 
 def _die_with_parent():
@@ -112,7 +119,7 @@ def get(port, path, timeout=10, host=LOOPBACK):
         connection.request("GET", path)
         answer = connection.getresponse()
         return answer.status, answer.read().decode("utf-8", "replace")
-    except OSError as error:
+    except (OSError, http.client.HTTPException) as error:
         return 0, str(error)
     finally:
         connection.close()
