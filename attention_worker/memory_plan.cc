@@ -9,6 +9,7 @@
 #include "base/status_macros.h"
 #include "kernels/matrix.h"
 #include "model/weight_names.h"
+#include "model/weight_values.h"
 
 namespace switchyard::attention_worker {
 namespace {
@@ -17,19 +18,15 @@ std::string Mebibytes(int64_t bytes) {
   return absl::StrFormat("%.1f MiB", static_cast<double>(bytes) / (1 << 20));
 }
 
-int64_t BytesOf(const kernels::WeightView& weight) {
-  return weight.rows * weight.cols *
-         static_cast<int64_t>(kernels::DTypeBytes(weight.dtype));
-}
-
 absl::StatusOr<int64_t> BytesOfExperts(const model::Checkpoint& checkpoint,
                                        int layer) {
   int64_t bytes = 0;
   for (int expert = 0; expert < checkpoint.config().num_experts; ++expert) {
     SY_ASSIGN_OR_RETURN(const model::ExpertWeights weights,
                         checkpoint.FindExpert(layer, expert));
-    bytes += BytesOf(weights.gate_proj) + BytesOf(weights.up_proj) +
-             BytesOf(weights.down_proj);
+    bytes += model::WeightBytes(weights.gate_proj) +
+             model::WeightBytes(weights.up_proj) +
+             model::WeightBytes(weights.down_proj);
   }
   return bytes;
 }
@@ -59,7 +56,7 @@ absl::StatusOr<WeightBytes> MeasureWeights(
       [&](const std::string& name, absl::Span<const int64_t> /*shape*/) {
         const absl::StatusOr<kernels::WeightView> weight =
             checkpoint.Find(name);
-        if (weight.ok()) bytes.others += BytesOf(*weight);
+        if (weight.ok()) bytes.others += model::WeightBytes(*weight);
         return weight.status();
       }));
   return bytes;

@@ -28,6 +28,7 @@
 #include <cstdint>
 
 #include "kernels/matrix.h"
+#include "kernels/quantized.h"
 
 namespace switchyard::kernels {
 
@@ -41,12 +42,36 @@ struct KernelTable {
   // y[t * y_stride + (r - row_begin)] = sum_c weight[r, c] * x[t * x_stride +
   // c] for t in [0, tokens), r in [row_begin, row_end). Weights are widened to
   // float exactly. For f32 weights the bits are those of `dot`.
+  // REQUIRES: !IsQuantized(weight.dtype).
   void (*matmul)(const WeightView& weight, int64_t row_begin, int64_t row_end,
                  const float* x, int64_t x_stride, int64_t tokens, float* y,
                  int64_t y_stride);
 
-  // y[i] = data[i], exactly, for n weights of `dtype` (an embedding's row, a
-  // norm's weight). A signalling NaN of f16 becomes quiet.
+  // Quantises one row of `cols` floats (kernels/quantized.h): for each group of
+  // 32
+  //   largest = max |x[i]|;  scale = largest / 127;
+  //   values[i] = x[i] * (127 / largest), rounded to nearest even;
+  //   sum = sum values[i].
+  // A group whose largest is below 2^-100 counts as zeros. A NaN or an infinity
+  // makes its group's scale NaN and its values 0, so that it is seen in every
+  // result. Writes the padding too.
+  void (*quantize_row)(const float* x, int64_t cols, int8_t* values,
+                       float* scales, int32_t* sums);
+
+  // y[t * y_stride + (r - row_begin)] = acc after, for groups g ascending from
+  // acc = +0,
+  //   acc = fma(dot(r, t, g), weight_scale(r, g) * x.scales[t, g], acc)
+  // where dot is the exact integer sum of the products of the group's q and x's
+  // values: one lane, so no instruction set can differ.
+  // REQUIRES: IsQuantized(weight.dtype), x.cols == weight.cols, row_begin a
+  // multiple of 16, row_end a multiple of 16 or weight.rows.
+  void (*quantized_matmul)(const WeightView& weight, int64_t row_begin,
+                           int64_t row_end, const QuantizedRows& x,
+                           int64_t tokens, float* y, int64_t y_stride);
+
+  // y[i] = data[i], exactly, for n weights of `dtype`, which is not quantised
+  // (an embedding's row, a norm's weight). A signalling NaN of f16 becomes
+  // quiet.
   void (*widen)(const void* data, DType dtype, int64_t n, float* y);
 
   // sum a[i] * b[i].

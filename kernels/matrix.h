@@ -8,17 +8,26 @@
 
 namespace switchyard::kernels {
 
-// Element types of weights as they lie in a checkpoint, little-endian.
-// bf16 is the upper half of an IEEE float32.
-enum class DType : uint8_t { kBF16, kF16, kF32 };
+// How weights lie in memory, little-endian. The first three are a checkpoint's
+// own; bf16 is the upper half of an IEEE float32. The last two are integers in
+// groups with scales, in panels of rows (kernels/quantized.h).
+enum class DType : uint8_t { kBF16, kF16, kF32, kQ8, kQ4 };
 
-inline constexpr size_t DTypeBytes(DType dtype) {
+[[gnu::always_inline]] inline constexpr bool IsQuantized(DType dtype) {
+  return dtype == DType::kQ8 || dtype == DType::kQ4;
+}
+
+// Bytes of one weight. REQUIRES: !IsQuantized(dtype).
+[[gnu::always_inline]] inline constexpr size_t DTypeBytes(DType dtype) {
   return dtype == DType::kF32 ? 4 : 2;
 }
 
-// A row-major weight matrix [rows, cols] = [outputs, inputs], rows one after
-// another without gaps. `data` need not be aligned beyond 2 bytes: a
-// safetensors file promises no more.
+// A weight matrix [rows, cols] = [outputs, inputs].
+//
+// Not quantised: row-major, rows one after another without gaps; `data` need
+// not be aligned beyond 2 bytes, since a safetensors file promises no more.
+// Quantised: panels one after another (kernels/quantized.h); `data` is aligned
+// to 64 bytes.
 struct WeightView {
   const void* data = nullptr;
   DType dtype = DType::kF32;

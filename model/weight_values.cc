@@ -4,6 +4,9 @@
 #include <cstring>
 
 #include "base/check.h"
+#include "kernels/half.h"
+#include "kernels/quantized.h"
+#include "kernels/weight_codec.h"
 
 namespace switchyard::model {
 namespace {
@@ -24,23 +27,6 @@ float Bf16ToFloat(uint16_t bits) {
   return std::bit_cast<float>(uint32_t{bits} << 16);
 }
 
-// IEEE binary16: 1 sign, 5 exponent (bias 15), 10 fraction bits.
-float F16ToFloat(uint16_t bits) {
-  const uint32_t sign = uint32_t{bits & 0x8000u} << 16;
-  const uint32_t exponent = (bits >> 10) & 0x1F;
-  const uint32_t fraction = bits & 0x3FF;
-  if (exponent == 0x1F) {  // infinity and NaN
-    return std::bit_cast<float>(sign | 0x7F800000u | (fraction << 13));
-  }
-  if (exponent == 0) {  // zero and subnormals: fraction * 2^-24, exact in float
-    const float magnitude = static_cast<float>(fraction) * 0x1p-24f;
-    return std::bit_cast<float>(sign | std::bit_cast<uint32_t>(magnitude));
-  }
-  // Rebias by 127 - 15.
-  return std::bit_cast<float>(sign | ((exponent + 112) << 23) |
-                              (fraction << 13));
-}
-
 // An all-ones exponent is infinity or NaN in every IEEE format.
 template <typename Bits>
 int64_t CountAllOnesExponents(const WeightView& weights, Bits exponent_mask) {
@@ -49,6 +35,22 @@ int64_t CountAllOnesExponents(const WeightView& weights, Bits exponent_mask) {
   for (int64_t i = 0; i < n; ++i) {
     const Bits bits = LoadBits<Bits>(weights.data, i);
     count += (bits & exponent_mask) == exponent_mask;
+  }
+  return count;
+}
+
+// Only a scale can be infinite or NaN.
+int64_t CountNonFiniteScales(const WeightView& weights) {
+  const uint8_t* block = static_cast<const uint8_t*>(weights.data);
+  const uint8_t* const end =
+      block + kernels::WeightBytes(weights.dtype, weights.rows, weights.cols);
+  const WeightView scales = {nullptr, DType::kF16, 1,
+                             kernels::kScaleBytesPerBlock / 2};
+  int64_t count = 0;
+  for (; block < end; block += kernels::BlockBytes(weights.dtype)) {
+    WeightView view = scales;
+    view.data = block;
+    count += CountAllOnesExponents<uint16_t>(view, 0x7C00);
   }
   return count;
 }
@@ -65,11 +67,17 @@ void WidenWeights(const WeightView& weights, float* out) {
       return;
     case DType::kF16:
       for (int64_t i = 0; i < n; ++i) {
-        out[i] = F16ToFloat(LoadBits<uint16_t>(weights.data, i));
+        out[i] = kernels::FloatOfHalf(LoadBits<uint16_t>(weights.data, i));
       }
       return;
     case DType::kF32:
       if (n > 0) std::memcpy(out, weights.data, n * sizeof(float));
+      return;
+    case DType::kQ8:
+    case DType::kQ4:
+      for (int64_t r = 0; r < weights.rows; ++r) {
+        kernels::DequantizeRow(weights, r, out + r * weights.cols);
+      }
       return;
   }
   SY_CHECK(false);
@@ -83,6 +91,9 @@ int64_t CountNonFinite(const WeightView& weights) {
       return CountAllOnesExponents<uint16_t>(weights, 0x7C00);
     case DType::kF32:
       return CountAllOnesExponents<uint32_t>(weights, 0x7F800000);
+    case DType::kQ8:
+    case DType::kQ4:
+      return CountNonFiniteScales(weights);
   }
   SY_CHECK(false);
 }
@@ -95,6 +106,10 @@ absl::string_view DTypeName(DType dtype) {
       return "F16";
     case DType::kF32:
       return "F32";
+    case DType::kQ8:
+      return "Q8";
+    case DType::kQ4:
+      return "Q4";
   }
   SY_CHECK(false);
 }

@@ -7,22 +7,24 @@
 
 #include "absl/strings/string_view.h"
 #include "kernels/matrix.h"
+#include "kernels/quantized.h"
 
 namespace switchyard::model {
 
-// out[i] = the i-th weight, exactly; out has rows * cols floats.
+// out[i] = the i-th weight, exactly (quantised: q * scale, rounded); out has
+// rows * cols floats.
 void WidenWeights(const kernels::WeightView& weights, float* out);
 
-// How many weights are NaN or infinite: a trained model has none, so one means
-// a damaged file. Reads every byte, so it also brings the pages into memory.
+// How many weights (quantised: scales) are NaN or infinite: a trained model has
+// none, so one means a damaged file. Reads every byte, so it also brings the
+// pages into memory.
 int64_t CountNonFinite(const kernels::WeightView& weights);
 
-// "BF16", "F16", "F32": safetensors' spelling.
+// "BF16", "F16", "F32": safetensors' spelling; "Q8", "Q4".
 absl::string_view DTypeName(kernels::DType dtype);
 
 inline int64_t WeightBytes(const kernels::WeightView& weights) {
-  return weights.rows * weights.cols *
-         static_cast<int64_t>(kernels::DTypeBytes(weights.dtype));
+  return kernels::WeightBytes(weights.dtype, weights.rows, weights.cols);
 }
 
 }  // namespace switchyard::model

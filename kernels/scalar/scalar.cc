@@ -7,8 +7,10 @@
 #include <cstring>
 #include <limits>
 
+#include "kernels/half.h"
 #include "kernels/kernel_contracts.h"
 #include "kernels/math.h"
+#include "kernels/scalar/quantized.h"
 
 namespace switchyard::kernels {
 namespace {
@@ -44,24 +46,6 @@ float FloatOfBits(uint32_t bits) {
   return value;
 }
 
-// IEEE binary16: 1 sign, 5 exponent (bias 15), 10 mantissa bits.
-float WidenF16(uint16_t half) {
-  const uint32_t sign = static_cast<uint32_t>(half & 0x8000) << 16;
-  const uint32_t exponent = (half >> 10) & 0x1f;
-  const uint32_t mantissa = half & 0x3ff;
-  if (exponent == 0) {
-    // Zero or subnormal: mantissa * 2^-24, which a float holds exactly.
-    const float magnitude = static_cast<float>(mantissa) * 0x1p-24f;
-    return sign != 0 ? -magnitude : magnitude;
-  }
-  if (exponent == 0x1f) {
-    const uint32_t quiet = mantissa != 0 ? 0x00400000 : 0;
-    return FloatOfBits(sign | 0x7f800000 | quiet | mantissa << 13);
-  }
-  // The float's bias is 127 - 15 = 112 more; its mantissa 13 bits longer.
-  return FloatOfBits(sign | (exponent + 112) << 23 | mantissa << 13);
-}
-
 float WeightAt(const void* data, DType dtype, int64_t index) {
   const char* const bytes = static_cast<const char*>(data) +
                             index * static_cast<int64_t>(DTypeBytes(dtype));
@@ -72,7 +56,7 @@ float WeightAt(const void* data, DType dtype, int64_t index) {
   }
   uint16_t bits;
   std::memcpy(&bits, bytes, sizeof(bits));
-  return dtype == DType::kF16 ? WidenF16(bits)
+  return dtype == DType::kF16 ? FloatOfHalf(bits)
                               : FloatOfBits(static_cast<uint32_t>(bits) << 16);
 }
 
@@ -210,6 +194,8 @@ void DeltaRuleStep(const float* q, const float* k, const float* v, float decay,
 constexpr KernelTable kScalarKernels = {
     .name = "scalar",
     .matmul = &Matmul,
+    .quantize_row = &ScalarQuantizeRow,
+    .quantized_matmul = &ScalarQuantizedMatmul,
     .widen = &Widen,
     .dot = &Dot,
     .axpy = &Axpy,

@@ -14,6 +14,7 @@
 
 #include "kernels/exp_polynomial.h"
 #include "kernels/kernel_contracts.h"
+#include "kernels/scalar/quantized.h"
 
 #define SWITCHYARD_INLINE inline __attribute__((always_inline))
 
@@ -42,6 +43,8 @@ constexpr int kValueVectors = 2;
 constexpr KernelTable kAvx2Kernels = {
     .name = "avx2",
     .matmul = &Matmul,
+    .quantize_row = &ScalarQuantizeRow,
+    .quantized_matmul = &ScalarQuantizedMatmul,
     .widen = &Widen,
     .dot = &Dot,
     .axpy = &Axpy,
