@@ -26,7 +26,7 @@
 #include "base/command_line.h"
 #include "kernels/kernel_table.h"
 #include "kernels/onednn/matmul.h"
-#include "tests/bench/limits.h"
+#include "switchyard/bench/limits/limits.h"
 
 ABSL_FLAG(double, seconds, 0.5, "Time for each number; the best run counts.");
 ABSL_FLAG(bool, smoke, false,
@@ -79,6 +79,15 @@ std::vector<float> RandomFloats(int64_t n) {
   std::vector<float> floats(static_cast<size_t>(n));
   for (float& value : floats) value = distribution(rng);
   return floats;
+}
+
+// Of one thread with the registers of that table; 0 for the scalar one.
+double FmaPeak(const std::string& table, double seconds) {
+  if (table == "scalar") return 0;
+  return MeasureOperations(
+             table == "avx2" ? Operation::kFmaAvx2 : Operation::kFmaAvx512,
+             /*threads=*/1, seconds)
+      .best;
 }
 
 std::string Share(double value, double limit) {
@@ -324,7 +333,10 @@ absl::Status Run() {
   const bool smoke = absl::GetFlag(FLAGS_smoke);
   if (smoke) settings = {0, 0, 64, 2, {1, 5}};
 
-  const double read = smoke ? 0 : MeasureReadBandwidth(2 * settings.seconds);
+  const double read =
+      smoke ? 0
+            : MeasureRead(/*threads=*/1, PageSize::kHuge, 2 * settings.seconds)
+                  .best;
   absl::PrintF("commit %s, %s, 1 thread\n", kCommit, CpuName());
   absl::PrintF("memory reads at most %.1f GB/s\n", read * 1e-9);
   for (const KernelTable* table : kernels::AvailableKernels()) {
@@ -332,8 +344,8 @@ absl::Status Run() {
         !absl::GetFlag(FLAGS_slow)) {
       continue;
     }
-    const Limits limits = {
-        read, smoke ? 0 : MeasureFmaPeak(table->name, settings.seconds)};
+    const Limits limits = {read,
+                           smoke ? 0 : FmaPeak(table->name, settings.seconds)};
     absl::PrintF("\n%s: at most %.1f Gop/s of fused multiply-adds in f32\n",
                  table->name, limits.fma * 1e-9);
     BenchMatmul(*table, settings, limits);
