@@ -79,6 +79,7 @@ class ExpertEngineImpl final : public ExpertEngine {
 
   const model::ExpertSet& holdings() const override { return holdings_; }
   int64_t resident_bytes() const override { return resident_bytes_; }
+  kernels::DType weight_dtype() const override { return weight_dtype_; }
   absl::Status Compute(const ExpertBatch& batch,
                        absl::Span<float> outputs) override;
 
@@ -109,6 +110,7 @@ class ExpertEngineImpl final : public ExpertEngine {
   std::vector<Held> held_;
   std::vector<int> slots_;  // [num_layers, E]: index into held_, or -1
   int64_t resident_bytes_ = 0;
+  kernels::DType weight_dtype_ = kernels::DType::kF32;
 
   // Of the wave in work.
   std::vector<float> gathered_;  // [kWaveRows, H]
@@ -124,6 +126,13 @@ absl::Status ExpertEngineImpl::FindWeights() {
         " layers of ", holdings_.num_experts(), "; ", checkpoint_.directory(),
         " has ", checkpoint_.num_expert_layers(), " layers of ",
         config_.num_experts));
+  }
+  for (int layer = 0; layer < holdings_.num_layers(); ++layer) {
+    if (!checkpoint_.LayerHasExperts(layer)) continue;
+    SY_ASSIGN_OR_RETURN(const ExpertWeights first,
+                        checkpoint_.FindExpert(layer, 0));
+    weight_dtype_ = first.gate_proj.dtype;
+    break;
   }
   for (int layer = 0; layer < holdings_.num_layers(); ++layer) {
     for (int e = 0; e < config_.num_experts; ++e) {
@@ -196,6 +205,11 @@ absl::Status ExpertEngineImpl::CheckSizes(const ExpertBatch& batch,
   }
   // By division: a peer's num_rows times H could overflow.
   const int64_t floats = static_cast<int64_t>(batch.rows.size());
+  if (batch.quantized.values != nullptr && !IsQuantized(weight_dtype_)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "expert batch brings quantised rows, but the experts' weights are ",
+        model::DTypeName(weight_dtype_), ": send floats"));
+  }
   if (batch.num_rows < 0 || floats % H != 0 || floats / H != batch.num_rows) {
     return absl::InvalidArgumentError(
         absl::StrCat("expert batch of ", batch.num_rows, " rows of ", H,

@@ -18,6 +18,7 @@
 #include "absl/types/span.h"
 #include "base/compute_pool.h"
 #include "kernels/kernel_table.h"
+#include "kernels/quantized.h"
 #include "model/checkpoint.h"
 #include "model/expert_set.h"
 
@@ -35,6 +36,10 @@ struct ExpertBatch {
   int64_t num_rows = 0;              // R
   absl::Span<const float> rows;      // [R, H], not owned
   absl::Span<const ExpertRun> runs;  // ascending by expert, no repeats
+  // [R, H], not owned, as KernelTable::quantize_row makes them; then `rows` may
+  // be empty. values == nullptr: not given. Only for quantised weights
+  // (ExpertEngine::weight_dtype()); the results' bits are those of the floats.
+  kernels::QuantizedRows quantized;
 
   // Output rows: the sum of all runs' sizes.
   int64_t num_outputs() const;
@@ -62,6 +67,10 @@ class ExpertEngine {
 
   virtual const model::ExpertSet& holdings() const = 0;
   virtual int64_t resident_bytes() const = 0;
+
+  // Of every expert's matrices: kQ8 or kQ4, or what the checkpoint has. The
+  // checkpoint's first expert decides where nothing is held.
+  virtual kernels::DType weight_dtype() const = 0;
 
   // outputs [num_outputs, H]: run after run, row after row within a run, each
   // the expert's unweighted output. An output row's bits depend on its input

@@ -34,6 +34,7 @@ class FakeExpertEngine final : public experts::ExpertEngine {
 
   const model::ExpertSet& holdings() const override { return holdings_; }
   int64_t resident_bytes() const override { return 0; }
+  kernels::DType weight_dtype() const override { return kernels::DType::kF32; }
   absl::Status Compute(const experts::ExpertBatch& batch,
                        absl::Span<float> outputs) override
       ABSL_LOCKS_EXCLUDED(mutex_);
