@@ -39,7 +39,7 @@ struct ExpertBatch {
   // [R, H], not owned, as KernelTable::quantize_row makes them; then `rows` may
   // be empty. values == nullptr: not given. Only for quantised weights
   // (ExpertEngine::weight_dtype()); the results' bits are those of the floats.
-  kernels::QuantizedRows quantized;
+  kernels::QuantizedRows quantized = {};
 
   // Output rows: the sum of all runs' sizes.
   int64_t num_outputs() const;

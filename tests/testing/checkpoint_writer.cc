@@ -152,6 +152,9 @@ NamedTensor MakeTensor(std::string name, std::vector<int64_t> shape,
       case DType::kF32:
         AppendBytes(value, &tensor.bytes);
         break;
+      case DType::kQ8:
+      case DType::kQ4:
+        SY_CHECK(false);  // no Hugging Face checkpoint has them
     }
   }
   return tensor;
