@@ -2,7 +2,9 @@
 
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
+#include <cstring>
 #include <map>
 #include <utility>
 
@@ -105,6 +107,15 @@ class CheckpointImpl final : public Checkpoint {
       absl::string_view tensor_name) const override;
   absl::StatusOr<ExpertWeights> FindExpert(int layer,
                                            int expert) const override;
+  kernels::DType expert_dtype() const override { return expert_dtype_; }
+  void ReadBytes(const WeightView& view, void* out) const override;
+  bool has_checksums() const override { return false; }
+  absl::Status VerifyTensor(absl::string_view) const override {
+    return absl::OkStatus();
+  }
+  absl::Status VerifyExpert(int, int) const override {
+    return absl::OkStatus();
+  }
   const std::string& fingerprint() const override { return fingerprint_; }
 
  private:
@@ -133,6 +144,7 @@ class CheckpointImpl final : public Checkpoint {
   int64_t unindexed_tensors_ = 0;  // in a shard, but not in the index
   bool has_mtp_ = false;
   std::vector<ExpertForm> expert_forms_;  // [num_expert_layers]
+  kernels::DType expert_dtype_ = kernels::DType::kF32;
   std::string fingerprint_;
 };
 
@@ -286,6 +298,12 @@ absl::Status CheckpointImpl::CheckTensors() {
     SY_RETURN_IF_ERROR(
         ForEachExpertWeight(config_, layer, expert_forms_.back(), check));
   }
+  for (int layer = 0; layer < num_expert_layers(); ++layer) {
+    if (!LayerHasExperts(layer)) continue;
+    SY_ASSIGN_OR_RETURN(const ExpertWeights first, FindExpert(layer, 0));
+    expert_dtype_ = first.gate_proj.dtype;
+    break;
+  }
   LogWhatIsThere(expected);
   return absl::OkStatus();
 }
@@ -359,6 +377,19 @@ absl::StatusOr<std::vector<float>> CheckpointImpl::FindFloats(
   std::vector<float> values(view.rows * view.cols);
   WidenWeights(view, values.data());
   return values;
+}
+
+void CheckpointImpl::ReadBytes(const WeightView& view, void* out) const {
+  static const uintptr_t page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
+  const size_t bytes = static_cast<size_t>(WeightBytes(view));
+  if (bytes == 0) return;
+  std::memcpy(out, view.data, bytes);
+  // Outwards to whole pages: the mapping is read-only, so a neighbour's page
+  // that goes too is read again. Advice: a refusal does not matter.
+  const uintptr_t address = reinterpret_cast<uintptr_t>(view.data);
+  const uintptr_t begin = address / page * page;
+  const uintptr_t end = (address + bytes + page - 1) / page * page;
+  madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
 }
 
 absl::StatusOr<ExpertWeights> CheckpointImpl::FindExpert(int layer,

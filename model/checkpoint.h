@@ -70,6 +70,28 @@ class Checkpoint {
   virtual absl::StatusOr<ExpertWeights> FindExpert(int layer,
                                                    int expert) const = 0;
 
+  // Of the routed experts' matrices: kQ8 or kQ4 for all of them in a converted
+  // checkpoint, else that of the first layer's first gate_proj. kF32 if no
+  // layer has experts.
+  virtual kernels::DType expert_dtype() const = 0;
+
+  // Copies `view`, or rows of one, WeightBytes(view) bytes, to `out`, and gives
+  // the mapped pages back (they stay in the kernel's cache), so that a process
+  // which copies its weights holds them once. REQUIRES: a view of this
+  // checkpoint. Thread-safe: a page that somebody else still reads comes back
+  // by itself.
+  virtual void ReadBytes(const kernels::WeightView& view, void* out) const = 0;
+
+  // True for a converted checkpoint: its manifest has a SHA-256 of every tensor
+  // and expert, and the Verify functions compare it with the file's bytes, all
+  // of which they read (so that they also bring the pages into memory). False:
+  // they return OK at once. DATA_LOSS names the file, the tensor, both sums,
+  // and what to do. Thread-safe: several at once are faster.
+  virtual bool has_checksums() const = 0;
+  virtual absl::Status VerifyTensor(absl::string_view tensor_name) const = 0;
+  // The three matrices of one expert. REQUIRES: as FindExpert.
+  virtual absl::Status VerifyExpert(int layer, int expert) const = 0;
+
   // 64 lower-case hex digits: SHA-256 over a canonical form of config.json's
   // values that change arithmetic, every expected tensor's name, dtype and
   // shape, and the content of a fixed, small sample of each tensor's bytes
