@@ -53,9 +53,9 @@ ABSL_FLAG(std::string, expert_workers, "",
           "host:port,... of the expert workers; the first that holds an expert "
           "is preferred; empty: compute the experts here");
 ABSL_FLAG(int, threads, 0, "threads that compute; 0: all CPUs it may use");
-ABSL_FLAG(
-    std::string, isa, "auto",
-    "instruction set: auto, scalar, avx2 or avx512; all give the same bits");
+ABSL_FLAG(std::string, isa, "auto",
+          "instruction set: auto, scalar, avx2, avx512 or avx512vnni; all give "
+          "the same bits");
 ABSL_FLAG(
     int64_t, context_length, 0,
     "tokens of a sequence, prompt and output together; 0: the model's, or "

@@ -48,9 +48,9 @@ ABSL_FLAG(int, metrics_port, 9001,
           "HTTP port of /metrics, /livez and /readyz; 0 picks a free one, -1 "
           "turns it off");
 ABSL_FLAG(int, threads, 0, "threads that compute; 0: all CPUs it may use");
-ABSL_FLAG(
-    std::string, isa, "auto",
-    "instruction set: auto, scalar, avx2 or avx512; all give the same bits");
+ABSL_FLAG(std::string, isa, "auto",
+          "instruction set: auto, scalar, avx2, avx512 or avx512vnni; all give "
+          "the same bits");
 ABSL_FLAG(bool, verify_checksums, false,
           "read all files that SHA256SUMS lists and compare, before loading");
 ABSL_FLAG(

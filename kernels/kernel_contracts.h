@@ -37,7 +37,7 @@ namespace switchyard::kernels {
 // read or written past the sizes given. Sizes may be 0 unless the comment says
 // so. Strides are in floats.
 struct KernelTable {
-  const char* name;  // "scalar", "avx2" or "avx512"
+  const char* name;  // "scalar", "avx2", "avx512" or "avx512vnni"
 
   // y[t * y_stride + (r - row_begin)] = sum_c weight[r, c] * x[t * x_stride +
   // c] for t in [0, tokens), r in [row_begin, row_end). Weights are widened to
@@ -150,6 +150,11 @@ struct KernelTable {
 extern const KernelTable kScalarKernels;
 extern const KernelTable kAvx2Kernels;    // x86-64 with AVX2, FMA and F16C
 extern const KernelTable kAvx512Kernels;  // x86-64 with AVX-512 F, BW, DQ, VL
+
+// Of the table "avx512vnni", which is else kAvx512Kernels; for CPUs that have
+// AVX-512 VNNI besides.
+using QuantizedMatmulKernel = decltype(KernelTable::quantized_matmul);
+extern const QuantizedMatmulKernel kAvx512VnniQuantizedMatmul;
 
 }  // namespace switchyard::kernels
 

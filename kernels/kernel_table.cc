@@ -39,6 +39,20 @@ bool CpuRunsAvx512() {
          __builtin_cpu_supports("avx512dq") &&
          __builtin_cpu_supports("avx512vl");
 }
+
+bool CpuRunsAvx512Vnni() {
+  return CpuRunsAvx512() && __builtin_cpu_supports("avx512vnni");
+}
+
+const KernelTable& Avx512VnniKernels() {
+  static const KernelTable table = [] {
+    KernelTable kernels = kAvx512Kernels;
+    kernels.name = "avx512vnni";
+    kernels.quantized_matmul = kAvx512VnniQuantizedMatmul;
+    return kernels;
+  }();
+  return table;
+}
 #endif
 
 }  // namespace
@@ -48,6 +62,7 @@ std::vector<const KernelTable*> AvailableKernels() {
 #if defined(__x86_64__)
   if (CpuRunsAvx2()) tables.push_back(&kAvx2Kernels);
   if (CpuRunsAvx512()) tables.push_back(&kAvx512Kernels);
+  if (CpuRunsAvx512Vnni()) tables.push_back(&Avx512VnniKernels());
 #endif
   return tables;
 }
@@ -74,10 +89,10 @@ absl::Status SelectKernels(absl::string_view isa) {
     chosen.store(table, std::memory_order_release);
     return absl::OkStatus();
   }
-  if (isa != "avx2" && isa != "avx512") {
+  if (isa != "avx2" && isa != "avx512" && isa != "avx512vnni") {
     return absl::InvalidArgumentError(
         absl::StrCat("unknown instruction set \"", isa,
-                     "\"; use auto, scalar, avx2 or avx512"));
+                     "\"; use auto, scalar, avx2, avx512 or avx512vnni"));
   }
   return absl::FailedPreconditionError(absl::StrCat(
       "this CPU cannot run the ", isa, " kernels; use auto, or one of: ",

@@ -48,7 +48,8 @@ ABSL_FLAG(int, port, 8080, "HTTP port; serve: 0 picks a free one");
 ABSL_FLAG(int, threads, 0,
           "compute threads; 0: as many as this process may use");
 ABSL_FLAG(std::string, isa, "auto",
-          "instruction set of the kernels: auto, scalar, avx2, avx512");
+          "instruction set of the kernels: auto, scalar, avx2, avx512, "
+          "avx512vnni");
 
 ABSL_FLAG(std::string, served_model_name, "",
           "serve: the model's public name; default: its directory's");

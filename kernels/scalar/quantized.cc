@@ -10,9 +10,6 @@
 namespace switchyard::kernels {
 namespace {
 
-// Below it 127 / largest could overflow.
-constexpr float kSmallestGroup = 0x1p-100f;
-
 constexpr int64_t kQuadColumns = 4;
 
 // q of columns [0, 64) of one row of a block.

@@ -9,6 +9,10 @@
 
 namespace switchyard::kernels {
 
+// quantize_row takes a group for zeros if no value reaches this: 127 / largest
+// could overflow.
+inline constexpr float kSmallestGroup = 0x1p-100f;
+
 // KernelTable::quantize_row.
 void ScalarQuantizeRow(const float* x, int64_t cols, int8_t* values,
                        float* scales, int32_t* sums);

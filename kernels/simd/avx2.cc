@@ -36,6 +36,7 @@ constexpr int kValueVectors = 2;
 #include "kernels/simd/products.inc"
 #include "kernels/simd/elementwise.inc"
 #include "kernels/simd/recurrence.inc"
+#include "kernels/simd/quantize_row.inc"
 // clang-format on
 
 }  // namespace
@@ -43,7 +44,7 @@ constexpr int kValueVectors = 2;
 constexpr KernelTable kAvx2Kernels = {
     .name = "avx2",
     .matmul = &Matmul,
-    .quantize_row = &ScalarQuantizeRow,
+    .quantize_row = &QuantizeRow,
     .quantized_matmul = &ScalarQuantizedMatmul,
     .widen = &Widen,
     .dot = &Dot,

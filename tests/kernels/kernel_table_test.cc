@@ -27,6 +27,8 @@ TEST(KernelTableTest, EveryTableIsComplete) {
   for (const KernelTable* table : AvailableKernels()) {
     SCOPED_TRACE(table->name);
     EXPECT_NE(table->matmul, nullptr);
+    EXPECT_NE(table->quantize_row, nullptr);
+    EXPECT_NE(table->quantized_matmul, nullptr);
     EXPECT_NE(table->widen, nullptr);
     EXPECT_NE(table->dot, nullptr);
     EXPECT_NE(table->axpy, nullptr);
@@ -62,7 +64,7 @@ TEST(KernelTableTest, RefusesAnUnknownName) {
 }
 
 TEST(KernelTableTest, RefusesWhatTheCpuCannotRun) {
-  for (const char* isa : {"avx2", "avx512"}) {
+  for (const char* isa : {"avx2", "avx512", "avx512vnni"}) {
     bool available = false;
     for (const KernelTable* table : AvailableKernels()) {
       available = available || std::string(table->name) == isa;
