@@ -1,20 +1,14 @@
-// How Compute splits a batch. A run's rows are cut into units of at most
-// kUnitRows; units are taken in waves of at most kWaveRows, so that scratch has
-// a fixed size whatever a peer sends. In a wave, three loops over the pool:
-// gather the units' rows, the first half of the FFN by (unit, block of I), the
-// second by (unit, block of H). No sum crosses a task, so the split changes no
-// bit.
+// Holds the weights and checks what it is asked; expert_arithmetic.h computes.
 
 #include "experts/expert_engine.h"
 
 #include <algorithm>
-#include <cstring>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "base/check.h"
 #include "base/status_macros.h"
-#include "experts/expert_ffn.h"
+#include "experts/expert_arithmetic.h"
 #include "kernels/kernel_table.h"
 #include "model/weight_names.h"
 #include "model/weight_values.h"
@@ -24,39 +18,14 @@ namespace {
 
 using model::ExpertWeights;
 
-// 64 rows of x are 512 KiB at H = 2048: they stay in L2 while a block of
-// weights goes by, and 64 uses of a weight are enough to pay for its read from
-// memory.
-constexpr int64_t kUnitRows = 64;
-constexpr int64_t kWaveRows = 512;
-// Weights of one task at 80B sizes in bf16: 2 * 32 * 2048 * 2 = 256 KiB and
-// 128 * 512 * 2 = 128 KiB. Small enough that one token's ten experts give every
-// core some, big enough to outweigh the hand-out.
-constexpr int64_t kInnerColumnsPerTask = 32;
-constexpr int64_t kOutputColumnsPerTask = 128;
 // Weights between two calls of `progress`.
 constexpr int64_t kLoadBytesPerStep = 256 << 20;
-
-int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 int64_t ExpertBytes(const ExpertWeights& weights) {
   return model::WeightBytes(weights.gate_proj) +
          model::WeightBytes(weights.up_proj) +
          model::WeightBytes(weights.down_proj);
 }
-
-// Some rows of one run.
-struct Unit {
-  const ExpertWeights* weights;
-  absl::Span<const int32_t> rows;
-  int64_t wave_row;    // first of its rows in the wave's scratch
-  int64_t output_row;  // first of its rows in the outputs
-  const float* x;  // [rows, H]: in the batch if its rows are consecutive there
-
-  bool consecutive() const {
-    return rows.back() - rows.front() + 1 == static_cast<int64_t>(rows.size());
-  }
-};
 
 class ExpertEngineImpl final : public ExpertEngine {
  public:
@@ -67,10 +36,11 @@ class ExpertEngineImpl final : public ExpertEngine {
         pool_(*options.pool),
         kernels_(options.kernels != nullptr ? *options.kernels
                                             : kernels::Kernels()),
+        weight_dtype_(checkpoint_.expert_dtype()),
         slots_(int64_t{holdings_.num_layers()} * holdings_.num_experts(), -1),
-        gathered_(kWaveRows * config_.hidden_size),
-        inner_(kWaveRows * config_.moe_intermediate_size),
-        scratch_(kWaveRows * config_.moe_intermediate_size) {}
+        arithmetic_(IsQuantized(weight_dtype_)
+                        ? NewQuantizedArithmetic(config_, kernels_, &pool_)
+                        : NewPlainArithmetic(config_, kernels_, &pool_)) {}
 
   // The steps of Create, in order.
   absl::Status FindWeights();
@@ -93,29 +63,24 @@ class ExpertEngineImpl final : public ExpertEngine {
   absl::Status CheckFinite(const Held& held) const;
   absl::Status CheckSizes(const ExpertBatch& batch,
                           absl::Span<float> outputs) const;
+  absl::Status CheckRows(const ExpertBatch& batch) const;
   absl::Status CheckRuns(const ExpertBatch& batch) const;
   absl::Status CheckHeld(const ExpertBatch& batch) const;
   int Slot(int layer, int expert) const {
     return slots_[int64_t{layer} * config_.num_experts + expert];
   }
-  void ComputeWave(const ExpertBatch& batch, std::vector<Unit>* units,
-                   float* outputs);
-  void Gather(const ExpertBatch& batch, std::vector<Unit>* units);
 
   const model::Checkpoint& checkpoint_;
   const model::ModelConfig& config_;
   const model::ExpertSet holdings_;
   ComputePool& pool_;
   const kernels::KernelTable& kernels_;
+  const kernels::DType weight_dtype_;
   std::vector<Held> held_;
   std::vector<int> slots_;  // [num_layers, E]: index into held_, or -1
   int64_t resident_bytes_ = 0;
-  kernels::DType weight_dtype_ = kernels::DType::kF32;
-
-  // Of the wave in work.
-  std::vector<float> gathered_;  // [kWaveRows, H]
-  std::vector<float> inner_;     // [kWaveRows, I]
-  std::vector<float> scratch_;   // [kWaveRows, I]
+  const std::unique_ptr<ExpertArithmetic> arithmetic_;
+  std::vector<ExpertUnit> units_;  // of the batch in work
 };
 
 absl::Status ExpertEngineImpl::FindWeights() {
@@ -128,13 +93,6 @@ absl::Status ExpertEngineImpl::FindWeights() {
         config_.num_experts));
   }
   for (int layer = 0; layer < holdings_.num_layers(); ++layer) {
-    if (!checkpoint_.LayerHasExperts(layer)) continue;
-    SY_ASSIGN_OR_RETURN(const ExpertWeights first,
-                        checkpoint_.FindExpert(layer, 0));
-    weight_dtype_ = first.gate_proj.dtype;
-    break;
-  }
-  for (int layer = 0; layer < holdings_.num_layers(); ++layer) {
     for (int e = 0; e < config_.num_experts; ++e) {
       if (!holdings_.Contains(layer, e)) continue;
       if (!checkpoint_.LayerHasExperts(layer)) {
@@ -144,6 +102,10 @@ absl::Status ExpertEngineImpl::FindWeights() {
       }
       SY_ASSIGN_OR_RETURN(const ExpertWeights weights,
                           checkpoint_.FindExpert(layer, e));
+      for (const auto* view :
+           {&weights.gate_proj, &weights.up_proj, &weights.down_proj}) {
+        SY_CHECK(IsQuantized(view->dtype) == IsQuantized(weight_dtype_));
+      }
       slots_[int64_t{layer} * config_.num_experts + e] =
           static_cast<int>(held_.size());
       held_.push_back({layer, e, weights});
@@ -203,24 +165,38 @@ absl::Status ExpertEngineImpl::CheckSizes(const ExpertBatch& batch,
                                                    batch.layer, " of ",
                                                    holdings_.num_layers()));
   }
-  // By division: a peer's num_rows times H could overflow.
-  const int64_t floats = static_cast<int64_t>(batch.rows.size());
-  if (batch.quantized.values != nullptr && !IsQuantized(weight_dtype_)) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "expert batch brings quantised rows, but the experts' weights are ",
-        model::DTypeName(weight_dtype_), ": send floats"));
-  }
-  if (batch.num_rows < 0 || floats % H != 0 || floats / H != batch.num_rows) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("expert batch of ", batch.num_rows, " rows of ", H,
-                     " brings ", floats, " floats"));
-  }
+  SY_RETURN_IF_ERROR(CheckRows(batch));
   SY_RETURN_IF_ERROR(CheckRuns(batch));
   const int64_t room = static_cast<int64_t>(outputs.size());
   if (room % H != 0 || room / H != batch.num_outputs()) {
     return absl::InvalidArgumentError(
         absl::StrCat("expert batch of ", batch.num_outputs(),
                      " output rows of ", H, " has room for ", room, " floats"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ExpertEngineImpl::CheckRows(const ExpertBatch& batch) const {
+  const int64_t H = config_.hidden_size;
+  if (batch.quantized.values != nullptr) {
+    if (!IsQuantized(weight_dtype_)) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "expert batch brings quantised rows, but the experts' weights are ",
+          model::DTypeName(weight_dtype_), ": send floats"));
+    }
+    if (batch.num_rows < 0 || batch.quantized.cols != H) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "expert batch of ", batch.num_rows, " quantised rows of ",
+          batch.quantized.cols, "; the hidden size is ", H));
+    }
+    return absl::OkStatus();
+  }
+  // By division: a peer's num_rows times H could overflow.
+  const int64_t floats = static_cast<int64_t>(batch.rows.size());
+  if (batch.num_rows < 0 || floats % H != 0 || floats / H != batch.num_rows) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("expert batch of ", batch.num_rows, " rows of ", H,
+                     " brings ", floats, " floats"));
   }
   return absl::OkStatus();
 }
@@ -262,91 +238,15 @@ absl::Status ExpertEngineImpl::Compute(const ExpertBatch& batch,
                                        absl::Span<float> outputs) {
   SY_RETURN_IF_ERROR(CheckSizes(batch, outputs));
   SY_RETURN_IF_ERROR(CheckHeld(batch));
-  std::vector<Unit> units;
-  int64_t wave_rows = 0;
+  units_.clear();
   int64_t output_row = 0;
   for (const ExpertRun& run : batch.runs) {
-    const ExpertWeights& weights = held_[Slot(batch.layer, run.expert)].weights;
-    absl::Span<const int32_t> rest = run.rows;
-    while (!rest.empty()) {
-      const int64_t count =
-          std::min<int64_t>(kUnitRows, static_cast<int64_t>(rest.size()));
-      if (wave_rows + count > kWaveRows) {
-        ComputeWave(batch, &units, outputs.data());
-        units.clear();
-        wave_rows = 0;
-      }
-      units.push_back(
-          {&weights, rest.first(count), wave_rows, output_row, nullptr});
-      rest.remove_prefix(count);
-      wave_rows += count;
-      output_row += count;
-    }
+    units_.push_back(
+        {&held_[Slot(batch.layer, run.expert)].weights, run.rows, output_row});
+    output_row += static_cast<int64_t>(run.rows.size());
   }
-  ComputeWave(batch, &units, outputs.data());
+  arithmetic_->Compute(batch, units_, outputs.data());
   return absl::OkStatus();
-}
-
-void ExpertEngineImpl::Gather(const ExpertBatch& batch,
-                              std::vector<Unit>* units) {
-  const int64_t H = config_.hidden_size;
-  std::vector<const Unit*> scattered;
-  for (Unit& unit : *units) {
-    if (unit.consecutive()) {
-      unit.x = batch.rows.data() + unit.rows.front() * H;
-    } else {
-      unit.x = gathered_.data() + unit.wave_row * H;
-      scattered.push_back(&unit);
-    }
-  }
-  pool_.ParallelFor(static_cast<int64_t>(scattered.size()), 1,
-                    [&](int64_t begin, int64_t end) {
-                      for (int64_t i = begin; i < end; ++i) {
-                        const Unit& unit = *scattered[i];
-                        float* to = gathered_.data() + unit.wave_row * H;
-                        for (int32_t row : unit.rows) {
-                          std::memcpy(to, batch.rows.data() + row * H,
-                                      H * sizeof(float));
-                          to += H;
-                        }
-                      }
-                    });
-}
-
-void ExpertEngineImpl::ComputeWave(const ExpertBatch& batch,
-                                   std::vector<Unit>* units, float* outputs) {
-  const int64_t H = config_.hidden_size;
-  const int64_t I = config_.moe_intermediate_size;
-  const int64_t num_units = static_cast<int64_t>(units->size());
-  Gather(batch, units);
-
-  const int64_t inner_tasks = CeilDiv(I, kInnerColumnsPerTask);
-  pool_.ParallelFor(
-      num_units * inner_tasks, 1, [&](int64_t begin, int64_t end) {
-        for (int64_t task = begin; task < end; ++task) {
-          const Unit& unit = (*units)[task / inner_tasks];
-          const int64_t first = task % inner_tasks * kInnerColumnsPerTask;
-          ExpertInner(kernels_, *unit.weights, first,
-                      std::min(first + kInnerColumnsPerTask, I), unit.x, H,
-                      static_cast<int64_t>(unit.rows.size()),
-                      inner_.data() + unit.wave_row * I,
-                      scratch_.data() + unit.wave_row * I);
-        }
-      });
-
-  const int64_t output_tasks = CeilDiv(H, kOutputColumnsPerTask);
-  pool_.ParallelFor(
-      num_units * output_tasks, 1, [&](int64_t begin, int64_t end) {
-        for (int64_t task = begin; task < end; ++task) {
-          const Unit& unit = (*units)[task / output_tasks];
-          const int64_t first = task % output_tasks * kOutputColumnsPerTask;
-          ExpertOutput(kernels_, *unit.weights, first,
-                       std::min(first + kOutputColumnsPerTask, H),
-                       inner_.data() + unit.wave_row * I,
-                       static_cast<int64_t>(unit.rows.size()),
-                       outputs + unit.output_row * H);
-        }
-      });
 }
 
 }  // namespace

@@ -68,8 +68,7 @@ class ExpertEngine {
   virtual const model::ExpertSet& holdings() const = 0;
   virtual int64_t resident_bytes() const = 0;
 
-  // Of every expert's matrices: kQ8 or kQ4, or what the checkpoint has. The
-  // checkpoint's first expert decides where nothing is held.
+  // Of every expert's matrices: Checkpoint::expert_dtype().
   virtual kernels::DType weight_dtype() const = 0;
 
   // outputs [num_outputs, H]: run after run, row after row within a run, each

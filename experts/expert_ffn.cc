@@ -1,6 +1,17 @@
 #include "experts/expert_ffn.h"
 
+#include <algorithm>
+#include <vector>
+
 namespace switchyard::experts {
+namespace {
+
+// A tile of inner activations: 16 KiB for each of gate and up. One block of
+// columns, so that it can be quantised at once.
+constexpr int64_t kTileTokens = 64;
+constexpr int64_t kTileColumns = kernels::kBlockColumns;
+
+}  // namespace
 
 void ExpertInner(const kernels::KernelTable& kernels,
                  const model::ExpertWeights& weights, int64_t begin,
@@ -25,14 +36,60 @@ void ExpertOutput(const kernels::KernelTable& kernels,
   kernels.matmul(weights.down_proj, begin, end, inner, I, tokens, y + begin, H);
 }
 
+void QuantizedExpertInner(const kernels::KernelTable& kernels,
+                          const model::ExpertWeights& weights, int64_t begin,
+                          int64_t end, const kernels::QuantizedRows& x,
+                          int64_t tokens, QuantizedBuffer* inner,
+                          int64_t inner_row) {
+  float gate[kTileTokens * kTileColumns];
+  float up[kTileTokens * kTileColumns];
+  for (int64_t column = begin; column < end; column += kTileColumns) {
+    const int64_t columns = std::min(kTileColumns, end - column);
+    for (int64_t t = 0; t < tokens; t += kTileTokens) {
+      const int64_t n = std::min(kTileTokens, tokens - t);
+      const kernels::QuantizedRows rows = RowsFrom(x, t);
+      kernels.quantized_matmul(weights.gate_proj, column, column + columns,
+                               rows, n, gate, columns);
+      kernels.quantized_matmul(weights.up_proj, column, column + columns, rows,
+                               n, up, columns);
+      kernels.silu_mul(gate, up, n * columns, gate);
+      for (int64_t i = 0; i < n; ++i) {
+        inner->Quantize(kernels, gate + i * columns, inner_row + t + i, column,
+                        columns);
+      }
+    }
+  }
+}
+
+void QuantizedExpertOutput(const kernels::KernelTable& kernels,
+                           const model::ExpertWeights& weights, int64_t begin,
+                           int64_t end, const kernels::QuantizedRows& inner,
+                           int64_t tokens, float* y) {
+  kernels.quantized_matmul(weights.down_proj, begin, end, inner, tokens,
+                           y + begin, weights.down_proj.rows);
+}
+
 void ExpertFfn(const kernels::KernelTable& kernels,
                const model::ExpertWeights& weights, const float* x,
-               int64_t tokens, float* scratch, float* y) {
+               int64_t tokens, float* y) {
   const int64_t I = weights.gate_proj.rows;
   const int64_t H = weights.gate_proj.cols;
-  ExpertInner(kernels, weights, 0, I, x, H, tokens, scratch,
-              scratch + tokens * I);
-  ExpertOutput(kernels, weights, 0, H, scratch, tokens, y);
+  if (!IsQuantized(weights.gate_proj.dtype)) {
+    std::vector<float> scratch(2 * tokens * I);
+    ExpertInner(kernels, weights, 0, I, x, H, tokens, scratch.data(),
+                scratch.data() + tokens * I);
+    ExpertOutput(kernels, weights, 0, H, scratch.data(), tokens, y);
+    return;
+  }
+  QuantizedBuffer rows(H);
+  QuantizedBuffer inner(I);
+  rows.Reserve(tokens);
+  inner.Reserve(tokens);
+  for (int64_t t = 0; t < tokens; ++t) {
+    rows.Quantize(kernels, x + t * H, t, 0, H);
+  }
+  QuantizedExpertInner(kernels, weights, 0, I, rows.Rows(0), tokens, &inner, 0);
+  QuantizedExpertOutput(kernels, weights, 0, H, inner.Rows(0), tokens, y);
 }
 
 }  // namespace switchyard::experts

@@ -2,14 +2,16 @@
 //   y = ( silu(x gate_proj^T) * (x up_proj^T) ) down_proj^T
 // Equals Qwen3NextMLP.forward of transformers.
 //
-// Above: experts/expert_engine.h splits many experts' work over threads by the
-// two halves below. Not here: threads, allocation, choice of experts.
+// Above: experts/plain_experts.h and experts/quantized_experts.h split many
+// experts' work over threads by the two halves below. Not here: threads, choice
+// of experts.
 
 #ifndef SWITCHYARD_EXPERTS_EXPERT_FFN_H_
 #define SWITCHYARD_EXPERTS_EXPERT_FFN_H_
 
 #include <cstdint>
 
+#include "experts/quantized_buffer.h"
 #include "kernels/kernel_table.h"
 #include "model/checkpoint.h"
 
@@ -19,7 +21,7 @@ namespace switchyard::experts {
 //   inner[t * I + i] = silu(x_t . gate_proj_i) * (x_t . up_proj_i)
 // for t in [0, tokens). x has rows of H floats, x_stride apart; `inner` and
 // `scratch` are [tokens, I] and must not overlap; only columns [begin, end) of
-// either are written.
+// either are written. REQUIRES: weights that are not quantised.
 void ExpertInner(const kernels::KernelTable& kernels,
                  const model::ExpertWeights& weights, int64_t begin,
                  int64_t end, const float* x, int64_t x_stride, int64_t tokens,
@@ -27,16 +29,33 @@ void ExpertInner(const kernels::KernelTable& kernels,
 
 // Second half, output columns [begin, end) of H:
 //   y[t * H + h] = inner_t . down_proj_h
-// inner [tokens, I], y [tokens, H].
+// inner [tokens, I], y [tokens, H]. REQUIRES: weights that are not quantised.
 void ExpertOutput(const kernels::KernelTable& kernels,
                   const model::ExpertWeights& weights, int64_t begin,
                   int64_t end, const float* inner, int64_t tokens, float* y);
 
-// Both halves, all columns. x [tokens, H], y [tokens, H]; scratch holds
-// 2 * tokens * I floats. Nothing may overlap.
+// The halves for quantised weights. Between them the inner activations are
+// quantised in groups of 32 columns.
+//
+// x [tokens, H]. Writes columns [begin, end) of `tokens` rows of `inner` from
+// `inner_row` on. REQUIRES: `begin` is a multiple of 64, `end` too or I.
+void QuantizedExpertInner(const kernels::KernelTable& kernels,
+                          const model::ExpertWeights& weights, int64_t begin,
+                          int64_t end, const kernels::QuantizedRows& x,
+                          int64_t tokens, QuantizedBuffer* inner,
+                          int64_t inner_row);
+// inner [tokens, I], y [tokens, H]. REQUIRES: `begin` is a multiple of 16,
+// `end` too or H.
+void QuantizedExpertOutput(const kernels::KernelTable& kernels,
+                           const model::ExpertWeights& weights, int64_t begin,
+                           int64_t end, const kernels::QuantizedRows& inner,
+                           int64_t tokens, float* y);
+
+// Both halves, all columns, weights of any dtype. x [tokens, H], y [tokens, H],
+// which must not overlap. Allocates what it needs between the halves.
 void ExpertFfn(const kernels::KernelTable& kernels,
                const model::ExpertWeights& weights, const float* x,
-               int64_t tokens, float* scratch, float* y);
+               int64_t tokens, float* y);
 
 }  // namespace switchyard::experts
 

@@ -76,6 +76,14 @@ struct QuantizedRows {
   int64_t cols = 0;
 };
 
+// The same from row `row` on.
+[[gnu::always_inline]] inline constexpr QuantizedRows RowsFrom(
+    const QuantizedRows& x, int64_t row) {
+  return {x.values + row * PaddedColumns(x.cols),
+          x.scales + row * NumGroups(x.cols), x.sums + row * NumGroups(x.cols),
+          x.cols};
+}
+
 }  // namespace switchyard::kernels
 
 #endif  // SWITCHYARD_KERNELS_QUANTIZED_H_

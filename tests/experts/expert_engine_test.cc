@@ -12,16 +12,19 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/compute_pool.h"
+#include "experts/quantized_buffer.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "kernels/kernel_table.h"
 #include "model/checkpoint.h"
 #include "model/expert_set.h"
 #include "model/weight_names.h"
+#include "model/weight_values.h"
 #include "tests/experts/plain_expert.h"
 #include "tests/testing/checkpoint_writer.h"
 #include "tests/testing/fixture_path.h"
 #include "tests/testing/matchers.h"
+#include "tests/testing/quantized_checkpoint.h"
 #include "tests/testing/temp_dir.h"
 
 namespace switchyard::experts {
@@ -72,7 +75,9 @@ struct Work {
   std::vector<float> rows;
   std::vector<ExpertRun> runs;
 
-  ExpertBatch batch() const { return {layer, num_rows, rows, runs}; }
+  ExpertBatch batch() const {
+    return {.layer = layer, .num_rows = num_rows, .rows = rows, .runs = runs};
+  }
 };
 
 // Each row goes through each expert with probability `density`.
@@ -112,14 +117,37 @@ bool SameBits(const std::vector<float>& a, const std::vector<float>& b) {
          std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
 }
 
-class ExpertEngineFixture : public ::testing::TestWithParam<const char*> {};
+// A fixture's model, its experts as they are (kF32) or quantised.
+using Model = std::pair<const char*, kernels::DType>;
 
-INSTANTIATE_TEST_SUITE_P(Models, ExpertEngineFixture,
-                         ::testing::Values("tiny_a_bf16", "tiny_b_fp32"),
-                         [](const auto& info) { return info.param; });
+class ExpertEngineFixture : public ::testing::TestWithParam<Model> {
+ protected:
+  static bool IsQuantized() { return kernels::IsQuantized(GetParam().second); }
+  static std::unique_ptr<model::Checkpoint> OpenModel() {
+    auto checkpoint = Open(FixturePath(GetParam().first));
+    if (!IsQuantized()) return checkpoint;
+    return testing::QuantizeCheckpoint(std::move(checkpoint), GetParam().second,
+                                       kernels::DType::kF32);
+  }
+};
+
+std::string ModelName(const ::testing::TestParamInfo<Model>& info) {
+  const auto& [fixture, dtype] = info.param;
+  if (!kernels::IsQuantized(dtype)) return fixture;
+  return absl::StrCat(fixture, "_as_", std::string(model::DTypeName(dtype)));
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Models, ExpertEngineFixture,
+    ::testing::Values(Model("tiny_a_bf16", kernels::DType::kF32),
+                      Model("tiny_b_fp32", kernels::DType::kF32),
+                      Model("tiny_a_bf16", kernels::DType::kQ8),
+                      Model("tiny_b_fp32", kernels::DType::kQ8),
+                      Model("tiny_b_fp32", kernels::DType::kQ4)),
+    ModelName);
 
 TEST_P(ExpertEngineFixture, EqualsThePlainDefinitionInEveryLayer) {
-  const auto checkpoint = Open(FixturePath(GetParam()));
+  const auto checkpoint = OpenModel();
   InlinePool pool;
   const auto engine = MakeEngine(*checkpoint, &pool);
   const int64_t H = checkpoint->config().hidden_size;
@@ -134,9 +162,15 @@ TEST_P(ExpertEngineFixture, EqualsThePlainDefinitionInEveryLayer) {
       for (int32_t row : run.rows) {
         const std::vector<double> expected =
             PlainExpert(*weights, work.rows.data() + row * H);
+        // Quantised activations are off by up to 1/254 of their group's
+        // largest, in both products.
+        double largest = 0;
+        for (const double y : expected)
+          largest = std::max(largest, std::fabs(y));
         for (int64_t h = 0; h < H; ++h) {
           ASSERT_NEAR(outputs[output_row * H + h], expected[h],
-                      1e-5 * (1 + std::fabs(expected[h])))
+                      IsQuantized() ? 0.05 * largest
+                                    : 1e-5 * (1 + std::fabs(expected[h])))
               << "layer " << layer << " expert " << run.expert << " row " << row
               << " column " << h;
         }
@@ -146,8 +180,62 @@ TEST_P(ExpertEngineFixture, EqualsThePlainDefinitionInEveryLayer) {
   }
 }
 
+TEST_P(ExpertEngineFixture, QuantizedExpertsHaveTheDefinitionsBits) {
+  if (!IsQuantized()) return;
+  const auto checkpoint = OpenModel();
+  const auto pool = NewThreadPool(2, "experts");
+  const auto engine = MakeEngine(*checkpoint, pool.get());
+  EXPECT_EQ(engine->weight_dtype(), GetParam().second);
+  const int64_t H = checkpoint->config().hidden_size;
+  const Work work = RandomWork(checkpoint->config(), 0, 30, 0.5, 5);
+  const std::vector<float> outputs = Compute(engine.get(), work);
+  size_t output_row = 0;
+  for (const ExpertRun& run : work.runs) {
+    const auto weights = checkpoint->FindExpert(0, run.expert);
+    ASSERT_THAT(weights, IsOk());
+    for (int32_t row : run.rows) {
+      ASSERT_TRUE(SameBits(
+          QuantizedExpertByDefinition(*weights, work.rows.data() + row * H),
+          {outputs.begin() + output_row * H,
+           outputs.begin() + (output_row + 1) * H}))
+          << "expert " << run.expert << " row " << row;
+      ++output_row;
+    }
+  }
+}
+
+// Rows that a sender has quantised, without the floats.
+TEST_P(ExpertEngineFixture, QuantizedRowsGiveTheBitsOfTheFloats) {
+  const auto checkpoint = OpenModel();
+  InlinePool pool;
+  const auto engine = MakeEngine(*checkpoint, &pool);
+  const int64_t H = checkpoint->config().hidden_size;
+  const Work work = RandomWork(checkpoint->config(), 0, 40, 0.5, 9);
+  QuantizedBuffer rows(H);
+  rows.Reserve(work.num_rows);
+  for (int64_t row = 0; row < work.num_rows; ++row) {
+    rows.Quantize(kernels::Kernels(), work.rows.data() + row * H, row, 0, H);
+  }
+  ExpertBatch batch = work.batch();
+  batch.rows = {};
+  batch.quantized = rows.Rows(0);
+  std::vector<float> outputs(batch.num_outputs() * H,
+                             std::numeric_limits<float>::quiet_NaN());
+  const absl::Status status = engine->Compute(batch, absl::MakeSpan(outputs));
+  if (!IsQuantized()) {
+    EXPECT_THAT(status, StatusIs(absl::StatusCode::kInvalidArgument,
+                                 HasSubstr("send floats")));
+    return;
+  }
+  ASSERT_THAT(status, IsOk());
+  EXPECT_TRUE(SameBits(outputs, Compute(engine.get(), work)));
+  batch.quantized.cols = H - 1;
+  EXPECT_THAT(engine->Compute(batch, absl::MakeSpan(outputs)),
+              StatusIs(absl::StatusCode::kInvalidArgument));
+}
+
 TEST_P(ExpertEngineFixture, ARowsBitsDoNotDependOnItsCompany) {
-  const auto checkpoint = Open(FixturePath(GetParam()));
+  const auto checkpoint = OpenModel();
   const int64_t H = checkpoint->config().hidden_size;
   InlinePool pool;
   const auto engine = MakeEngine(*checkpoint, &pool);
@@ -171,13 +259,13 @@ TEST_P(ExpertEngineFixture, ARowsBitsDoNotDependOnItsCompany) {
 }
 
 TEST_P(ExpertEngineFixture, PoolSizeChangesNoBit) {
-  const auto checkpoint = Open(FixturePath(GetParam()));
+  const auto checkpoint = OpenModel();
   InlinePool inline_pool;
   const auto reference_engine = MakeEngine(*checkpoint, &inline_pool);
   for (const int64_t rows : {1, 3, 70, 300}) {
     const Work work = RandomWork(checkpoint->config(), 0, rows, 0.3, rows);
     const std::vector<float> expected = Compute(reference_engine.get(), work);
-    for (int threads = 1; threads <= 4; ++threads) {
+    for (int threads = 1; threads <= 8; threads += threads < 4 ? 1 : 4) {
       const auto pool = NewThreadPool(threads, "experts");
       const auto engine = MakeEngine(*checkpoint, pool.get());
       EXPECT_TRUE(SameBits(Compute(engine.get(), work), expected))
@@ -187,7 +275,7 @@ TEST_P(ExpertEngineFixture, PoolSizeChangesNoBit) {
 }
 
 TEST_P(ExpertEngineFixture, KernelTableChangesNoBit) {
-  const auto checkpoint = Open(FixturePath(GetParam()));
+  const auto checkpoint = OpenModel();
   InlinePool pool;
   const Work work = RandomWork(checkpoint->config(), 0, 90, 0.5, 7);
   std::vector<float> expected;
@@ -202,7 +290,7 @@ TEST_P(ExpertEngineFixture, KernelTableChangesNoBit) {
 // 700 rows through each of several experts: more than a unit, more than a wave,
 // rows consecutive and not.
 TEST_P(ExpertEngineFixture, LargeBatchesEqualSmallOnes) {
-  const auto checkpoint = Open(FixturePath(GetParam()));
+  const auto checkpoint = OpenModel();
   const int64_t H = checkpoint->config().hidden_size;
   const auto pool = NewThreadPool(2, "experts");
   const auto engine = MakeEngine(*checkpoint, pool.get());
@@ -240,7 +328,7 @@ TEST_P(ExpertEngineFixture, LargeBatchesEqualSmallOnes) {
 
 // Any split of the experts over holders gives what one holder gives.
 TEST_P(ExpertEngineFixture, SlicesTogetherEqualTheWhole) {
-  const auto checkpoint = Open(FixturePath(GetParam()));
+  const auto checkpoint = OpenModel();
   const model::ModelConfig& config = checkpoint->config();
   const int layer = checkpoint->num_expert_layers() - 1;  // the MTP layer
   InlinePool pool;
@@ -351,7 +439,10 @@ TEST_F(ExpertEngineErrors, SizesMustFit) {
   const auto compute = [&](int layer, int64_t num_rows, size_t row_floats,
                            size_t output_floats) {
     return engine_->Compute(
-        {layer, num_rows, absl::MakeConstSpan(rows).first(row_floats), runs},
+        {.layer = layer,
+         .num_rows = num_rows,
+         .rows = absl::MakeConstSpan(rows).first(row_floats),
+         .runs = runs},
         absl::MakeSpan(outputs).first(output_floats));
   };
   EXPECT_THAT(compute(0, 2, rows.size(), outputs.size()), IsOk());
@@ -372,7 +463,7 @@ TEST_F(ExpertEngineErrors, SizesMustFit) {
 TEST_F(ExpertEngineErrors, EmptyWorkIsDone) {
   EXPECT_THAT(Run({}), IsOk());
   EXPECT_THAT(Run({{0, {}}}), IsOk());
-  EXPECT_THAT(engine_->Compute({0, 0, {}, {}}, {}), IsOk());
+  EXPECT_THAT(engine_->Compute({}, {}), IsOk());
 }
 
 TEST_F(ExpertEngineErrors, CreateRefusesWhatTheModelDoesNotHave) {

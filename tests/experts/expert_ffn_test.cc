@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -11,6 +12,7 @@
 #include "model/checkpoint.h"
 #include "tests/experts/plain_expert.h"
 #include "tests/testing/checkpoint_writer.h"
+#include "tests/testing/quantized_checkpoint.h"
 
 namespace switchyard::experts {
 namespace {
@@ -71,11 +73,9 @@ TEST_P(ExpertFfnTest, EqualsThePlainDefinition) {
   const Expert expert(GetParam());
   const std::vector<float> x = Inputs();
   for (const kernels::KernelTable* table : kernels::AvailableKernels()) {
-    std::vector<float> scratch(2 * kTokens * kInner);
     std::vector<float> y(kTokens * kHidden,
                          std::numeric_limits<float>::quiet_NaN());
-    ExpertFfn(*table, expert.weights(), x.data(), kTokens, scratch.data(),
-              y.data());
+    ExpertFfn(*table, expert.weights(), x.data(), kTokens, y.data());
     for (int64_t t = 0; t < kTokens; ++t) {
       const std::vector<double> expected =
           PlainExpert(expert.weights(), x.data() + t * kHidden);
@@ -93,10 +93,8 @@ TEST_P(ExpertFfnTest, AnyCutIntoColumnsGivesTheSameBits) {
   const Expert expert(GetParam());
   const std::vector<float> x = Inputs();
   const kernels::KernelTable& table = kernels::Kernels();
-  std::vector<float> scratch(2 * kTokens * kInner);
   std::vector<float> whole(kTokens * kHidden);
-  ExpertFfn(table, expert.weights(), x.data(), kTokens, scratch.data(),
-            whole.data());
+  ExpertFfn(table, expert.weights(), x.data(), kTokens, whole.data());
 
   constexpr float kUntouched = 12345;
   for (const int64_t block : {1, 5, 16, 20}) {
@@ -121,6 +119,43 @@ TEST_P(ExpertFfnTest, AnyCutIntoColumnsGivesTheSameBits) {
     }
     EXPECT_EQ(std::memcmp(y.data(), whole.data(), y.size() * sizeof(float)), 0)
         << "blocks of " << block;
+  }
+}
+
+class QuantizedExpertFfnTest : public ::testing::TestWithParam<DType> {};
+
+INSTANTIATE_TEST_SUITE_P(DTypes, QuantizedExpertFfnTest,
+                         ::testing::Values(DType::kQ8, DType::kQ4));
+
+// Widths that end within a block, and more tokens than a tile has.
+TEST_P(QuantizedExpertFfnTest, HasTheDefinitionsBits) {
+  constexpr int64_t kH = 100, kI = 150, kRows = 70;
+  std::vector<float> values(kH * kI);
+  std::shared_ptr<const void> owners[3];
+  const auto make = [&](int64_t rows, int64_t cols, float phase,
+                        std::shared_ptr<const void>* owner) {
+    for (int64_t i = 0; i < kH * kI; ++i) {
+      values[i] = 0.4f * std::sin(phase * static_cast<float>(i + 1));
+    }
+    return testing::QuantizeWeights({values.data(), DType::kF32, rows, cols},
+                                    GetParam(), owner);
+  };
+  const model::ExpertWeights weights = {make(kI, kH, 0.3f, &owners[0]),
+                                        make(kI, kH, 0.7f, &owners[1]),
+                                        make(kH, kI, 1.1f, &owners[2])};
+  std::vector<float> x(kRows * kH);
+  for (size_t i = 0; i < x.size(); ++i) {
+    x[i] = std::cos(0.9f * static_cast<float>(i));
+  }
+  for (const kernels::KernelTable* table : kernels::AvailableKernels()) {
+    std::vector<float> y(kRows * kH, std::numeric_limits<float>::quiet_NaN());
+    ExpertFfn(*table, weights, x.data(), kRows, y.data());
+    for (int64_t t = 0; t < kRows; ++t) {
+      const std::vector<float> expected =
+          QuantizedExpertByDefinition(weights, x.data() + t * kH);
+      ASSERT_EQ(std::memcmp(&y[t * kH], expected.data(), kH * sizeof(float)), 0)
+          << table->name << " token " << t;
+    }
   }
 }
 

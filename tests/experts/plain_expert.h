@@ -7,6 +7,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "kernels/kernel_table.h"
+#include "kernels/quantized.h"
 #include "model/checkpoint.h"
 #include "model/weight_values.h"
 
@@ -34,6 +36,28 @@ inline std::vector<double> PlainExpert(const model::ExpertWeights& weights,
     inner[i] *= gate[i] / (1 + std::exp(-gate[i]));
   }
   return PlainProduct(weights.down_proj, inner);
+}
+
+// One product after the other on whole matrices, by the scalar reference.
+inline std::vector<float> QuantizedExpertByDefinition(
+    const model::ExpertWeights& weights, const float* x) {
+  const kernels::KernelTable& kernels = kernels::kScalarKernels;
+  const auto multiply = [&](const kernels::WeightView& w, const float* input) {
+    std::vector<int8_t> values(kernels::PaddedColumns(w.cols));
+    std::vector<float> scales(kernels::NumGroups(w.cols));
+    std::vector<int32_t> sums(kernels::NumGroups(w.cols));
+    kernels.quantize_row(input, w.cols, values.data(), scales.data(),
+                         sums.data());
+    std::vector<float> y(w.rows);
+    kernels.quantized_matmul(
+        w, 0, w.rows, {values.data(), scales.data(), sums.data(), w.cols}, 1,
+        y.data(), w.rows);
+    return y;
+  };
+  std::vector<float> inner = multiply(weights.gate_proj, x);
+  const std::vector<float> up = multiply(weights.up_proj, x);
+  kernels.silu_mul(inner.data(), up.data(), up.size(), inner.data());
+  return multiply(weights.down_proj, inner.data());
 }
 
 }  // namespace switchyard::experts
