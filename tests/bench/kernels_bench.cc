@@ -2,7 +2,9 @@
 // the machine can do at most (memory bandwidth and multiply-adds of one thread,
 // measured in the same run), on one thread.
 //
-//   switchyard-bench-kernels [--seconds=0.5]
+//   switchyard-bench-kernels [--seconds=0.5] [--only=quantized] [--isa=avx2]
+//
+// Products of quantised weights are measured on one thread and on two.
 //
 // Matrix products walk over many matrices, more than the caches hold, as a
 // server does that reads other experts for every token.
@@ -24,11 +26,17 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/strip.h"
 #include "base/command_line.h"
+#include "base/compute_pool.h"
 #include "kernels/kernel_table.h"
 #include "kernels/onednn/matmul.h"
 #include "switchyard/bench/limits/limits.h"
+#include "tests/bench/quantized_bench.h"
 
 ABSL_FLAG(double, seconds, 0.5, "Time for each number; the best run counts.");
+ABSL_FLAG(std::string, only, "",
+          "Measure one part: quantized, float or onednn; empty: all.");
+ABSL_FLAG(std::string, isa, "",
+          "Measure one table of the kernels; empty: all that this CPU has.");
 ABSL_FLAG(bool, smoke, false,
           "Run everything once on little data, to see that it works.");
 ABSL_FLAG(bool, slow, false, "Measure the scalar reference too.");
@@ -323,6 +331,32 @@ void BenchElementwise(const KernelTable& table, const Settings& settings) {
   });
 }
 
+void BenchFloat(const KernelTable& table, const Settings& settings, double read,
+                bool smoke) {
+  const Limits limits = {read,
+                         smoke ? 0 : FmaPeak(table.name, settings.seconds)};
+  absl::PrintF("\n%s: at most %.1f Gop/s of fused multiply-adds in f32\n",
+               table.name, limits.fma * 1e-9);
+  BenchMatmul(table, settings, limits);
+  BenchDeltaRule(table, settings, limits);
+  BenchAttention(table, settings, limits);
+  BenchElementwise(table, settings);
+}
+
+void BenchQuantized(const KernelTable& table, const Settings& settings,
+                    bool smoke) {
+  QuantizedSettings quantized = {
+      settings.seconds, settings.weight_bytes, {1, 2, 4, 8, 16, 32, 64, 256}};
+  if (smoke) quantized.token_counts = {1, 9};
+  absl::PrintF("\n%s: quantised weights\n", table.name);
+  for (const int threads : {1, 2}) {
+    if (threads <= AvailableCpus()) {
+      BenchQuantizedMatmul(table, threads, quantized);
+    }
+  }
+  BenchQuantizeRow(table, quantized);
+}
+
 absl::Status Run() {
   Settings settings;
   settings.seconds = absl::GetFlag(FLAGS_seconds);
@@ -332,27 +366,31 @@ absl::Status Run() {
   settings.token_counts = {1, 2, 4, 8, 32, 128};
   const bool smoke = absl::GetFlag(FLAGS_smoke);
   if (smoke) settings = {0, 0, 64, 2, {1, 5}};
+  const auto wanted = [only = absl::GetFlag(FLAGS_only)](const char* part) {
+    return only.empty() || only == part;
+  };
 
   const double read =
       smoke ? 0
             : MeasureRead(/*threads=*/1, PageSize::kHuge, 2 * settings.seconds)
                   .best;
-  absl::PrintF("commit %s, %s, 1 thread\n", kCommit, CpuName());
-  absl::PrintF("memory reads at most %.1f GB/s\n", read * 1e-9);
+  absl::PrintF("commit %s, %s\n", kCommit, CpuName());
+  absl::PrintF("one thread reads at most %.1f GB/s from memory\n", read * 1e-9);
+  const std::string isa = absl::GetFlag(FLAGS_isa);
+  const KernelTable* previous = nullptr;
   for (const KernelTable* table : kernels::AvailableKernels()) {
-    if (table == &kernels::kScalarKernels && !smoke &&
-        !absl::GetFlag(FLAGS_slow)) {
-      continue;
-    }
-    const Limits limits = {read,
-                           smoke ? 0 : FmaPeak(table->name, settings.seconds)};
-    absl::PrintF("\n%s: at most %.1f Gop/s of fused multiply-adds in f32\n",
-                 table->name, limits.fma * 1e-9);
-    BenchMatmul(*table, settings, limits);
-    BenchDeltaRule(*table, settings, limits);
-    BenchAttention(*table, settings, limits);
-    BenchElementwise(*table, settings);
+    const bool skip = isa.empty() && table == &kernels::kScalarKernels &&
+                      !smoke && !absl::GetFlag(FLAGS_slow);
+    if (skip || (!isa.empty() && isa != table->name)) continue;
+    // What two tables share is measured once, with the first of them.
+    const bool shared =
+        previous != nullptr && previous->matmul == table->matmul;
+    previous = table;
+    if (wanted("float") && !shared) BenchFloat(*table, settings, read, smoke);
+    if (wanted("quantized")) BenchQuantized(*table, settings, smoke);
   }
+  if (wanted("quantized")) BenchQuantizePanel({settings.seconds, 0, {}});
+  if (!wanted("onednn")) return absl::OkStatus();
   absl::PrintF(
       "\noneDNN, for comparison (bf16 may use dot products of its own)\n");
   return BenchOneDnn(settings, {read, 0});
@@ -372,7 +410,7 @@ void RestartWithOneOpenMpThread(char** argv) {
 int main(int argc, char** argv) {
   switchyard::bench::RestartWithOneOpenMpThread(argv);
   const auto arguments = switchyard::ParseCommandLine(
-      argc, argv, "Measures the kernels. One thread; best of many short runs.");
+      argc, argv, "Measures the kernels: the best of many short runs.");
   if (!arguments.ok()) {
     absl::FPrintF(stderr, "%s\n", arguments.status().ToString());
     return 2;

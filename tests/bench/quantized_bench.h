@@ -1,0 +1,36 @@
+// Products of quantised weights, and the making of what they multiply, for
+// switchyard-bench-kernels.
+
+#ifndef SWITCHYARD_TESTS_BENCH_QUANTIZED_BENCH_H_
+#define SWITCHYARD_TESTS_BENCH_QUANTIZED_BENCH_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "kernels/kernel_table.h"
+#include "switchyard/bench/limits/limits.h"
+
+namespace switchyard::bench {
+
+struct QuantizedSettings {
+  double seconds = 0;        // for each number
+  int64_t weight_bytes = 0;  // of all matrices of one thread together
+  std::vector<int64_t> token_counts;
+};
+
+// Prints what some threads reach together, each with matrices of its own, in
+// huge pages, beside what the same threads read and compute at most, measured
+// before and after.
+void BenchQuantizedMatmul(const kernels::KernelTable& table, int threads,
+                          const QuantizedSettings& settings);
+
+// Prints the speed of quantize_row, on one thread.
+void BenchQuantizeRow(const kernels::KernelTable& table,
+                      const QuantizedSettings& settings);
+
+// Prints the speed of QuantizePanel, on one thread.
+void BenchQuantizePanel(const QuantizedSettings& settings);
+
+}  // namespace switchyard::bench
+
+#endif  // SWITCHYARD_TESTS_BENCH_QUANTIZED_BENCH_H_
