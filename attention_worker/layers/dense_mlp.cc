@@ -1,5 +1,7 @@
 #include "attention_worker/layers/dense_mlp.h"
 
+#include "attention_worker/layers/mat_mul.h"
+
 namespace switchyard::attention_worker {
 
 void DenseMlp(const LayerContext& context, const DenseMlpWeights& weights,

@@ -6,6 +6,8 @@
 #include <utility>
 #include <vector>
 
+#include "attention_worker/layers/mat_mul.h"
+
 namespace switchyard::attention_worker {
 namespace {
 

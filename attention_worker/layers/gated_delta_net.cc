@@ -5,6 +5,7 @@
 #include <cstring>
 #include <vector>
 
+#include "attention_worker/layers/mat_mul.h"
 #include "kernels/math.h"
 
 namespace switchyard::attention_worker {

@@ -50,24 +50,15 @@ struct LayerSequence {
   float* conv_tail = nullptr;
 };
 
+// Multiply-adds below which a piece of work is not split further: about ten
+// microseconds, twice what waking a sleeping thread costs.
+inline constexpr int64_t kMinWork = 64 * 1024;
+
 // Calls body(begin, end) over [0, items), each of which costs about
 // `cost_per_item` multiply-adds. What is not worth waking a thread for runs on
 // the caller.
 void ForEach(const LayerContext& context, int64_t items, int64_t cost_per_item,
              absl::FunctionRef<void(int64_t begin, int64_t end)> body);
-
-// y = x weight^T: y[t * y_stride + r] for `tokens` rows of x.
-struct MatMulJob {
-  kernels::WeightView weight;
-  const float* x = nullptr;  // [tokens, weight.cols], row stride x_stride
-  int64_t x_stride = 0;
-  float* y = nullptr;  // [tokens, weight.rows], row stride y_stride
-  int64_t y_stride = 0;
-};
-
-// All jobs in one parallel loop: they must not read one another's results.
-void MatMul(const LayerContext& context, absl::Span<const MatMulJob> jobs,
-            int64_t tokens);
 
 // y[t] = rms(x[t]) * (1 + weight) for [rows, n]; y may be x.
 void ZeroCentredRmsNorm(const LayerContext& context, const float* x,

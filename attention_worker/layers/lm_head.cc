@@ -2,6 +2,8 @@
 
 #include <cstring>
 
+#include "attention_worker/layers/mat_mul.h"
+
 namespace switchyard::attention_worker {
 namespace {
 

@@ -4,6 +4,7 @@
 
 #include "absl/time/time.h"
 #include "attention_worker/layers/gate.h"
+#include "attention_worker/layers/mat_mul.h"
 #include "attention_worker/layers/shared_expert.h"
 #include "base/check.h"
 

@@ -10,6 +10,7 @@
 #include "attention_worker/layers/layer_context.h"
 #include "attention_worker/layers/layer_weights.h"
 #include "attention_worker/layers/lm_head.h"
+#include "attention_worker/layers/mat_mul.h"
 #include "attention_worker/layers/rope_table.h"
 #include "attention_worker/layers/scratch.h"
 #include "attention_worker/layers/weight_reader.h"

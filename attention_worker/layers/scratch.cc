@@ -28,6 +28,15 @@ float* Scratch::Floats(int64_t floats) {
   return result;
 }
 
+int8_t* Scratch::Bytes(int64_t bytes) {
+  constexpr int64_t kFloat = sizeof(float);
+  return reinterpret_cast<int8_t*>(Floats((bytes + kFloat - 1) / kFloat));
+}
+
+int32_t* Scratch::Ints(int64_t ints) {
+  return reinterpret_cast<int32_t*>(Floats(ints));
+}
+
 int64_t Scratch::allocated_bytes() const {
   size_t floats = 0;
   for (const AlignedBuffer& block : blocks_) floats += block.size();

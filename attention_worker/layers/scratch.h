@@ -34,6 +34,9 @@ class Scratch {
   // `floats` values, not initialised, on a cache line's boundary. Valid until
   // the innermost frame of now ends.
   float* Floats(int64_t floats);
+  // The same, for quantised activations.
+  int8_t* Bytes(int64_t bytes);
+  int32_t* Ints(int64_t ints);
 
   int64_t allocated_bytes() const;
 

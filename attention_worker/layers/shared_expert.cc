@@ -1,6 +1,7 @@
 #include "attention_worker/layers/shared_expert.h"
 
 #include "attention_worker/layers/dense_mlp.h"
+#include "attention_worker/layers/mat_mul.h"
 #include "kernels/math.h"
 
 namespace switchyard::attention_worker {

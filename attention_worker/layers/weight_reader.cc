@@ -13,12 +13,12 @@ namespace {
 // Rows are read in pieces of about this many bytes.
 constexpr int64_t kPieceBytes = int64_t{1} << 20;
 
+// Rows [begin, end) of a view, which a quantised one has in whole panels only.
 kernels::WeightView Rows(const kernels::WeightView& view, int64_t begin,
                          int64_t end) {
   kernels::WeightView rows = view;
-  rows.data =
-      static_cast<const char*>(view.data) +
-      begin * view.cols * static_cast<int64_t>(kernels::DTypeBytes(view.dtype));
+  rows.data = static_cast<const char*>(view.data) +
+              kernels::WeightBytes(view.dtype, begin, view.cols);
   rows.rows = end - begin;
   return rows;
 }
@@ -59,14 +59,17 @@ absl::Status WeightReader::ReadAll(
   if (progress) progress(0, total);
   for (const auto& [name, view] : tensors_) {
     const int64_t bytes = model::WeightBytes(view);
-    const int64_t rows_per_piece = std::max<int64_t>(
-        1, kPieceBytes /
-               std::max<int64_t>(1, bytes / std::max<int64_t>(1, view.rows)));
+    const int64_t rows_per_unit =
+        IsQuantized(view.dtype) ? kernels::kPanelRows : 1;
+    const int64_t units = (view.rows + rows_per_unit - 1) / rows_per_unit;
+    const int64_t units_per_piece =
+        std::max<int64_t>(1, kPieceBytes / std::max<int64_t>(1, bytes / units));
     std::atomic<int64_t> bad{0};
-    pool->ParallelFor(view.rows, rows_per_piece,
-                      [&](int64_t begin, int64_t end) {
-                        bad += model::CountNonFinite(Rows(view, begin, end));
-                      });
+    pool->ParallelFor(units, units_per_piece, [&](int64_t begin, int64_t end) {
+      bad +=
+          model::CountNonFinite(Rows(view, begin * rows_per_unit,
+                                     std::min(end * rows_per_unit, view.rows)));
+    });
     if (bad != 0) {
       return absl::DataLossError(absl::StrCat(
           checkpoint_->directory(), ": tensor ", name, " holds ", bad.load(),

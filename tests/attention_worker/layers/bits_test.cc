@@ -9,9 +9,11 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "absl/types/span.h"
 #include "gtest/gtest.h"
 #include "kernels/kernel_table.h"
+#include "model/weight_values.h"
 #include "tests/attention_worker/layers/test_model.h"
 #include "tests/testing/fixture_path.h"
 #include "tests/testing/matchers.h"
@@ -19,16 +21,30 @@
 namespace switchyard::attention_worker {
 namespace {
 
+using kernels::DType;
 using ::switchyard::testing::FixturePath;
 using ::switchyard::testing::IsOk;
 
-class BitsTest : public ::testing::TestWithParam<const char*> {
+// A fixture's model as it is (kF32), or with its experts' and its other
+// matrices quantised.
+struct Model {
+  const char* fixture;
+  DType experts = DType::kF32;
+  DType dense = DType::kF32;
+};
+
+class BitsTest : public ::testing::TestWithParam<Model> {
  protected:
-  static std::string Directory() { return FixturePath(GetParam()); }
+  static std::string Directory() { return FixturePath(GetParam().fixture); }
+  static TestModelOptions Options(TestModelOptions options = {}) {
+    options.experts = GetParam().experts;
+    options.dense = GetParam().dense;
+    return options;
+  }
 
   // The prompt as one chunk, on one thread: what all else is compared with.
   void SetUp() override {
-    TestModel model(Directory());
+    TestModel model(Directory(), Options());
     tokens_ = SomeTokens(61, model.config().vocab_size);
     const auto state = model.NewState();
     logits_ = model.Run(state.get(), tokens_);
@@ -41,15 +57,27 @@ class BitsTest : public ::testing::TestWithParam<const char*> {
   std::vector<float> state_;
 };
 
-INSTANTIATE_TEST_SUITE_P(Fixtures, BitsTest,
-                         ::testing::Values("tiny_a_bf16", "tiny_b_fp32",
-                                           "tiny_a_yarn"),
-                         [](const auto& info) {
-                           return std::string(info.param);
-                         });
+std::string ModelName(const ::testing::TestParamInfo<Model>& info) {
+  std::string name = info.param.fixture;
+  for (const DType dtype : {info.param.experts, info.param.dense}) {
+    if (!kernels::IsQuantized(dtype)) continue;
+    absl::StrAppend(&name, "_", std::string(model::DTypeName(dtype)));
+  }
+  return name;
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Fixtures, BitsTest,
+    ::testing::Values(Model{"tiny_a_bf16"}, Model{"tiny_b_fp32"},
+                      Model{"tiny_a_yarn"},
+                      Model{"tiny_a_bf16", DType::kQ8, DType::kQ8},
+                      Model{"tiny_b_fp32", DType::kQ8, DType::kQ8},
+                      Model{"tiny_b_fp32", DType::kQ4, DType::kQ4},
+                      Model{"tiny_a_bf16", DType::kQ4, DType::kQ8}),
+    ModelName);
 
 TEST_P(BitsTest, HoweverThePromptIsCut) {
-  TestModel model(Directory());
+  TestModel model(Directory(), Options());
   const std::vector<std::vector<int64_t>> cuts = {
       {1}, {2}, {7, 1, 3}, {17, 16, 15}, {60, 1}, {1, 60}};
   for (const std::vector<int64_t>& sizes : cuts) {
@@ -61,7 +89,7 @@ TEST_P(BitsTest, HoweverThePromptIsCut) {
 }
 
 TEST_P(BitsTest, WhateverElseIsInTheStep) {
-  TestModel model(Directory());
+  TestModel model(Directory(), Options());
   const int64_t vocab = model.config().vocab_size;
   // Other sequences before, between and behind, that begin at other positions.
   const std::vector<int32_t> other = SomeTokens(100, vocab, 2);
@@ -98,8 +126,8 @@ TEST_P(BitsTest, WhateverElseIsInTheStep) {
 }
 
 TEST_P(BitsTest, HoweverManyThreads) {
-  for (int threads : {2, 3, 4}) {
-    TestModel model(Directory(), {.threads = threads});
+  for (int threads : {2, 3, 8}) {
+    TestModel model(Directory(), Options({.threads = threads}));
     const auto [logits, state] = model.RunInPieces(tokens_, {{23, 1, 1}});
     EXPECT_TRUE(SameBits(logits, logits_)) << threads;
     EXPECT_TRUE(SameBits(StateValues(model.config(), state.get()), state_))
@@ -109,7 +137,7 @@ TEST_P(BitsTest, HoweverManyThreads) {
 
 TEST_P(BitsTest, OnEveryInstructionSet) {
   for (const kernels::KernelTable* kernels : kernels::AvailableKernels()) {
-    TestModel model(Directory(), {.threads = 2, .kernels = kernels});
+    TestModel model(Directory(), Options({.threads = 2, .kernels = kernels}));
     const auto [logits, state] = model.RunInPieces(tokens_, {{30, 2, 1}});
     EXPECT_TRUE(SameBits(logits, logits_)) << kernels->name;
     EXPECT_TRUE(SameBits(StateValues(model.config(), state.get()), state_))
@@ -118,7 +146,7 @@ TEST_P(BitsTest, OnEveryInstructionSet) {
 }
 
 TEST_P(BitsTest, LastTokensLogitsAndHidden) {
-  TestModel model(Directory(), {.probe = true});
+  TestModel model(Directory(), Options({.probe = true}));
   const int64_t hidden = model.config().hidden_size;
   const auto state = model.NewState();
   const SequenceChunk chunk{
@@ -133,7 +161,7 @@ TEST_P(BitsTest, LastTokensLogitsAndHidden) {
 }
 
 TEST_P(BitsTest, OfTheMtpHead) {
-  TestModel model(Directory());
+  TestModel model(Directory(), Options());
   const int64_t hidden_size = model.config().hidden_size;
   const auto state = model.NewState();
   const SequenceChunk chunk{
@@ -151,7 +179,7 @@ TEST_P(BitsTest, OfTheMtpHead) {
   const MtpChunk whole = pairs(whole_state.get(), 0, 60);
   const MtpResult expected = model.mtp().Step({&whole, 1})[0];
   // In pieces, beside another sequence, on three threads.
-  TestModel threaded(Directory(), {.threads = 3});
+  TestModel threaded(Directory(), Options({.threads = 3}));
   const auto pieces = threaded.NewMtpState();
   const auto other = threaded.NewMtpState();
   std::vector<float> logits, rows;

@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "base/check.h"
+#include "experts/expert_ffn.h"
 
 namespace switchyard::attention_worker {
 
@@ -29,14 +30,8 @@ DispatchResult DirectDispatcher::Dispatch(const DispatchRequest& request,
     const auto expert =
         checkpoint_.FindExpert(request.layer, request.experts[pair]);
     SY_CHECK(expert.ok());
-    const int64_t inner = expert->gate_proj.rows;
-    std::vector<float> gate(inner), up(inner);
-    const float* const x = request.rows.data() + row * h;
-    kernels_.matmul(expert->gate_proj, 0, inner, x, h, 1, gate.data(), inner);
-    kernels_.matmul(expert->up_proj, 0, inner, x, h, 1, up.data(), inner);
-    kernels_.silu_mul(gate.data(), up.data(), inner, gate.data());
-    kernels_.matmul(expert->down_proj, 0, h, gate.data(), inner, 1,
-                    &result.outputs[pair * h], h);
+    experts::ExpertFfn(kernels_, *expert, request.rows.data() + row * h, 1,
+                       &result.outputs[pair * h]);
   }
   overlap();
   return result;

@@ -7,6 +7,7 @@
 #include <random>
 
 #include "base/check.h"
+#include "tests/testing/quantized_checkpoint.h"
 
 namespace switchyard::attention_worker {
 
@@ -16,6 +17,10 @@ TestModel::TestModel(const std::string& directory,
   if (!checkpoint.ok()) ADD_FAILURE() << checkpoint.status();
   SY_CHECK(checkpoint.ok());
   checkpoint_ = *std::move(checkpoint);
+  if (IsQuantized(options.experts) || IsQuantized(options.dense)) {
+    checkpoint_ = testing::QuantizeCheckpoint(std::move(checkpoint_),
+                                              options.experts, options.dense);
+  }
   pool_ = NewThreadPool(options.threads, "test");
   const kernels::KernelTable* const kernels =
       options.kernels != nullptr ? options.kernels : &kernels::Kernels();

@@ -17,12 +17,16 @@
 #include "base/compute_pool.h"
 #include "gmock/gmock.h"
 #include "kernels/kernel_table.h"
+#include "kernels/matrix.h"
 #include "model/checkpoint.h"
 #include "tests/attention_worker/layers/direct_dispatcher.h"
 
 namespace switchyard::attention_worker {
 
 struct TestModelOptions {
+  // kQ8, kQ4: the matrices are quantised, experts' and others.
+  kernels::DType experts = kernels::DType::kF32;
+  kernels::DType dense = kernels::DType::kF32;
   int threads = 1;
   const kernels::KernelTable* kernels = nullptr;  // null: the process's
   bool probe = false;

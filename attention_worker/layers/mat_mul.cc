@@ -1,0 +1,138 @@
+#include "attention_worker/layers/mat_mul.h"
+
+#include <algorithm>
+
+#include "absl/container/inlined_vector.h"
+#include "kernels/quantized.h"
+
+namespace switchyard::attention_worker {
+namespace {
+
+using kernels::QuantizedRows;
+
+// A product is cut into tiles of at most this many tokens and weight rows. At H
+// = 2048, 64 tokens are 512 KiB of floats and 64 rows 256 KiB of bf16; 256
+// tokens are 590 KiB quantised and 64 rows 136 KiB in 8 bits: a tile's inputs
+// stay in a core's level-2 cache.
+constexpr int64_t kTileTokens = 64;
+constexpr int64_t kQuantizedTileTokens = 256;
+constexpr int64_t kTileRows = 64;
+// Fewer than a vector's worth of rows would leave lanes empty, and quantised
+// weights lie in panels of so many.
+constexpr int64_t kMinTileRows = kernels::kPanelRows;
+
+int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// A job and its tiles: row block after row block, and token block after token
+// block within it, so that a thread's weights stay where they are.
+struct Plan {
+  const MatMulJob* job;
+  QuantizedRows x;  // if the job's weights are quantised
+  int64_t tile_tokens;
+  int64_t tile_rows;
+  int64_t token_tiles;
+  int64_t first_tile;  // its number among all jobs' tiles
+  int64_t end_tile;
+};
+using Plans = absl::InlinedVector<Plan, 4>;
+
+Plan PlanJob(const MatMulJob& job, int64_t tokens, int64_t first_tile) {
+  Plan plan{&job, {}, 0, 0, 0, first_tile, 0};
+  plan.tile_tokens =
+      std::min(tokens, IsQuantized(job.weight.dtype) ? kQuantizedTileTokens
+                                                     : kTileTokens);
+  plan.token_tiles = CeilDiv(tokens, plan.tile_tokens);
+  const int64_t row_cost =
+      std::max<int64_t>(1, job.weight.cols * plan.tile_tokens);
+  plan.tile_rows =
+      std::clamp(CeilDiv(kMinWork / row_cost, kMinTileRows) * kMinTileRows,
+                 kMinTileRows, kTileRows);
+  plan.end_tile =
+      first_tile + CeilDiv(job.weight.rows, plan.tile_rows) * plan.token_tiles;
+  return plan;
+}
+
+QuantizedRows Quantize(const LayerContext& context, const MatMulJob& job,
+                       int64_t tokens) {
+  const int64_t cols = job.weight.cols;
+  const int64_t width = kernels::PaddedColumns(cols);
+  const int64_t groups = kernels::NumGroups(cols);
+  int8_t* const values = context.scratch->Bytes(tokens * width);
+  float* const scales = context.scratch->Floats(tokens * groups);
+  int32_t* const sums = context.scratch->Ints(tokens * groups);
+  ForEach(context, tokens, cols, [&](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t) {
+      context.kernels->quantize_row(job.x + t * job.x_stride, cols,
+                                    values + t * width, scales + t * groups,
+                                    sums + t * groups);
+    }
+  });
+  return {values, scales, sums, cols};
+}
+
+// Every quantised job's x, the same x once.
+void QuantizeInputs(const LayerContext& context, int64_t tokens, Plans* plans) {
+  for (size_t i = 0; i < plans->size(); ++i) {
+    const MatMulJob& job = *(*plans)[i].job;
+    if (!IsQuantized(job.weight.dtype)) continue;
+    QuantizedRows* const x = &(*plans)[i].x;
+    for (size_t j = 0; j < i && x->values == nullptr; ++j) {
+      const MatMulJob& other = *(*plans)[j].job;
+      if (job.x == other.x && job.x_stride == other.x_stride &&
+          job.weight.cols == other.weight.cols) {
+        *x = (*plans)[j].x;
+      }
+    }
+    if (x->values == nullptr) *x = Quantize(context, job, tokens);
+  }
+}
+
+// Tiles [begin, end) of a plan, counted from its own first.
+void RunTiles(const kernels::KernelTable& kernels, const Plan& plan,
+              int64_t begin, int64_t end, int64_t tokens) {
+  const MatMulJob& job = *plan.job;
+  // One block of tokens: row blocks that follow one another are one product.
+  const int64_t step = plan.token_tiles == 1 ? end - begin : 1;
+  for (int64_t tile = begin; tile < end; tile += step) {
+    const int64_t row = tile / plan.token_tiles * plan.tile_rows;
+    const int64_t row_end =
+        std::min(row + plan.tile_rows * step, job.weight.rows);
+    const int64_t token = tile % plan.token_tiles * plan.tile_tokens;
+    const int64_t n = std::min(plan.tile_tokens, tokens - token);
+    float* const y = job.y + token * job.y_stride + row;
+    if (IsQuantized(job.weight.dtype)) {
+      kernels.quantized_matmul(job.weight, row, row_end,
+                               RowsFrom(plan.x, token), n, y, job.y_stride);
+    } else {
+      kernels.matmul(job.weight, row, row_end, job.x + token * job.x_stride,
+                     job.x_stride, n, y, job.y_stride);
+    }
+  }
+}
+
+}  // namespace
+
+void MatMul(const LayerContext& context, absl::Span<const MatMulJob> jobs,
+            int64_t tokens) {
+  if (tokens == 0) return;
+  const Scratch::Frame frame(context.scratch);
+  Plans plans;
+  int64_t num_tiles = 0;
+  for (const MatMulJob& job : jobs) {
+    plans.push_back(PlanJob(job, tokens, num_tiles));
+    num_tiles = plans.back().end_tile;
+  }
+  QuantizeInputs(context, tokens, &plans);
+  context.pool->ParallelFor(num_tiles, 1, [&](int64_t begin, int64_t end) {
+    for (const Plan& plan : plans) {
+      const int64_t first = std::max(begin, plan.first_tile);
+      const int64_t last = std::min(end, plan.end_tile);
+      if (first < last) {
+        RunTiles(*context.kernels, plan, first - plan.first_tile,
+                 last - plan.first_tile, tokens);
+      }
+    }
+  });
+}
+
+}  // namespace switchyard::attention_worker
