@@ -12,6 +12,7 @@
 #include "absl/time/clock.h"
 #include "attention_worker/core/engine_metrics.h"
 #include "attention_worker/layers/model_runner.h"
+#include "attention_worker/layers/step_timer.h"
 #include "attention_worker/memory_plan.h"
 #include "attention_worker/moe/expert_dispatcher.h"
 #include "attention_worker/moe/local_expert_client.h"
@@ -218,6 +219,7 @@ class AttentionWorkerImpl final : public AttentionWorker {
   std::unique_ptr<experts::ExpertEngine> local_experts_;
   std::vector<std::unique_ptr<ExpertClient>> clients_;
   std::unique_ptr<ExpertDispatcher> dispatcher_;
+  StepTimer timer_;
   std::unique_ptr<ModelRunner> runner_;
   std::unique_ptr<EngineMetrics> metrics_;
 
@@ -335,6 +337,7 @@ absl::Status AttentionWorkerImpl::MakeModel(const MemoryPlan& plan) {
   runner.checkpoint = checkpoint_.get();
   runner.dispatcher = dispatcher_.get();
   runner.pool = pool_.get();
+  runner.timer = &timer_;
   runner.progress = [this](int64_t done, int64_t total) {
     ReportProgress(done, total);
   };
@@ -355,6 +358,7 @@ absl::Status AttentionWorkerImpl::MakeModel(const MemoryPlan& plan) {
   engine.state_memory_bytes = plan.state_bytes;
   engine.expert_wait_timeout = options_.expert_wait_timeout;
   engine.metrics = metrics_.get();
+  engine.timer = &timer_;
   SY_ASSIGN_OR_RETURN(std::unique_ptr<Engine> made, Engine::Create(engine));
   loading_progress_->Set(1);
   MutexLock lock(&mutex_);

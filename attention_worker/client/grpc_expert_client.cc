@@ -572,6 +572,7 @@ absl::Status GrpcExpertClient::OnResult(const v1::Result& result,
     const WorkerTimes times = TimesFromProto(result);
     metrics_.CallDone(sent.num_rows, now - sent.start, times.queue,
                       times.compute);
+    reply->compute_time = times.compute;
     effects->finished.emplace_back(std::move(sent.done), std::move(reply));
   }
   WriteNext(now);

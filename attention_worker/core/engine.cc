@@ -172,6 +172,7 @@ class EngineImpl final : public Engine {
     loop.runner = options_.runner;
     loop.policy = &policy_;
     loop.metrics = options_.metrics;
+    loop.timer = options_.timer;
     loop.clock = options_.clock;
     loop.limits = limits_;
     loop.max_running_requests = options_.max_running_requests;

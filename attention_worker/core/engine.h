@@ -92,6 +92,9 @@ class Engine {
     // deadline may come earlier).
     absl::Duration expert_wait_timeout = absl::Seconds(30);
     EngineMetrics* metrics = nullptr;  // not owned; null: none
+    // The runner's, if it has one; then its parts are among the metrics. Not
+    // owned.
+    StepTimer* timer = nullptr;
     const Clock* clock = Clock::Real();
   };
 

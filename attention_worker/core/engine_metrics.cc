@@ -115,6 +115,15 @@ EngineMetrics::EngineMetrics(metrics::Registry* registry,
   step_seconds_ = registry->AddHistogram(
       "switchyard_engine_step_seconds", "Duration of a step of the model.",
       metrics::ShortSecondsBuckets(), sglang);
+  for (int part = 0; part < kNumStepParts; ++part) {
+    metrics::Labels with_part = sglang;
+    with_part["part"] = StepPartName(static_cast<StepPart>(part));
+    part_seconds_[part] = registry->AddCounter(
+        "switchyard_engine_step_part_seconds_total",
+        "Time of steps by part of the model; routed experts as their holders "
+        "say.",
+        with_part);
+  }
 }
 
 void EngineMetrics::RequestAccepted(const GenerationRequest& request) {
@@ -177,6 +186,12 @@ void EngineMetrics::StepDone(absl::Duration duration, int64_t prompt_tokens,
   sglang_prompt_tokens_->Increment(static_cast<double>(prompt_tokens));
   generation_tokens_->Increment(static_cast<double>(sampled_tokens));
   sglang_generation_tokens_->Increment(static_cast<double>(sampled_tokens));
+}
+
+void EngineMetrics::PartsDone(const StepTimer& timer) {
+  for (int part = 0; part < kNumStepParts; ++part) {
+    part_seconds_[part]->Increment(timer.seconds(static_cast<StepPart>(part)));
+  }
 }
 
 void EngineMetrics::SetLoad(const EngineLoad& load) {

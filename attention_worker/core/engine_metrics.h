@@ -4,12 +4,14 @@
 #ifndef SWITCHYARD_ATTENTION_WORKER_CORE_ENGINE_METRICS_H_
 #define SWITCHYARD_ATTENTION_WORKER_CORE_ENGINE_METRICS_H_
 
+#include <array>
 #include <cstdint>
 #include <string>
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "attention_worker/core/engine.h"
+#include "attention_worker/layers/step_timer.h"
 #include "metrics/registry.h"
 
 namespace switchyard::attention_worker {
@@ -32,6 +34,8 @@ class EngineMetrics {
                    const GenerationUsage& usage, absl::Duration total);
   void StepDone(absl::Duration duration, int64_t prompt_tokens,
                 int64_t decode_tokens, int64_t sampled_tokens);
+  // Of a step that has ended.
+  void PartsDone(const StepTimer& timer);
   void SetLoad(const EngineLoad& load);
 
  private:
@@ -67,6 +71,7 @@ class EngineMetrics {
   metrics::Histogram* request_generation_tokens_;
   metrics::Histogram* request_max_tokens_;
   metrics::Histogram* step_seconds_;
+  std::array<metrics::Counter*, kNumStepParts> part_seconds_;
 };
 
 }  // namespace switchyard::attention_worker

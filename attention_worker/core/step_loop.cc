@@ -156,6 +156,7 @@ void StepLoop::Compute(const StepPlan& plan, absl::Time now) {
         entry.num_tokens;
   }
   if (chunks.empty()) return;
+  if (options_.timer != nullptr) options_.timer->Start();
   const std::vector<ChunkResult> results = options_.runner->Step(chunks);
   SY_CHECK(results.size() == chunks.size());
   const absl::Time end = options_.clock->Now();
@@ -168,6 +169,10 @@ void StepLoop::Compute(const StepPlan& plan, absl::Time now) {
   options_.metrics->StepDone(end - now, prompt_tokens, decode_tokens, sampled);
   for (size_t i = 0; i < chunks.size(); ++i) {
     Advance(owners[i], chunks[i], results[i], end);
+  }
+  if (options_.timer != nullptr) {
+    options_.timer->Stop();
+    options_.metrics->PartsDone(*options_.timer);
   }
 }
 
@@ -192,9 +197,12 @@ void StepLoop::Sample(LiveSequence* sequence, const std::vector<float>& logits,
   const GenerationRequest& request = sequence->request;
   GeneratedToken token;
   token.position = sequence->known_tokens();
-  token.token =
-      SampleToken(logits, request.sampling, sequence->history, token.position,
-                  request.want_logprobs, request.num_top_logprobs);
+  {
+    const TimedPart timed(options_.timer, StepPart::kSampling);
+    token.token =
+        SampleToken(logits, request.sampling, sequence->history, token.position,
+                    request.want_logprobs, request.num_top_logprobs);
+  }
   if (sequence->first_token.has_value()) {
     options_.metrics->NextToken(now - sequence->last_token);
   } else {

@@ -21,6 +21,7 @@
 #include "attention_worker/core/live_sequence.h"
 #include "attention_worker/core/request_limits.h"
 #include "attention_worker/layers/model_runner.h"
+#include "attention_worker/layers/step_timer.h"
 #include "attention_worker/scheduler/policy.h"
 #include "base/clock.h"
 
@@ -33,6 +34,7 @@ class StepLoop {
     ModelRunner* runner = nullptr;             // not owned
     const SchedulingPolicy* policy = nullptr;  // not owned
     EngineMetrics* metrics = nullptr;          // not owned, not null
+    StepTimer* timer = nullptr;                // not owned; may be null
     const Clock* clock = nullptr;
     RequestLimits limits;
     int64_t max_running_requests = 0;

@@ -21,8 +21,10 @@ std::vector<absl::Status> DecoderLayer(
   ZeroCentredRmsNorm(context, x, weights.input_layernorm, rows, normed);
   if (const auto* attention =
           std::get_if<GatedAttentionWeights>(&weights.mixer)) {
+    const TimedPart timed(context.timer, StepPart::kAttention);
     GatedAttention(context, *attention, rope, sequences, rows, normed, out);
   } else {
+    const TimedPart timed(context.timer, StepPart::kConvolution);
     GatedDeltaNet(context, std::get<GatedDeltaNetWeights>(weights.mixer),
                   sequences, rows, normed, out);
   }
@@ -36,6 +38,7 @@ std::vector<absl::Status> DecoderLayer(
     status = MoeLayer(context, *moe, layer, dispatcher, sequences, rows, normed,
                       out);
   } else {
+    const TimedPart timed(context.timer, StepPart::kProjections);
     DenseMlp(context, std::get<DenseMlpWeights>(weights.ffn), rows, normed,
              out);
   }

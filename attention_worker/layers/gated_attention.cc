@@ -274,7 +274,10 @@ void GatedAttention(const LayerContext& context,
       {weights.q_proj, x, hidden, qg, heads * 2 * d},
       {weights.k_proj, x, hidden, k, kv_width},
       {weights.v_proj, x, hidden, v, kv_width}};
-  MatMul(context, projections, rows);
+  {
+    const TimedPart timed(context.timer, StepPart::kProjections);
+    MatMul(context, projections, rows);
+  }
 
   float* const q = context.scratch->Floats(rows * heads * d);
   float* const gate = context.scratch->Floats(rows * heads * d);
@@ -314,6 +317,7 @@ void GatedAttention(const LayerContext& context,
                         (end - begin) * heads * d, mixed + begin * heads * d);
   });
   const MatMulJob output[] = {{weights.o_proj, mixed, heads * d, y, hidden}};
+  const TimedPart timed(context.timer, StepPart::kProjections);
   MatMul(context, output, rows);
 }
 

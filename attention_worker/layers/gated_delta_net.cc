@@ -70,7 +70,10 @@ class Pass {
     const MatMulJob jobs[] = {
         {weights_.in_proj_qkvz, x, hidden, qkvz, qkvz_width},
         {weights_.in_proj_ba, x, hidden, ba, 2 * s.nv}};
-    MatMul(context_, jobs, rows_);
+    {
+      const TimedPart timed(context_.timer, StepPart::kProjections);
+      MatMul(context_, jobs, rows_);
+    }
     ForEach(context_, rows_, qkvz_width + 4 * kExpCost * s.nv,
             [&](int64_t begin, int64_t end) {
               for (int64_t t = begin; t < end; ++t) {
@@ -112,6 +115,7 @@ class Pass {
 
   // The recurrence, into out [rows, nv, dv].
   void Recur(float* out) {
+    const TimedPart timed(context_.timer, StepPart::kRecurrence);
     const Shape& s = shape_;
     const int64_t blocks = (s.dv + kStateColumns - 1) / kStateColumns;
     const int64_t per_sequence = s.nv * blocks;
@@ -262,6 +266,7 @@ void GatedDeltaNet(const LayerContext& context,
   pass.NormAndGate(out);
   const MatMulJob output[] = {
       {weights.out_proj, out, v_width, y, context.config->hidden_size}};
+  const TimedPart timed(context.timer, StepPart::kProjections);
   MatMul(context, output, rows);
 }
 

@@ -13,6 +13,7 @@
 #include "absl/types/span.h"
 #include "attention_worker/layers/probe.h"
 #include "attention_worker/layers/scratch.h"
+#include "attention_worker/layers/step_timer.h"
 #include "base/compute_pool.h"
 #include "kernels/kernel_table.h"
 #include "kernels/matrix.h"
@@ -26,7 +27,8 @@ struct LayerContext {
   const kernels::KernelTable* kernels = nullptr;
   ComputePool* pool = nullptr;
   Scratch* scratch = nullptr;
-  Probe probe;  // null: none
+  Probe probe;                 // null: none
+  StepTimer* timer = nullptr;  // null: nobody asks
 
   void Report(const char* point, int layer, int64_t rows, int64_t width,
               const float* data) const {

@@ -15,6 +15,7 @@ constexpr size_t kRowsPerPass = 64;
 
 void LmHead(const LayerContext& context, const kernels::WeightView& lm_head,
             absl::Span<const LogitsRow> rows) {
+  const TimedPart timed(context.timer, StepPart::kLmHead);
   const int64_t hidden = lm_head.cols;
   const int64_t vocab = lm_head.rows;
   while (!rows.empty()) {

@@ -38,6 +38,7 @@ class LocalModelRunner final : public ModelRunner {
     context_.pool = options.pool;
     context_.scratch = &scratch_;
     context_.probe = options.probe;
+    context_.timer = options.timer;
   }
 
   std::vector<ChunkResult> Step(

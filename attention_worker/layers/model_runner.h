@@ -16,6 +16,7 @@
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "attention_worker/layers/probe.h"
+#include "attention_worker/layers/step_timer.h"
 #include "attention_worker/moe/expert_dispatcher.h"
 #include "attention_worker/state/sequence_state.h"
 #include "base/compute_pool.h"
@@ -50,6 +51,7 @@ class ModelRunner {
     ExpertDispatcher* dispatcher = nullptr;         // not owned; outlives this
     ComputePool* pool = nullptr;                    // not owned; outlives this
     Probe probe = nullptr;                          // null: none
+    StepTimer* timer = nullptr;                     // null: none; not owned
     // Null: the process's (kernels::Kernels()). For tests, not owned.
     const kernels::KernelTable* kernels = nullptr;
     // Called during Create with bytes of weights read and in all.

@@ -19,6 +19,7 @@ struct Routes {
 
 Routes RunGate(const LayerContext& context, const MoeWeights& weights,
                int layer, int64_t rows, const float* x) {
+  const TimedPart timed(context.timer, StepPart::kGate);
   const int64_t num_experts = weights.gate.rows;
   const int k = context.config->num_experts_per_tok;
   const Scratch::Frame frame(context.scratch);
@@ -66,6 +67,7 @@ std::vector<absl::Status> MoeLayer(const LayerContext& context,
   const Scratch::Frame frame(context.scratch);
   float* const shared = context.scratch->Floats(rows * hidden);
   float* const shared_scale = context.scratch->Floats(rows);
+  const TimedPart timed(context.timer, StepPart::kDispatch);
   DispatchRequest request;
   request.layer = layer;
   request.num_rows = rows;
@@ -76,8 +78,13 @@ std::vector<absl::Status> MoeLayer(const LayerContext& context,
   request.sequence_of_row = sequence_of_row;
   request.deadlines = deadlines;
   DispatchResult routed = dispatcher->Dispatch(request, [&] {
+    const TimedPart shared_timed(context.timer, StepPart::kSharedExpert);
     SharedExpert(context, weights, rows, x, shared, shared_scale);
   });
+  if (context.timer != nullptr) {
+    context.timer->Move(StepPart::kDispatch, StepPart::kRoutedExperts,
+                        routed.compute_time);
+  }
   SY_CHECK(routed.outputs.size() == static_cast<size_t>(rows * k * hidden));
   SY_CHECK(routed.sequence_status.size() == sequences.size());
 

@@ -33,6 +33,7 @@ class LocalMtpHead final : public MtpHead {
     context_.pool = options.pool;
     context_.scratch = &scratch_;
     context_.probe = options.probe;
+    context_.timer = options.timer;
   }
 
   std::vector<MtpResult> Step(absl::Span<const MtpChunk> chunks) override {

@@ -31,6 +31,7 @@ struct ExpertCall {
 struct ExpertReply {
   std::vector<float>
       outputs;  // [sum of run sizes, H], as ExpertEngine::Compute
+  absl::Duration compute_time;  // that the holder says it took to compute them
 };
 
 // One holder. Thread-safe.

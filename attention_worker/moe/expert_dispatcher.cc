@@ -135,7 +135,8 @@ class Run {
   int64_t num_unfinished_ = 0;
   int64_t num_waiting_ = 0;
   std::vector<Call> calls_;
-  std::vector<int> calls_in_flight_;  // [holders]
+  std::vector<int> calls_in_flight_;          // [holders]
+  std::vector<absl::Duration> compute_time_;  // [holders]
   std::vector<int32_t> slot_of_row_;  // [T], scratch of MakeCall; -1 between
 };
 
@@ -167,6 +168,7 @@ Run::Run(const ExpertDispatcherOptions& options, const Metrics& metrics,
   }
   num_unfinished_ = num_waiting_ = num_pairs;
   calls_in_flight_.assign(holders_.size(), 0);
+  compute_time_.assign(holders_.size(), absl::ZeroDuration());
   slot_of_row_.assign(static_cast<size_t>(request.num_rows), -1);
   metrics_.pairs->Increment(static_cast<double>(num_pairs));
   SortPairsByExpert();
@@ -336,6 +338,9 @@ void Run::Accept(const Call& call, const ExpertReply& reply) {
            call.pairs.size() * static_cast<size_t>(hidden));
   Holder& holder = holders_[call.holder];
   holder.backoff = options_.min_backoff;
+  compute_time_[call.holder] += reply.compute_time;
+  result_.compute_time =
+      std::max(result_.compute_time, compute_time_[call.holder]);
   for (size_t i = 0; i < call.pairs.size(); ++i) {
     const int64_t pair = call.pairs[i];
     if (pairs_[pair] == PairState::kFailed) continue;

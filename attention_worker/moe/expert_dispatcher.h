@@ -45,6 +45,9 @@ struct DispatchResult {
   // error); or a holder's own error where sending again cannot help (INTERNAL,
   // INVALID_ARGUMENT). Outputs of a failed sequence's rows mean nothing.
   std::vector<absl::Status> sequence_status;  // [S]
+  // Time that the experts' holders computed, as they say: of the one that
+  // computed longest.
+  absl::Duration compute_time;
 };
 
 class ExpertDispatcher {

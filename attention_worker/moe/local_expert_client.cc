@@ -34,7 +34,9 @@ absl::StatusOr<ExpertReply> LocalExpertClient::Compute(const ExpertCall& call) {
   ExpertReply reply;
   reply.outputs.resize(static_cast<size_t>(batch.num_outputs()) * hidden);
   MutexLock lock(&mutex_);
+  const absl::Time start = absl::Now();
   SY_RETURN_IF_ERROR(engine_->Compute(batch, absl::MakeSpan(reply.outputs)));
+  reply.compute_time = absl::Now() - start;
   return reply;
 }
 

@@ -149,7 +149,7 @@ void FakeExpertClient::Forward(ExpertCall call, Done done) {
   Answer({std::move(call), std::move(done)}, status);
 }
 
-void FakeExpertClient::Answer(Held held, const absl::Status& status) {
+void FakeExpertClient::Answer(Held held, const absl::Status& status) const {
   if (!status.ok()) {
     std::move(held.done)(status);
     return;
@@ -158,6 +158,7 @@ void FakeExpertClient::Answer(Held held, const absl::Status& status) {
   SY_CHECK(call.num_rows > 0);
   const size_t hidden = call.rows.size() / static_cast<size_t>(call.num_rows);
   ExpertReply reply;
+  reply.compute_time = compute_time_;
   for (const experts::ExpertRun& run : call.runs) {
     for (const int32_t row : run.rows) {
       reply.outputs.resize(reply.outputs.size() + hidden);

@@ -68,6 +68,8 @@ class FakeExpertClient final : public attention_worker::ExpertClient {
   // As its successor: what FailNext said is forgotten.
   void Reconnect(model::ExpertSet holdings) ABSL_LOCKS_EXCLUDED(mutex_);
   void set_max_call_rows(int64_t rows) { max_call_rows_ = rows; }
+  // What replies from now on say.
+  void set_compute_time(absl::Duration time) { compute_time_ = time; }
   void set_computes_in_forward(bool value) { computes_in_forward_ = value; }
 
   size_t num_calls() const ABSL_LOCKS_EXCLUDED(mutex_);
@@ -93,10 +95,11 @@ class FakeExpertClient final : public attention_worker::ExpertClient {
 
   void Change(model::ExpertSet holdings, absl::Status health)
       ABSL_LOCKS_EXCLUDED(mutex_);
-  static void Answer(Held held, const absl::Status& status);
+  void Answer(Held held, const absl::Status& status) const;
 
   const std::string name_;
   int64_t max_call_rows_ = std::numeric_limits<int64_t>::max();
+  absl::Duration compute_time_;
   bool computes_in_forward_ = false;
 
   mutable Mutex mutex_;

@@ -130,6 +130,23 @@ TEST_F(StepLoopTest, ReadsThePromptThenDecodes) {
   EXPECT_THAT(done_, ElementsAre("a"));
 }
 
+TEST_F(StepLoopTest, PartsOfStepsAreCounted) {
+  StepTimer timer;
+  options_.timer = &timer;
+  Add(Request("a", {1, 2, 3}, 4));
+  StepUntilEmpty();
+  const auto seconds = [this](const std::string& part) {
+    const std::string text = registry_->Expose();
+    const std::string name = "part=\"" + part + "\"} ";
+    const size_t at = text.find(name);
+    return at == std::string::npos ? -1.0
+                                   : std::stod(text.substr(at + name.size()));
+  };
+  EXPECT_GT(seconds("sampling"), 0);
+  EXPECT_GT(seconds("other"), 0);  // the fake model names nothing
+  EXPECT_EQ(seconds("recurrence"), 0);
+}
+
 TEST_F(StepLoopTest, LongPromptsAreReadInChunksAndShareThem) {
   auto a = Add(Request("a", std::vector<int32_t>(40, 7), 2));
   auto b = Add(Request("b", std::vector<int32_t>(20, 9), 2));

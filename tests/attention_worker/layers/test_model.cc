@@ -30,6 +30,7 @@ TestModel::TestModel(const std::string& directory,
   runner_options.dispatcher = dispatcher_.get();
   runner_options.pool = pool_.get();
   runner_options.kernels = kernels;
+  runner_options.timer = options.timer;
   if (checkpoint_->has_mtp()) {
     auto mtp = MtpHead::Create(runner_options);
     if (!mtp.ok()) ADD_FAILURE() << mtp.status();

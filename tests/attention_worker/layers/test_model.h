@@ -13,6 +13,7 @@
 #include "absl/types/span.h"
 #include "attention_worker/layers/model_runner.h"
 #include "attention_worker/layers/mtp_head.h"
+#include "attention_worker/layers/step_timer.h"
 #include "attention_worker/state/sequence_state.h"
 #include "base/compute_pool.h"
 #include "gmock/gmock.h"
@@ -30,6 +31,7 @@ struct TestModelOptions {
   int threads = 1;
   const kernels::KernelTable* kernels = nullptr;  // null: the process's
   bool probe = false;
+  StepTimer* timer = nullptr;
 };
 
 class TestModel {

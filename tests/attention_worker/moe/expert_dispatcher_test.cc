@@ -180,6 +180,22 @@ TEST_F(ExpertDispatcherTest, OverlapsAfterSendingAndBeforeComputingHere) {
   EXPECT_EQ(result.outputs, problem.Expected());
 }
 
+TEST_F(ExpertDispatcherTest, ComputeTimeIsThatOfTheSlowestHolder) {
+  FakeExpertClient* a = Add("a", Range(0, 8));
+  FakeExpertClient* b = Add("b", Range(8, 16));
+  a->set_compute_time(absl::Milliseconds(5));
+  b->set_compute_time(absl::Milliseconds(3));
+  // b's work comes in two calls, which it computes one after the other.
+  b->set_max_call_rows(1);
+  auto dispatcher = Make();
+  const DispatchProblem problem = RowsFor({{15, 9}});
+  EXPECT_EQ(dispatcher->Dispatch(problem.Request(), Nothing).compute_time,
+            absl::Milliseconds(6));
+  const DispatchProblem both = RowsFor({{15, 3}});
+  EXPECT_EQ(dispatcher->Dispatch(both.Request(), Nothing).compute_time,
+            absl::Milliseconds(5));
+}
+
 TEST_F(ExpertDispatcherTest, OverlapsOnceEvenWithoutRows) {
   Add("a", Everything());
   auto dispatcher = Make();
