@@ -29,6 +29,9 @@ constexpr int kAccumulators = 6;
 constexpr int kTokenBlock = 3;
 constexpr int kHeadBlock = 2;
 constexpr int kValueVectors = 2;
+// Of the products of quantised weights.
+constexpr int kPanelsAtOnce = 1;
+constexpr int kTokensAtOnce = 4;
 
 // Each uses what is above it.
 // clang-format off
@@ -37,6 +40,8 @@ constexpr int kValueVectors = 2;
 #include "kernels/simd/elementwise.inc"
 #include "kernels/simd/recurrence.inc"
 #include "kernels/simd/quantize_row.inc"
+#include "kernels/simd/quantized.inc"
+#include "kernels/simd/quantized_maddubs.inc"
 // clang-format on
 
 }  // namespace
@@ -45,7 +50,7 @@ constexpr KernelTable kAvx2Kernels = {
     .name = "avx2",
     .matmul = &Matmul,
     .quantize_row = &QuantizeRow,
-    .quantized_matmul = &ScalarQuantizedMatmul,
+    .quantized_matmul = &QuantizedMatmul,
     .widen = &Widen,
     .dot = &Dot,
     .axpy = &Axpy,

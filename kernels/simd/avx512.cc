@@ -29,6 +29,9 @@ constexpr int kAccumulators = 24;
 constexpr int kTokenBlock = 4;
 constexpr int kHeadBlock = 4;
 constexpr int kValueVectors = 4;
+// Of the products of quantised weights.
+constexpr int kPanelsAtOnce = 1;
+constexpr int kTokensAtOnce = 6;
 
 // Each uses what is above it.
 // clang-format off
@@ -37,6 +40,8 @@ constexpr int kValueVectors = 4;
 #include "kernels/simd/elementwise.inc"
 #include "kernels/simd/recurrence.inc"
 #include "kernels/simd/quantize_row.inc"
+#include "kernels/simd/quantized.inc"
+#include "kernels/simd/quantized_maddubs.inc"
 // clang-format on
 
 }  // namespace
@@ -45,7 +50,7 @@ constexpr KernelTable kAvx512Kernels = {
     .name = "avx512",
     .matmul = &Matmul,
     .quantize_row = &QuantizeRow,
-    .quantized_matmul = &ScalarQuantizedMatmul,
+    .quantized_matmul = &QuantizedMatmul,
     .widen = &Widen,
     .dot = &Dot,
     .axpy = &Axpy,

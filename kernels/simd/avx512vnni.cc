@@ -17,9 +17,14 @@
 namespace switchyard::kernels {
 namespace {
 
+// Seven tokens of two panels have 28 accumulators, and leave four registers.
+constexpr int kPanelsAtOnce = 2;
+constexpr int kTokensAtOnce = 7;
+
 // Each uses what is above it.
 // clang-format off
 #include "kernels/simd/vector_avx512.inc"
+#include "kernels/simd/quantized.inc"
 #include "kernels/simd/quantized_vnni.inc"
 // clang-format on
 
