@@ -4,151 +4,293 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cerrno>
-#include <cmath>
-#include <string>
+#include <chrono>
 #include <thread>
-#include <vector>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
-#include "base/cgroup.h"
 #include "base/check.h"
+#include "base/log.h"
 #include "base/mutex.h"
 #include "base/thread.h"
 
 namespace switchyard {
 namespace {
 
-// Ranges a thread may take in one loop. More of them even out unequal threads,
-// fewer cost less to hand out.
-constexpr int64_t kRangesPerThread = 4;
+using Clock = std::chrono::steady_clock;
+
+// A range is this share of what is left for each thread: long ranges first,
+// short ones at the end, where they even out unequal threads.
+constexpr int64_t kRangeShare = 2;
+
+// Looks at an atomic between two looks at the clock or offers of the CPU.
+constexpr int kLooks = 64;
+// The caller looks that many times kLooks whether the helpers have left before
+// it sleeps: about a millisecond.
+constexpr int kLeaveRounds = 512;
 
 int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// Lets the other hardware thread of this core run meanwhile.
+void CpuRelax() {
+#if defined(__x86_64__) || defined(__i386__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield" ::: "memory");
+#endif
+}
 
 // One call of ParallelFor; lives on its caller's stack.
 struct Loop {
   const int64_t n;
-  const int64_t range;  // items
+  const int64_t grain;
+  const int64_t shares;  // a range is 1 / shares of what is left
   const absl::FunctionRef<void(int64_t, int64_t)> body;
   // First item that nobody has taken.
   alignas(64) std::atomic<int64_t> next{0};
 
   // Takes and runs ranges until none is left.
   void Run() {
-    for (;;) {
-      const int64_t begin = next.fetch_add(range, std::memory_order_relaxed);
-      if (begin >= n) return;
-      body(begin, std::min(begin + range, n));
+    int64_t begin = next.load(std::memory_order_relaxed);
+    while (begin < n) {
+      const int64_t end =
+          std::min(n, begin + std::max(grain, CeilDiv(n - begin, shares)));
+      if (!next.compare_exchange_weak(begin, end, std::memory_order_relaxed)) {
+        continue;  // `begin` is the current value
+      }
+      body(begin, end);
+      begin = next.load(std::memory_order_relaxed);
     }
   }
 };
 
-// The caller publishes a Loop, works on it itself, withdraws it when no range
-// is left, and waits for those helpers only that have joined meanwhile. So a
-// loop never waits for a helper that the kernel hasn't woken yet.
+// The state of the loop that is published, in one word:
+//   bits  0-13  helpers that are in it
+//   bits 14-27  helpers that may be in it at a time
+//   bit     28  open: helpers may join
+//   bit     29  the caller sleeps until the last helper has left
+//   bits 32-63  the loop's number
+// The caller writes loop_ before it opens a loop, and the next time when the
+// word says that all helpers have left: so whoever has joined may read it.
+using Word = uint64_t;
+constexpr Word kOne = 1;
+constexpr int kMaxHelpers = (1 << 14) - 1;
+constexpr Word kOpen = kOne << 28;
+constexpr Word kCallerSleeps = kOne << 29;
+constexpr int kNumberShift = 32;
+
+int Joined(Word word) { return static_cast<int>(word) & kMaxHelpers; }
+int Wanted(Word word) { return static_cast<int>(word >> 14) & kMaxHelpers; }
+uint32_t Number(Word word) { return static_cast<uint32_t>(word >> 32); }
+
+// The caller publishes a Loop, works on it itself, closes it when no range is
+// left, and waits for those helpers only that have joined meanwhile. So a loop
+// never waits for a helper that the kernel hasn't woken yet. Handing out takes
+// no lock as long as nobody sleeps.
+//
+// Sleeping: a helper counts itself in sleepers_ and then looks for a loop once
+// more; the caller opens a loop and then looks at sleepers_. Both in sequential
+// order: one of them sees the other.
 class ThreadPool final : public ComputePool {
  public:
-  ThreadPool(int num_threads, const char* name) : num_threads_(num_threads) {
-    helpers_.reserve(num_threads - 1);
-    for (int i = 1; i < num_threads; ++i) {
-      helpers_.push_back(
-          StartThread(absl::StrCat(name, "-", i), [this] { HelperMain(); }));
+  explicit ThreadPool(ThreadPoolOptions options)
+      : options_(std::move(options)),
+        num_helpers_(options_.num_threads - 1),
+        spin_(absl::ToChronoNanoseconds(options_.spin)) {
+    helpers_.reserve(num_helpers_);
+    for (int i = 1; i <= num_helpers_; ++i) {
+      helpers_.push_back(StartThread(absl::StrCat(options_.name, "-", i),
+                                     [this, i] { HelperMain(i); }));
     }
   }
 
   ~ThreadPool() override {
+    SY_CHECK(loop_ == nullptr);
     {
       MutexLock lock(&mutex_);
-      SY_CHECK(loop_ == nullptr);
       stopping_ = true;
     }
+    stop_spinning_ = true;
     wake_.SignalAll();
     for (std::thread& helper : helpers_) helper.join();
   }
 
-  int num_threads() const override { return num_threads_; }
+  int num_threads() const override { return num_helpers_ + 1; }
 
   void ParallelFor(
       int64_t n, int64_t grain,
       absl::FunctionRef<void(int64_t begin, int64_t end)> body) override {
     SY_CHECK(grain >= 1);
     if (n <= 0) return;
-    const int64_t range =
-        std::max(grain, CeilDiv(n, num_threads_ * kRangesPerThread));
-    const int64_t ranges = CeilDiv(n, range);
-    const int64_t wanted =
-        std::min<int64_t>(num_threads_, ranges) - 1;  // helpers
+    const int wanted = static_cast<int>(
+        std::min<int64_t>(num_helpers_, CeilDiv(n, grain) - 1));
     if (wanted == 0) {
       body(0, n);
       return;
     }
-    Loop loop{n, range, body};
-    {
-      MutexLock lock(&mutex_);
-      SY_CHECK(loop_ == nullptr);  // one caller at a time, not reentrant
-      loop_ = &loop;
-      ++loop_number_;
-    }
-    // A helper that isn't asleep looks at loop_ before it falls asleep.
-    if (wanted == num_threads_ - 1) {
-      wake_.SignalAll();
-    } else {
-      for (int64_t i = 0; i < wanted; ++i) wake_.Signal();
-    }
+    SY_CHECK(loop_ == nullptr);  // one caller at a time, not reentrant
+    Loop loop{n, grain, kRangeShare * (wanted + 1), body};
+    loop_ = &loop;
+    word_.store(Word{++number_} << kNumberShift | kOpen |
+                static_cast<Word>(wanted) << 14);
+    WakeUpTo(wanted - (num_helpers_ - sleepers_.load()));
     loop.Run();
-    MutexLock lock(&mutex_);
+    Close();
     loop_ = nullptr;
-    while (joined_ > 0) left_.WaitUntil(&mutex_, absl::InfiniteFuture());
+  }
+
+  void PinCaller() override {
+    if (!options_.cpus.empty()) Pin(0);
   }
 
  private:
-  void HelperMain() {
-    int64_t last_loop = 0;
-    mutex_.Lock();
-    for (;;) {
-      while (!stopping_ && (loop_ == nullptr || loop_number_ == last_loop)) {
-        wake_.WaitUntil(&mutex_, absl::InfiniteFuture());
-      }
-      if (stopping_) break;
-      last_loop = loop_number_;
-      Loop* const loop = loop_;
-      ++joined_;
-      mutex_.Unlock();
-      loop->Run();
-      mutex_.Lock();
-      // Once withdrawn, `loop` must not be touched after this.
-      if (--joined_ == 0 && loop_ == nullptr) left_.Signal();
+  void Enter() override {
+    const int depth = active_.load(std::memory_order_relaxed);
+    active_.store(depth + 1, std::memory_order_relaxed);
+    if (depth == 0 && spin_.count() > 0) {
+      alarm_.fetch_add(1);
+      WakeUpTo(sleepers_.load());
     }
-    mutex_.Unlock();
+  }
+  void Leave() override {
+    active_.store(active_.load(std::memory_order_relaxed) - 1,
+                  std::memory_order_relaxed);
+  }
+  void Pause() override {
+    stop_spinning_.store(true, std::memory_order_relaxed);
+  }
+  void Resume() override {
+    stop_spinning_.store(false, std::memory_order_relaxed);
   }
 
-  const int num_threads_;
+  // Wakes that many sleeping helpers, or all.
+  void WakeUpTo(int helpers) ABSL_LOCKS_EXCLUDED(mutex_) {
+    if (helpers <= 0) return;
+    // Whoever has counted itself as asleep holds the mutex until it is.
+    { MutexLock lock(&mutex_); }
+    if (helpers >= num_helpers_) {
+      wake_.SignalAll();
+    } else {
+      for (int i = 0; i < helpers; ++i) wake_.Signal();
+    }
+  }
+
+  // Lets no more helpers in, and waits until the last has left.
+  void Close() ABSL_LOCKS_EXCLUDED(mutex_) {
+    Word word = word_.fetch_and(~kOpen, std::memory_order_acq_rel);
+    for (int i = 0; Joined(word) > 0 && i < kLeaveRounds * kLooks; ++i) {
+      // The helper may have lost its CPU to someone who is waiting behind us.
+      if (i % kLooks == kLooks - 1) sched_yield();
+      CpuRelax();
+      word = word_.load(std::memory_order_acquire);
+    }
+    if (Joined(word) == 0) return;
+    word = word_.fetch_or(kCallerSleeps, std::memory_order_acq_rel);
+    MutexLock lock(&mutex_);
+    while (Joined(word_.load(std::memory_order_acquire)) > 0) {
+      left_.WaitUntil(&mutex_, absl::InfiniteFuture());
+    }
+  }
+
+  // A loop that helpers may still join, other than number `last`.
+  static bool Joinable(Word word, uint32_t last) {
+    return (word & kOpen) != 0 && Number(word) != last &&
+           Joined(word) < Wanted(word);
+  }
+
+  // Takes part in the open loop, if there is one but `*last` and it has room.
+  bool JoinLoop(uint32_t* last) ABSL_LOCKS_EXCLUDED(mutex_) {
+    Word word = word_.load(std::memory_order_relaxed);
+    do {
+      if (!Joinable(word, *last)) return false;
+    } while (!word_.compare_exchange_weak(
+        word, word + 1, std::memory_order_acquire, std::memory_order_relaxed));
+    *last = Number(word);
+    loop_->Run();
+    // After this the loop may be gone.
+    word = word_.fetch_sub(1, std::memory_order_acq_rel);
+    if ((word & kCallerSleeps) != 0 && Joined(word) == 1) {
+      MutexLock lock(&mutex_);
+      left_.Signal();
+    }
+    return true;
+  }
+
+  void HelperMain(int index) ABSL_LOCKS_EXCLUDED(mutex_) {
+    if (!options_.cpus.empty()) Pin(index);
+    uint32_t last = 0;  // loop that this helper was in
+    do {
+      Clock::time_point since = Clock::now();
+      bool was_active = false;
+      while (!stop_spinning_.load(std::memory_order_relaxed)) {
+        if (Spin(&last)) {
+          since = Clock::now();
+          was_active = active_.load(std::memory_order_relaxed) > 0;
+        }
+        // Only for loops of a step; one that ends meanwhile leaves this helper
+        // awake for the next.
+        was_active = was_active || active_.load(std::memory_order_relaxed) > 0;
+        if (!was_active || Clock::now() - since >= spin_) break;
+        // Whoever else is waiting for this CPU goes first.
+        sched_yield();
+      }
+    } while (Sleep(&last));
+  }
+
+  // Looks for a loop for about a microsecond. True: there was one, and it is
+  // done.
+  bool Spin(uint32_t* last) {
+    for (int i = 0; i < kLooks; ++i) {
+      if (JoinLoop(last)) return true;
+      CpuRelax();
+    }
+    return false;
+  }
+
+  // Until there is a loop, or a step begins. False when the pool is to end.
+  bool Sleep(uint32_t* last) ABSL_LOCKS_EXCLUDED(mutex_) {
+    {
+      MutexLock lock(&mutex_);
+      const uint32_t alarm = alarm_.load();
+      sleepers_.fetch_add(1);
+      while (!stopping_ && alarm_.load() == alarm &&
+             !Joinable(word_.load(), *last)) {
+        wake_.WaitUntil(&mutex_, absl::InfiniteFuture());
+      }
+      sleepers_.fetch_sub(1);
+      if (stopping_) return false;
+    }
+    JoinLoop(last);
+    return true;
+  }
+
+  void Pin(int index) const {
+    const absl::Status status = PinThisThread(options_.cpus[index]);
+    if (!status.ok()) LogWarning(status.ToString());
+  }
+
+  const ThreadPoolOptions options_;
+  const int num_helpers_;
+  const std::chrono::nanoseconds spin_;
+
+  // Of the caller; helpers read it between joining and leaving.
+  Loop* loop_ = nullptr;
+  uint32_t number_ = 0;  // the caller's
+
+  alignas(64) std::atomic<Word> word_{0};
+  alignas(64) std::atomic<int> sleepers_{0};
+  // Counts Enter()s: whoever sleeps wakes up for one.
+  std::atomic<uint32_t> alarm_{0};
+  std::atomic<int> active_{0};  // Enter()s without their Leave()
+  std::atomic<bool> stop_spinning_{false};
+
   Mutex mutex_;
-  CondVar wake_;  // a loop was published, or stopping_
-  CondVar left_;  // the last helper has left a withdrawn loop
-  Loop* loop_ ABSL_GUARDED_BY(mutex_) = nullptr;
-  int64_t loop_number_ ABSL_GUARDED_BY(mutex_) = 0;
-  int joined_ ABSL_GUARDED_BY(mutex_) = 0;
+  CondVar wake_;  // a loop was opened, a step begins, or stopping_
+  CondVar left_;  // the last helper has left a loop whose caller sleeps
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   std::vector<std::thread> helpers_;
 };
-
-// CPUs of the scheduler's affinity mask; 0 when it can't be read.
-int AffinityCpus() {
-  // The kernel wants a mask as wide as its own: try wider ones until it fits.
-  for (int cpus = CPU_SETSIZE; cpus <= 64 * CPU_SETSIZE; cpus *= 2) {
-    cpu_set_t* const set = CPU_ALLOC(cpus);
-    const size_t bytes = CPU_ALLOC_SIZE(cpus);
-    const bool ok = sched_getaffinity(0, bytes, set) == 0;
-    const int error = errno;
-    const int count = ok ? CPU_COUNT_S(bytes, set) : 0;
-    CPU_FREE(set);
-    if (ok) return count;
-    if (error != EINVAL) break;
-  }
-  return 0;
-}
 
 }  // namespace
 
@@ -159,18 +301,18 @@ void InlinePool::ParallelFor(
   if (n > 0) body(0, n);
 }
 
-std::unique_ptr<ComputePool> NewThreadPool(int num_threads, const char* name) {
-  SY_CHECK(num_threads >= 1);
-  return std::make_unique<ThreadPool>(num_threads, name);
+std::unique_ptr<ComputePool> NewThreadPool(ThreadPoolOptions options) {
+  SY_CHECK(options.num_threads >= 1 && options.num_threads <= kMaxHelpers);
+  SY_CHECK(options.cpus.empty() ||
+           options.cpus.size() == static_cast<size_t>(options.num_threads));
+  return std::make_unique<ThreadPool>(std::move(options));
 }
 
-int AvailableCpus() {
-  int cpus = AffinityCpus();
-  if (cpus < 1) cpus = static_cast<int>(std::thread::hardware_concurrency());
-  if (const auto quota = CgroupCpuLimit(); quota.has_value()) {
-    cpus = std::min(cpus, static_cast<int>(std::ceil(std::min(*quota, 1e6))));
-  }
-  return std::max(cpus, 1);
+std::unique_ptr<ComputePool> NewThreadPool(int num_threads, const char* name) {
+  ThreadPoolOptions options;
+  options.num_threads = num_threads;
+  options.name = name;
+  return NewThreadPool(std::move(options));
 }
 
 }  // namespace switchyard

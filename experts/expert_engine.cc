@@ -238,6 +238,7 @@ absl::Status ExpertEngineImpl::Compute(const ExpertBatch& batch,
                                        absl::Span<float> outputs) {
   SY_RETURN_IF_ERROR(CheckSizes(batch, outputs));
   SY_RETURN_IF_ERROR(CheckHeld(batch));
+  const ComputePool::Active active(&pool_);
   units_.clear();
   int64_t output_row = 0;
   for (const ExpertRun& run : batch.runs) {

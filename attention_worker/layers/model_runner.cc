@@ -46,6 +46,7 @@ class LocalModelRunner final : public ModelRunner {
     CheckChunks(chunks);
     std::vector<ChunkResult> results(chunks.size());
     if (chunks.empty()) return results;
+    const ComputePool::Active active(context_.pool);
     const int64_t hidden = config_.hidden_size;
     ActiveBatch batch(hidden, &rope_);
     for (size_t i = 0; i < chunks.size(); ++i) {

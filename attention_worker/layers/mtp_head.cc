@@ -40,6 +40,7 @@ class LocalMtpHead final : public MtpHead {
     CheckChunks(chunks);
     std::vector<MtpResult> results(chunks.size());
     if (chunks.empty()) return results;
+    const ComputePool::Active active(context_.pool);
     ActiveBatch batch(config_.hidden_size, &rope_);
     for (size_t i = 0; i < chunks.size(); ++i) {
       batch.Add(i, static_cast<int64_t>(chunks[i].next_tokens.size()),
