@@ -322,6 +322,7 @@ absl::Status AttentionWorkerImpl::MakeExperts() {
     return absl::InvalidArgumentError("there is no expert worker");
   }
   ExpertDispatcherOptions dispatcher;
+  dispatcher.pool = pool_.get();
   for (const auto& client : clients_) {
     dispatcher.clients.push_back(client.get());
   }

@@ -189,19 +189,19 @@ void Run::SortPairsByExpert() {
 }
 
 DispatchResult Run::Execute(absl::FunctionRef<void()> overlap) {
-  Apply(inbox_->Take(absl::InfinitePast()));
+  Apply(inbox_->Take(absl::InfinitePast(), nullptr));
   ExpireSequences(absl::Now());
   SendWaiting(/*computing=*/false);
   overlap();
   while (true) {
     // What came in meanwhile is applied first: replies make room for more
     // calls, which then travel while this process computes.
-    Apply(inbox_->Take(absl::InfinitePast()));
+    Apply(inbox_->Take(absl::InfinitePast(), nullptr));
     ExpireSequences(absl::Now());
     SendWaiting(/*computing=*/false);
     SendWaiting(/*computing=*/true);
     if (num_unfinished_ == 0) break;
-    Apply(inbox_->Take(NextEvent(absl::Now())));
+    Apply(inbox_->Take(NextEvent(absl::Now()), options_.pool));
   }
   inbox_->Close();
   return std::move(result_);

@@ -19,6 +19,7 @@
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "attention_worker/moe/expert_client.h"
+#include "base/compute_pool.h"
 #include "metrics/registry.h"
 #include "model/expert_set.h"
 
@@ -85,6 +86,9 @@ struct ExpertDispatcherOptions {
   HolderPolicy policy = FirstHolder;
   // Not owned; outlives the clients.
   metrics::Registry* registry = nullptr;
+  // Of the dispatching thread, not owned: its threads sleep while a dispatch
+  // waits for replies. Null: none.
+  ComputePool* pool = nullptr;
 
   // How long a holder that failed a call gets no more, unless its holdings
   // change: doubles from min to max with every failure in a row.

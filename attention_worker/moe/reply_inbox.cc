@@ -1,5 +1,6 @@
 #include "attention_worker/moe/reply_inbox.h"
 
+#include <optional>
 #include <utility>
 
 namespace switchyard::attention_worker {
@@ -42,10 +43,12 @@ void ReplyInbox::HoldingsChanged(size_t client) {
   something_new_.SignalAll();
 }
 
-ReplyInbox::News ReplyInbox::Take(absl::Time deadline) {
+ReplyInbox::News ReplyInbox::Take(absl::Time deadline, ComputePool* pool) {
   News news;
+  std::optional<ComputePool::Paused> paused;
   MutexLock lock(&mutex_);
   while (news_.arrivals.empty() && !any_changed_ && absl::Now() < deadline) {
+    if (pool != nullptr && !paused.has_value()) paused.emplace(pool);
     something_new_.WaitUntil(&mutex_, deadline);
   }
   news.changed.assign(news_.changed.size(), false);

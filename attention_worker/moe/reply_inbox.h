@@ -11,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "attention_worker/moe/expert_client.h"
+#include "base/compute_pool.h"
 #include "base/mutex.h"
 #include "metrics/registry.h"
 
@@ -45,8 +46,8 @@ class ReplyInbox {
   void HoldingsChanged(size_t client);
 
   // Everything new since the last call; waits until there is something, or
-  // `deadline`.
-  News Take(absl::Time deadline);
+  // `deadline`. The caller's `pool` (null: none) sleeps while this waits.
+  News Take(absl::Time deadline, ComputePool* pool);
 
  private:
   metrics::Counter* const late_;
