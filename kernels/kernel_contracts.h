@@ -47,6 +47,22 @@ struct KernelTable {
                  const float* x, int64_t x_stride, int64_t tokens, float* y,
                  int64_t y_stride);
 
+  // Encodes one block of a panel: 16 rows of 64 weights. x is [kBlockColumns,
+  // kPanelRows], `block` BlockBytes(dtype) of memory. For each row and each
+  // group of 32 columns, in order, all operations rounded to f32:
+  //   kQ8: scale = max |x[i]| / 127
+  //   kQ4: [-8, 7] is not symmetric, so `extreme`, the first value of largest
+  //     magnitude, takes the side of -8. For u = 7 + 0.2 * step, step 0...12,
+  //       q[i] = x[i] * (-u / extreme), to nearest even, held within [-8, 7]
+  //       xq = sum x[i] * q[i], qq = sum q[i]^2, one lane, not fused
+  //     the first step with the greatest xq * xq / qq has the least squared
+  //     error, with scale = xq / qq. 0 if |extreme| is below 2^-100.
+  // Then scale is rounded to f16, and q[i] = x[i] / scale, to nearest even,
+  // held within [-127, 127] or [-8, 7]; 0 if scale is. False, and `block` is
+  // unspecified, if a weight is NaN or infinite or a scale beyond f16.
+  // REQUIRES: IsQuantized(dtype).
+  bool (*quantize_block)(DType dtype, const float* x, uint8_t* block);
+
   // Quantises one row of `cols` floats (kernels/quantized.h): for each group of
   // 32
   //   largest = max |x[i]|;  scale = largest / 127;

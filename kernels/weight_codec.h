@@ -1,5 +1,5 @@
-// Floats to quantised weights and back. Not a hot path: done once, when a
-// checkpoint is converted, and by tests.
+// Floats to quantised weights and back: when a checkpoint is converted, for
+// single rows, and in tests.
 
 #ifndef SWITCHYARD_KERNELS_WEIGHT_CODEC_H_
 #define SWITCHYARD_KERNELS_WEIGHT_CODEC_H_

@@ -1,4 +1,4 @@
-// The reference bodies of the two kernels on quantised numbers.
+// The reference bodies of the kernels on quantised numbers.
 
 #ifndef SWITCHYARD_KERNELS_SCALAR_QUANTIZED_H_
 #define SWITCHYARD_KERNELS_SCALAR_QUANTIZED_H_
@@ -9,9 +9,19 @@
 
 namespace switchyard::kernels {
 
-// quantize_row takes a group for zeros if no value reaches this: 127 / largest
-// could overflow.
+// A group in which no value reaches this counts as zeros: 127 / largest could
+// overflow.
 inline constexpr float kSmallestGroup = 0x1p-100f;
+
+// Of quantize_block: how many units (a unit is a scale) the extreme value of a
+// group is tried to have, and how many at each step.
+inline constexpr int kUnitSteps = 13;
+[[gnu::always_inline]] inline constexpr float UnitsOfStep(int step) {
+  return 7.0f + 0.2f * static_cast<float>(step);
+}
+
+// KernelTable::quantize_block.
+bool ScalarQuantizeBlock(DType dtype, const float* x, uint8_t* block);
 
 // KernelTable::quantize_row.
 void ScalarQuantizeRow(const float* x, int64_t cols, int8_t* values,

@@ -194,6 +194,7 @@ void DeltaRuleStep(const float* q, const float* k, const float* v, float decay,
 constexpr KernelTable kScalarKernels = {
     .name = "scalar",
     .matmul = &Matmul,
+    .quantize_block = &ScalarQuantizeBlock,
     .quantize_row = &ScalarQuantizeRow,
     .quantized_matmul = &ScalarQuantizedMatmul,
     .widen = &Widen,

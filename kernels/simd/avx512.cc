@@ -29,6 +29,8 @@ constexpr int kAccumulators = 24;
 constexpr int kTokenBlock = 4;
 constexpr int kHeadBlock = 4;
 constexpr int kValueVectors = 4;
+// Units of quantize_block that are tried together.
+constexpr int kStepsAtOnce = 7;
 // Of the products of quantised weights.
 constexpr int kPanelsAtOnce = 1;
 constexpr int kTokensAtOnce = 6;
@@ -40,6 +42,7 @@ constexpr int kTokensAtOnce = 6;
 #include "kernels/simd/elementwise.inc"
 #include "kernels/simd/recurrence.inc"
 #include "kernels/simd/quantize_row.inc"
+#include "kernels/simd/quantize_block.inc"
 #include "kernels/simd/quantized.inc"
 #include "kernels/simd/quantized_maddubs.inc"
 // clang-format on
@@ -49,6 +52,7 @@ constexpr int kTokensAtOnce = 6;
 constexpr KernelTable kAvx512Kernels = {
     .name = "avx512",
     .matmul = &Matmul,
+    .quantize_block = &QuantizeBlock,
     .quantize_row = &QuantizeRow,
     .quantized_matmul = &QuantizedMatmul,
     .widen = &Widen,

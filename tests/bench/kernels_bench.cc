@@ -354,7 +354,7 @@ void BenchQuantized(const KernelTable& table, const Settings& settings,
       BenchQuantizedMatmul(table, threads, quantized);
     }
   }
-  BenchQuantizeRow(table, quantized);
+  BenchQuantize(table, quantized);
 }
 
 absl::Status Run() {

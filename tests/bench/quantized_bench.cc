@@ -168,8 +168,8 @@ void BenchQuantizedMatmul(const KernelTable& table, int threads,
   if (measure) print_limits(MeasureLimits(threads, settings.seconds));
 }
 
-void BenchQuantizeRow(const KernelTable& table,
-                      const QuantizedSettings& settings) {
+void BenchQuantize(const KernelTable& table,
+                   const QuantizedSettings& settings) {
   constexpr int kCalls = 20;
   const std::vector<float> x = NormalFloats(kCols);
   std::vector<int8_t> values(kCols);
@@ -183,6 +183,19 @@ void BenchQuantizeRow(const KernelTable& table,
   });
   absl::PrintF("%-10s quantize_row %d %.2f us\n", table.name, kCols,
                seconds / kCalls * 1e6);
+  constexpr int64_t kWeights = kernels::kPanelRows * kernels::kBlockColumns;
+  const std::vector<float> weights = NormalFloats(kWeights);
+  for (const DType dtype : {DType::kQ8, DType::kQ4}) {
+    std::vector<uint8_t> block(kernels::BlockBytes(dtype));
+    const double block_seconds = BestSeconds(settings.seconds, [&] {
+      for (int i = 0; i < kCalls; ++i) {
+        SY_CHECK(table.quantize_block(dtype, weights.data(), block.data()));
+      }
+    });
+    absl::PrintF("%-10s quantize_block %s %.3f G weights/s\n", table.name,
+                 NameOf(dtype),
+                 static_cast<double>(kCalls * kWeights) / block_seconds * 1e-9);
+  }
 }
 
 void BenchQuantizePanel(const QuantizedSettings& settings) {

@@ -24,11 +24,11 @@ struct QuantizedSettings {
 void BenchQuantizedMatmul(const kernels::KernelTable& table, int threads,
                           const QuantizedSettings& settings);
 
-// Prints the speed of quantize_row, on one thread.
-void BenchQuantizeRow(const kernels::KernelTable& table,
-                      const QuantizedSettings& settings);
+// Prints the speed of quantize_row and of quantize_block, on one thread.
+void BenchQuantize(const kernels::KernelTable& table,
+                   const QuantizedSettings& settings);
 
-// Prints the speed of QuantizePanel, on one thread.
+// Prints the speed of QuantizePanel with the best table, on one thread.
 void BenchQuantizePanel(const QuantizedSettings& settings);
 
 }  // namespace switchyard::bench

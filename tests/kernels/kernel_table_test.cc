@@ -27,6 +27,7 @@ TEST(KernelTableTest, EveryTableIsComplete) {
   for (const KernelTable* table : AvailableKernels()) {
     SCOPED_TRACE(table->name);
     EXPECT_NE(table->matmul, nullptr);
+    EXPECT_NE(table->quantize_block, nullptr);
     EXPECT_NE(table->quantize_row, nullptr);
     EXPECT_NE(table->quantized_matmul, nullptr);
     EXPECT_NE(table->widen, nullptr);

@@ -1,6 +1,6 @@
-// quantize_row and quantized_matmul: the same bits as the scalar reference on
-// every instruction set, within the sizes given, and the scalar reference
-// against the definition in double.
+// quantize_block, quantize_row and quantized_matmul: the same bits as the
+// scalar reference on every instruction set, within the sizes given, and the
+// scalar reference against the definition in double.
 
 #include "kernels/quantized.h"
 
@@ -433,6 +433,83 @@ TEST_P(QuantizedTest, QuantizeRowErrsByHalfAStep) {
     const double scale = q.scales()[c / kGroupColumns];
     EXPECT_TRUE(Near(x[c], q.values()[c] * scale, 0.50001 * scale));
     EXPECT_LE(std::abs(q.values()[c]), 127);
+  }
+}
+
+// One block by both tables on guarded memory; whether the reference took it.
+bool CompareBlock(const KernelTable& kernels, const KernelTable& reference,
+                  DType dtype, const std::vector<float>& x) {
+  auto guarded = Guarded(x);
+  GuardedBuffer actual(static_cast<size_t>(BlockBytes(dtype)));
+  std::vector<uint8_t> expected(static_cast<size_t>(BlockBytes(dtype)));
+  const bool taken = reference.quantize_block(dtype, x.data(), expected.data());
+  EXPECT_EQ(kernels.quantize_block(dtype, guarded->floats(),
+                                   static_cast<uint8_t*>(actual.data())),
+            taken);
+  EXPECT_TRUE(actual.GuardsIntact());
+  if (taken) {
+    EXPECT_EQ(std::memcmp(actual.data(), expected.data(), expected.size()), 0);
+  }
+  return taken;
+}
+
+constexpr int64_t kBlockWeights = kPanelRows * kBlockColumns;
+
+TEST_P(QuantizedTest, QuantizeBlockHasTheBitsOfTheReference) {
+  for (const DType dtype : kFormats) {
+    for (uint32_t seed = 1; seed <= 300; ++seed) {
+      SCOPED_TRACE(seed);
+      EXPECT_TRUE(CompareBlock(kernels(), reference(), dtype,
+                               RandomFloats(kBlockWeights, seed)));
+      CompareBlock(kernels(), reference(), dtype,
+                   RandomFloats(kBlockWeights, seed, Values::kExtreme));
+    }
+  }
+}
+
+// From groups that count as zeros over scales that are subnormal in f16 to
+// those beyond it.
+TEST_P(QuantizedTest, QuantizeBlockOfEveryMagnitude) {
+  for (const DType dtype : kFormats) {
+    int taken = 0;
+    for (int exponent = -149; exponent <= 126; ++exponent) {
+      SCOPED_TRACE(exponent);
+      std::vector<float> x = RandomFloats(kBlockWeights, /*seed=*/1);
+      for (float& value : x) {
+        value = std::ldexp(std::clamp(value, -1.99f, 1.99f), exponent);
+      }
+      taken += CompareBlock(kernels(), reference(), dtype, x) ? 1 : 0;
+    }
+    EXPECT_GT(taken, 160);
+    EXPECT_LT(taken, 180);
+  }
+}
+
+TEST_P(QuantizedTest, QuantizeBlockOfFewValues) {
+  std::mt19937 rng(16);
+  for (const DType dtype : kFormats) {
+    for (int i = 0; i < 200; ++i) {
+      // Zeros of both signs, and extremes of both signs that are equal.
+      std::vector<float> x(kBlockWeights);
+      constexpr float kFew[] = {0.0f, -0.0f, 0.5f, -0.5f, 0.25f, 0x1p-110f};
+      for (float& value : x) value = kFew[rng() % std::size(kFew)];
+      EXPECT_TRUE(CompareBlock(kernels(), reference(), dtype, x));
+    }
+    EXPECT_TRUE(CompareBlock(kernels(), reference(), dtype,
+                             std::vector<float>(kBlockWeights, 0.0f)));
+  }
+}
+
+TEST_P(QuantizedTest, QuantizeBlockRefusesWhatIsNotFiniteAnywhere) {
+  for (const DType dtype : kFormats) {
+    for (int64_t i = 0; i < kBlockWeights; i += 7) {
+      for (const float bad : {std::numeric_limits<float>::quiet_NaN(),
+                              -std::numeric_limits<float>::infinity(), 1e7f}) {
+        std::vector<float> x = RandomFloats(kBlockWeights, /*seed=*/17);
+        x[i] = bad;
+        EXPECT_FALSE(CompareBlock(kernels(), reference(), dtype, x)) << bad;
+      }
+    }
   }
 }
 
