@@ -11,6 +11,39 @@ namespace {
 
 constexpr int64_t kQuadColumns = 4;
 
+// The first block of a row's panel.
+const uint8_t* BlockOfRow(const WeightView& weight, int64_t row) {
+  return static_cast<const uint8_t*>(weight.data) +
+         row / kPanelRows * PanelBytes(weight.dtype, weight.cols);
+}
+
+// One row of a block: its q [kBlockColumns] and the scales of its two groups.
+void UnpackBlock(DType dtype, const uint8_t* block, int64_t row, int8_t* q,
+                 float* scales) {
+  for (int64_t g = 0; g < 2; ++g) {
+    uint16_t scale;
+    std::memcpy(&scale, block + (g * kPanelRows + row) * sizeof(scale),
+                sizeof(scale));
+    scales[g] = FloatOfHalf(scale);
+  }
+  const uint8_t* const quads = block + kScaleBytesPerBlock + row * kQuadColumns;
+  const int64_t quad_bytes = kPanelRows * kQuadColumns;
+  if (dtype == DType::kQ8) {
+    for (int64_t c = 0; c < kBlockColumns; ++c) {
+      const uint8_t byte =
+          quads[c / kQuadColumns * quad_bytes + c % kQuadColumns];
+      q[c] = static_cast<int8_t>(byte - 128);
+    }
+    return;
+  }
+  for (int64_t c = 0; c < kGroupColumns; ++c) {
+    const uint8_t pair =
+        quads[c / kQuadColumns * quad_bytes + c % kQuadColumns];
+    q[c] = static_cast<int8_t>((pair & 0xf) - 8);
+    q[c + kGroupColumns] = static_cast<int8_t>((pair >> 4) - 8);
+  }
+}
+
 }  // namespace
 
 bool QuantizePanel(DType dtype, const float* weights, int64_t rows,
@@ -33,31 +66,27 @@ bool QuantizePanel(DType dtype, const float* weights, int64_t rows,
   return true;
 }
 
+void UnpackRow(const WeightView& weight, int64_t row, int8_t* q,
+               float* scales) {
+  const uint8_t* block = BlockOfRow(weight, row);
+  for (int64_t g = 0; g < NumGroups(weight.cols); g += 2) {
+    UnpackBlock(weight.dtype, block, row % kPanelRows, q + g * kGroupColumns,
+                scales + g);
+    block += BlockBytes(weight.dtype);
+  }
+}
+
 void DequantizeRow(const WeightView& weight, int64_t row, float* y) {
-  const uint8_t* block =
-      static_cast<const uint8_t*>(weight.data) +
-      row / kPanelRows * PanelBytes(weight.dtype, weight.cols);
-  row %= kPanelRows;
-  for (int64_t c = 0; c < weight.cols; ++c) {
-    const int64_t within = c % kBlockColumns;
-    const int64_t g = within / kGroupColumns;
-    uint16_t scale;
-    std::memcpy(&scale, block + (g * kPanelRows + row) * sizeof(scale),
-                sizeof(scale));
-    const int64_t column =
-        weight.dtype == DType::kQ8 ? within : within % kGroupColumns;
-    const uint8_t byte =
-        block[kScaleBytesPerBlock +
-              (column / kQuadColumns * kPanelRows + row) * kQuadColumns +
-              column % kQuadColumns];
-    int q;
-    if (weight.dtype == DType::kQ8) {
-      q = byte - 128;
-    } else {
-      q = (g == 0 ? byte & 0xf : byte >> 4) - 8;
+  const uint8_t* block = BlockOfRow(weight, row);
+  for (int64_t c = 0; c < weight.cols; c += kBlockColumns) {
+    int8_t q[kBlockColumns];
+    float scales[2];
+    UnpackBlock(weight.dtype, block, row % kPanelRows, q, scales);
+    const int64_t n = std::min(weight.cols - c, kBlockColumns);
+    for (int64_t i = 0; i < n; ++i) {
+      y[c + i] = static_cast<float>(q[i]) * scales[i / kGroupColumns];
     }
-    y[c] = static_cast<float>(q) * FloatOfHalf(scale);
-    if (within == kBlockColumns - 1) block += BlockBytes(weight.dtype);
+    block += BlockBytes(weight.dtype);
   }
 }
 

@@ -18,6 +18,10 @@ namespace switchyard::kernels {
 bool QuantizePanel(DType dtype, const float* weights, int64_t rows,
                    int64_t cols, void* panel);
 
+// Row `row` of a quantised matrix: q [PaddedColumns(cols)] and the scales
+// [NumGroups(cols)], with what fills up the last block.
+void UnpackRow(const WeightView& weight, int64_t row, int8_t* q, float* scales);
+
 // Row `row` of a quantised matrix as floats: y[c] = q * scale for c in [0,
 // cols), rounded once.
 void DequantizeRow(const WeightView& weight, int64_t row, float* y);

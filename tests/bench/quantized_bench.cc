@@ -13,6 +13,7 @@
 
 #include "absl/strings/str_format.h"
 #include "base/check.h"
+#include "kernels/onednn/quantized_matmul.h"
 #include "kernels/quantized.h"
 #include "kernels/weight_codec.h"
 #include "switchyard/bench/limits/throughput.h"
@@ -210,6 +211,19 @@ void BenchQuantizePanel(const QuantizedSettings& settings) {
         "QuantizePanel %s %.3f G weights/s\n", NameOf(dtype),
         static_cast<double>(kernels::kPanelRows * kCols) / seconds * 1e-9);
   }
+}
+
+absl::StatusOr<double> OneDnnQuantizedSeconds(double seconds, int64_t tokens) {
+  Matrices weights(DType::kQ8, /*total_bytes=*/0);
+  const Activations x(kernels::Kernels(), tokens);
+  std::vector<float> y(static_cast<size_t>(tokens * kRows));
+  auto product = kernels::OneDnnQuantizedMatmul::Create(weights.Next(), tokens);
+  if (!product.ok()) return product.status();
+  absl::Status status;
+  const double best = BestSeconds(
+      seconds, [&] { status.Update((*product)->Run(x.view(), y.data())); });
+  if (!status.ok()) return status;
+  return best;
 }
 
 }  // namespace switchyard::bench

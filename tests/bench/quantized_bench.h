@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "absl/status/statusor.h"
 #include "kernels/kernel_table.h"
 #include "switchyard/bench/limits/limits.h"
 
@@ -30,6 +31,10 @@ void BenchQuantize(const kernels::KernelTable& table,
 
 // Prints the speed of QuantizePanel with the best table, on one thread.
 void BenchQuantizePanel(const QuantizedSettings& settings);
+
+// Seconds of one product of [512, 2048] weights of eight bits by oneDNN, from
+// the caches, on one thread; `seconds` in all. UNIMPLEMENTED: not on this CPU.
+absl::StatusOr<double> OneDnnQuantizedSeconds(double seconds, int64_t tokens);
 
 }  // namespace switchyard::bench
 

@@ -90,6 +90,22 @@ TEST(WeightCodec, ZeroesWhatAMatrixLacksToAPanel) {
   EXPECT_THAT(row, testing::Each(0.0f));
 }
 
+TEST(WeightCodec, UnpacksWhatItDequantizes) {
+  for (const DType dtype : {DType::kQ8, DType::kQ4}) {
+    constexpr int64_t kRows = 19, kCols = 100;
+    const Encoded e(dtype, kRows, kCols);
+    for (int64_t r = 0; r < kRows; ++r) {
+      std::vector<int8_t> q(PaddedColumns(kCols));
+      std::vector<float> scales(NumGroups(kCols));
+      UnpackRow(e.view, r, q.data(), scales.data());
+      for (int64_t c = 0; c < PaddedColumns(kCols); ++c) {
+        const float value = q[c] * scales[c / kGroupColumns];
+        EXPECT_EQ(value, c < kCols ? e.decoded[r * kCols + c] : 0.0f);
+      }
+    }
+  }
+}
+
 TEST(WeightCodec, KeepsGroupsOfZerosAndOfOneValue) {
   std::vector<float> weights(kBlockColumns, 0.0f);
   weights[40] = -3.0f;
