@@ -59,6 +59,14 @@ absl::StatusOr<WeightBytes> MeasureWeights(
         if (weight.ok()) bytes.others += model::WeightBytes(*weight);
         return weight.status();
       }));
+  // A tied head that is quantised stands beside the embedding.
+  SY_ASSIGN_OR_RETURN(const kernels::WeightView head,
+                      checkpoint.Find(model::kLmHeadName));
+  SY_ASSIGN_OR_RETURN(const kernels::WeightView embedding,
+                      checkpoint.Find(model::kEmbeddingName));
+  if (checkpoint.config().tie_word_embeddings && head.data != embedding.data) {
+    bytes.others += model::WeightBytes(head);
+  }
   return bytes;
 }
 

@@ -77,6 +77,16 @@ absl::StatusOr<std::unique_ptr<MappedFile>> MappedFile::Open(
 
 MappedFile::~MappedFile() { munmap(const_cast<uint8_t*>(data_), size_); }
 
+void ReleaseMappedPages(const void* data, int64_t bytes) {
+  static const uintptr_t page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
+  if (bytes <= 0) return;
+  const uintptr_t address = reinterpret_cast<uintptr_t>(data);
+  const uintptr_t begin = address / page * page;
+  // Advice: a refusal does not matter.
+  madvise(reinterpret_cast<void*>(begin),
+          address + static_cast<uintptr_t>(bytes) - begin, MADV_DONTNEED);
+}
+
 absl::StatusOr<std::string> ReadFile(const std::string& path,
                                      int64_t max_bytes) {
   SY_ASSIGN_OR_RETURN(const OpenedFile file, OpenRegularFile(path));

@@ -37,6 +37,11 @@ class MappedFile {
   const size_t size_;
 };
 
+// Takes [data, data + bytes) of a read-only mapping out of this process's
+// memory, outwards to whole pages. They stay in the kernel's cache while it has
+// room; a read brings them back, so this is safe at any time.
+void ReleaseMappedPages(const void* data, int64_t bytes);
+
 // The whole file as a string, "" when it is empty. NOT_FOUND etc. as above;
 // RESOURCE_EXHAUSTED when it is larger than `max_bytes`.
 absl::StatusOr<std::string> ReadFile(const std::string& path,

@@ -1,4 +1,5 @@
-// A Hugging Face checkpoint directory: config, tensors by name, fingerprint.
+// A checkpoint directory, Hugging Face's or converted: config, tensors by name,
+// fingerprint.
 //
 // Tensors are views into memory-mapped safetensors files, so a process touches
 // only the pages of the tensors that it serves.
@@ -21,8 +22,9 @@
 namespace switchyard::model {
 
 // One expert's three matrices, as views: of per-expert tensors
-// (experts.{e}.gate_proj.weight ...) or of fused ones (experts.gate_up_proj
-// [E, 2I, H], experts.down_proj [E, H, I]).
+// (experts.{e}.gate_proj.weight ...), of fused ones (experts.gate_up_proj
+// [E, 2I, H], experts.down_proj [E, H, I]), or of one contiguous piece
+// (model/expert_blob.h).
 struct ExpertWeights {
   kernels::WeightView gate_proj;  // [I, H]
   kernels::WeightView up_proj;    // [I, H]
@@ -32,13 +34,16 @@ struct ExpertWeights {
 // Immutable after Open, so thread-safe. Views live as long as the checkpoint.
 class Checkpoint {
  public:
-  // Reads config.json, generation_config.json (optional), model.safetensors or
-  // the index and every shard's header, and checks every expected tensor's
-  // name, dtype and shape (model/weight_names.h). Tensors beyond those are
-  // ignored and counted in a log line. NOT_FOUND: no such directory, file or
-  // tensor. INVALID_ARGUMENT: wrong architecture, shape, dtype; a cut file.
-  // DATA_LOSS: a header that contradicts itself. All name the file, and what
-  // was expected and found.
+  // A directory with switchyard.json is a converted one (docs/formats.md): its
+  // manifest and every file's header are read and checked against config.json.
+  // Otherwise reads config.json, generation_config.json (optional),
+  // model.safetensors or the index and every shard's header, and checks every
+  // expected tensor's name, dtype and shape (model/weight_names.h). Tensors
+  // beyond those are ignored and counted in a log line. NOT_FOUND: no such
+  // directory, file or tensor. INVALID_ARGUMENT: wrong architecture, shape,
+  // dtype; a cut file. DATA_LOSS: a header or manifest that contradicts itself.
+  // FAILED_PRECONDITION: a conversion that was not finished. All name the file,
+  // and what was expected and found.
   static absl::StatusOr<std::unique_ptr<Checkpoint>> Open(
       const std::string& directory);
   virtual ~Checkpoint() = default;
@@ -97,7 +102,9 @@ class Checkpoint {
   // shape, and the content of a fixed, small sample of each tensor's bytes
   // (the first and last 4 KiB; model/fingerprint.h). The same weights in other
   // shards, or with experts fused or separate, give the same fingerprint.
-  // Computed in Open(), for which it reads that sample.
+  // Computed in Open(), for which it reads that sample. Of a converted
+  // checkpoint: SHA-256 over the same form of config.json and the manifest's
+  // digest, that is the source's fingerprint, the formats and all checksums.
   virtual const std::string& fingerprint() const = 0;
 };
 

@@ -205,12 +205,17 @@ absl::Status CheckArchitecture(const Json& root) {
         architectures == nullptr ? "none" : DescribeJson(*architectures),
         "; served is model_type \"", kModelType, "\" with ", kArchitecture));
   }
-  if (const Json* quantization = fields.Find("quantization_config")) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "quantization_config is ", DescribeJson(*quantization),
-        "; quantised checkpoints are not read: convert to BF16 first"));
-  }
   return absl::OkStatus();
+}
+
+absl::Status RefuseQuantization(const Json& root) {
+  const JsonFields fields(root, "");
+  const Json* const quantization = fields.Find("quantization_config");
+  if (quantization == nullptr) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("quantization_config is ", DescribeJson(*quantization),
+                   "; such checkpoints are not served as they are: run "
+                   "`switchyard convert`"));
 }
 
 // What transformers' Qwen3NextConfig would do otherwise than this engine.
@@ -386,10 +391,14 @@ absl::StatusOr<Json> ParseObject(absl::string_view json_text) {
 
 }  // namespace
 
-absl::StatusOr<ModelConfig> ParseModelConfig(absl::string_view json_text) {
+absl::StatusOr<ModelConfig> ParseModelConfig(absl::string_view json_text,
+                                             QuantizationConfig quantization) {
   SY_ASSIGN_OR_RETURN(const Json root, ParseObject(json_text));
   ModelConfig config;
   SY_RETURN_IF_ERROR(CheckArchitecture(root));
+  if (quantization == QuantizationConfig::kRefuse) {
+    SY_RETURN_IF_ERROR(RefuseQuantization(root));
+  }
   SY_RETURN_IF_ERROR(CheckUnsupported(root));
   SY_RETURN_IF_ERROR(ParseSizes(root, &config));
   SY_RETURN_IF_ERROR(CheckSizesAgree(config));

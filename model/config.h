@@ -74,6 +74,11 @@ struct GenerationConfig {
   std::vector<int64_t> eos_token_ids;  // empty: config.json's count
 };
 
+// What to make of config.json's quantization_config, which says that tensors
+// are not what their names say: refuse it, or leave it to who asks (the
+// converter; a converted checkpoint, whose manifest counts instead).
+enum class QuantizationConfig { kRefuse, kIgnore };
+
 // Both spellings of everything: layer_types or full_attention_interval,
 // rope_scaling (type or rope_type) or rope_parameters. dtype and torch_dtype
 // are not read: each tensor's own dtype counts. What is absent or null has the
@@ -82,7 +87,9 @@ struct GenerationConfig {
 // INVALID_ARGUMENT: not JSON, another architecture (names what it found and
 // what is served), a missing or contradictory value, attention_bias true, an
 // unsupported rope_type or hidden_act, sizes out of range.
-absl::StatusOr<ModelConfig> ParseModelConfig(absl::string_view json_text);
+absl::StatusOr<ModelConfig> ParseModelConfig(
+    absl::string_view json_text,
+    QuantizationConfig quantization = QuantizationConfig::kRefuse);
 
 // What is absent or null has GenerationConfig's default. top_k -1 is 0, "off".
 absl::StatusOr<GenerationConfig> ParseGenerationConfig(

@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 #include "absl/types/span.h"
 #include "model/weight_values.h"
 
@@ -22,19 +23,22 @@ std::string Exact(double value) { return absl::StrFormat("%.17g", value); }
 
 // The bytes of a tensor that count: all of a small one, both ends of others.
 std::array<absl::Span<const uint8_t>, 2> SampleOf(
-    const kernels::WeightView& weights) {
-  const absl::Span<const uint8_t> bytes(
-      static_cast<const uint8_t*>(weights.data), WeightBytes(weights));
+    absl::Span<const uint8_t> bytes) {
   if (bytes.size() <= 2 * kFingerprintSampleBytes) return {bytes, {}};
   return {bytes.first(kFingerprintSampleBytes),
           bytes.last(kFingerprintSampleBytes)};
+}
+
+absl::Span<const uint8_t> BytesOf(const kernels::WeightView& weights) {
+  return {static_cast<const uint8_t*>(weights.data),
+          static_cast<size_t>(WeightBytes(weights))};
 }
 
 }  // namespace
 
 void PrefetchFingerprintSample(const kernels::WeightView& weights) {
   static const uintptr_t page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
-  for (absl::Span<const uint8_t> part : SampleOf(weights)) {
+  for (absl::Span<const uint8_t> part : SampleOf(BytesOf(weights))) {
     if (part.empty()) continue;
     // madvise wants whole pages. Advice: a refusal does not matter.
     const uintptr_t begin =
@@ -96,7 +100,16 @@ void FingerprintBuilder::Add(absl::string_view name,
                              const kernels::WeightView& weights) {
   hash_.Update(absl::StrCat(name, " ", DTypeName(weights.dtype), " ",
                             weights.rows, "x", weights.cols, "\n"));
-  for (absl::Span<const uint8_t> part : SampleOf(weights)) hash_.Update(part);
+  for (absl::Span<const uint8_t> part : SampleOf(BytesOf(weights)))
+    hash_.Update(part);
+}
+
+void FingerprintBuilder::Add(absl::string_view name, absl::string_view dtype,
+                             absl::Span<const int64_t> shape,
+                             absl::Span<const uint8_t> bytes) {
+  hash_.Update(
+      absl::StrCat(name, " ", dtype, " ", absl::StrJoin(shape, "x"), "\n"));
+  for (absl::Span<const uint8_t> part : SampleOf(bytes)) hash_.Update(part);
 }
 
 std::string FingerprintBuilder::Finish() { return hash_.FinishHex(); }

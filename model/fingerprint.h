@@ -9,6 +9,7 @@
 #include <string>
 
 #include "absl/strings/string_view.h"
+#include "absl/types/span.h"
 #include "kernels/matrix.h"
 #include "model/config.h"
 #include "model/sha256.h"
@@ -36,6 +37,10 @@ class FingerprintBuilder {
  public:
   explicit FingerprintBuilder(const ModelConfig& config);
   void Add(absl::string_view name, const kernels::WeightView& weights);
+  // Of a dtype that no view has: spelled as in the file, with all its bytes (of
+  // which the sample counts).
+  void Add(absl::string_view name, absl::string_view dtype,
+           absl::Span<const int64_t> shape, absl::Span<const uint8_t> bytes);
   // 64 lower-case hex digits. Once.
   std::string Finish();
 

@@ -148,9 +148,9 @@ absl::StatusOr<DType> ServedDType(absl::string_view name,
   if (dtype == "BF16") return DType::kBF16;
   if (dtype == "F16") return DType::kF16;
   if (dtype == "F32") return DType::kF32;
-  return absl::InvalidArgumentError(absl::StrCat(
-      "tensor ", name, " has dtype ", dtype,
-      "; BF16, F16 and F32 are read: convert the checkpoint first"));
+  return absl::InvalidArgumentError(
+      absl::StrCat("tensor ", name, " has dtype ", dtype,
+                   "; BF16, F16 and F32 are read: run `switchyard convert`"));
 }
 
 }  // namespace

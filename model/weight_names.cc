@@ -118,7 +118,7 @@ absl::Status ForEachNonExpertWeight(const ModelConfig& config, bool with_mtp,
                                   Visitor(LayerPrefix(config, i), visit)));
   }
   if (!with_mtp) return absl::OkStatus();
-  SY_RETURN_IF_ERROR(top("mtp.fc.weight", {H, 2 * H}));
+  SY_RETURN_IF_ERROR(top(kMtpFcName, {H, 2 * H}));
   SY_RETURN_IF_ERROR(top("mtp.pre_fc_norm_embedding.weight", {H}));
   SY_RETURN_IF_ERROR(top("mtp.pre_fc_norm_hidden.weight", {H}));
   SY_RETURN_IF_ERROR(top("mtp.norm.weight", {H}));

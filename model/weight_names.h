@@ -28,6 +28,7 @@ enum class ExpertForm {
 inline constexpr char kEmbeddingName[] = "model.embed_tokens.weight";
 inline constexpr char kFinalNormName[] = "model.norm.weight";
 inline constexpr char kLmHeadName[] = "lm_head.weight";
+inline constexpr char kMtpFcName[] = "mtp.fc.weight";
 // Every name of the MTP head begins with it.
 inline constexpr char kMtpPrefix[] = "mtp.";
 

@@ -8,6 +8,13 @@
 //   switchyard logits --model DIR --ids 5,17,3 [--prefill N] --out FILE.npy
 //       fp32 logits [T, V]; with --prefill N the rest goes in one token at a
 //       time.
+//   switchyard convert --model DIR --out DIR --format q8|q4|q4-q8|bf16|source
+//       A model in Hugging Face's layout (BF16, F16, F32, FP8) to ours, which
+//       is smaller, faster, and checked when it is loaded (docs/formats.md).
+//       --experts, --dense, --lm-head choose for one kind of tensor. The same
+//       command goes on where a killed one was.
+//   switchyard verify DIR
+//       Checks every checksum of a model's files.
 //   switchyard tokenize --model DIR [--decode] [--skip-special]
 //       JSON lines {"text"} in, {"ids"} out; --decode the other way.
 //   switchyard render --format instruct|thinking|coder
@@ -37,9 +44,11 @@
 #include "base/shutdown_signal.h"
 #include "base/status_macros.h"
 #include "switchyard/chat/chat_command.h"
+#include "switchyard/convert/convert_command.h"
 #include "switchyard/logits/logits_command.h"
 #include "switchyard/serve/serve_command.h"
 #include "switchyard/text/text_commands.h"
+#include "switchyard/verify/verify_command.h"
 
 ABSL_FLAG(std::string, model, "", "checkpoint directory");
 ABSL_FLAG(std::string, host, "127.0.0.1",
@@ -76,14 +85,21 @@ ABSL_FLAG(bool, think, false, "chat: ask for reasoning, where the model can");
 ABSL_FLAG(std::string, ids, "", "logits: token ids, separated by commas");
 ABSL_FLAG(int64_t, prefill, 0,
           "logits: how many tokens go in together; 0: all of them");
-ABSL_FLAG(std::string, out, "", "logits: the .npy file to write");
+ABSL_FLAG(std::string, out, "",
+          "logits: the .npy file to write; convert: the directory");
 
 ABSL_FLAG(bool, decode, false, "tokenize: {\"ids\"} in, {\"text\"} out");
 ABSL_FLAG(bool, skip_special, false,
           "tokenize --decode: leave special tokens out");
 ABSL_FLAG(
     std::string, format, "",
+    "convert: q8, q4, q4-q8 (experts q4, the rest q8), bf16, source; "
     "render: instruct, thinking, coder; parse: json, xml, think, nothink");
+ABSL_FLAG(std::string, experts, "",
+          "convert: q8, q4, bf16 or source for routed experts");
+ABSL_FLAG(std::string, dense, "",
+          "convert: the same for projections and shared experts");
+ABSL_FLAG(std::string, lm_head, "", "convert: the same for lm_head");
 
 namespace switchyard {
 namespace {
@@ -143,6 +159,25 @@ absl::Status Logits() {
   return RunLogits(options);
 }
 
+absl::Status Convert() {
+  ConvertCommandOptions options;
+  options.model_dir = absl::GetFlag(FLAGS_model);
+  options.out_dir = absl::GetFlag(FLAGS_out);
+  options.formats = {.format = absl::GetFlag(FLAGS_format),
+                     .experts = absl::GetFlag(FLAGS_experts),
+                     .dense = absl::GetFlag(FLAGS_dense),
+                     .lm_head = absl::GetFlag(FLAGS_lm_head)};
+  options.threads = absl::GetFlag(FLAGS_threads);
+  return RunConvert(options, std::cerr, isatty(STDERR_FILENO) != 0);
+}
+
+absl::Status Verify() {
+  VerifyCommandOptions options;
+  options.model_dir = absl::GetFlag(FLAGS_model);
+  options.threads = absl::GetFlag(FLAGS_threads);
+  return RunVerify(options, std::cerr, isatty(STDERR_FILENO) != 0);
+}
+
 absl::Status Tokenize() {
   TokenizeOptions options;
   options.model_dir = absl::GetFlag(FLAGS_model);
@@ -163,16 +198,27 @@ absl::Status Parse() {
   return RunParse(options, std::cin, std::cout);
 }
 
+enum class Needs {
+  kNothing,
+  kModel,            // --model
+  kModelOrArgument,  // --model, or the directory after the command
+};
+
 struct Command {
   const char* name;
   absl::Status (*run)();
-  bool needs_model;
+  Needs needs;
 };
 
 constexpr Command kCommands[] = {
-    {"serve", Serve, true},    {"chat", Chat, false},
-    {"logits", Logits, true},  {"tokenize", Tokenize, true},
-    {"render", Render, false}, {"parse", Parse, false},
+    {"serve", Serve, Needs::kModel},
+    {"chat", Chat, Needs::kNothing},
+    {"logits", Logits, Needs::kModel},
+    {"convert", Convert, Needs::kModel},
+    {"verify", Verify, Needs::kModelOrArgument},
+    {"tokenize", Tokenize, Needs::kModel},
+    {"render", Render, Needs::kNothing},
+    {"parse", Parse, Needs::kNothing},
 };
 
 constexpr char kUsage[] =
@@ -180,6 +226,8 @@ constexpr char kUsage[] =
     "  serve     the whole of Switchyard in one process\n"
     "  chat      talk to a running server\n"
     "  logits    fp32 logits of token ids, as .npy\n"
+    "  convert   a Hugging Face model to Switchyard's formats\n"
+    "  verify    check a model's files against their checksums\n"
     "  tokenize  text to token ids, and back\n"
     "  render    messages and tools to a prompt\n"
     "  parse     a model's output to a message\n";
@@ -197,15 +245,20 @@ absl::Status UnknownCommand(const std::string& name) {
 absl::Status Main(int argc, char** argv) {
   SY_ASSIGN_OR_RETURN(const std::vector<std::string> arguments,
                       ParseCommandLine(argc, argv, kUsage));
-  if (arguments.size() != 1) {
-    return absl::InvalidArgumentError(
-        arguments.empty() ? kUsage
-                          : absl::StrCat("one command at a time, not '",
-                                         arguments[0], " ", arguments[1], "'"));
-  }
+  if (arguments.empty()) return absl::InvalidArgumentError(kUsage);
   for (const Command& command : kCommands) {
     if (command.name != arguments[0]) continue;
-    if (command.needs_model && absl::GetFlag(FLAGS_model).empty()) {
+    size_t used = 1;
+    if (command.needs == Needs::kModelOrArgument && arguments.size() > 1) {
+      absl::SetFlag(&FLAGS_model, arguments[used++]);
+    }
+    if (arguments.size() > used) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("one command at a time, not '", arguments[0], " ",
+                       arguments[used], "'"));
+    }
+    if (command.needs != Needs::kNothing &&
+        absl::GetFlag(FLAGS_model).empty()) {
       return absl::InvalidArgumentError(absl::StrCat(
           command.name, " needs --model, a checkpoint's directory"));
     }

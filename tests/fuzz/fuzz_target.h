@@ -23,6 +23,8 @@ void FuzzSafetensors(absl::Span<const uint8_t> bytes);
 void FuzzConfig(absl::Span<const uint8_t> bytes);
 // base/json.h: parsing, and printing what was parsed.
 void FuzzJson(absl::Span<const uint8_t> bytes);
+// model/manifest.h: the manifest of a converted checkpoint.
+void FuzzManifest(absl::Span<const uint8_t> bytes);
 // The messages between attention and expert workers, as either side decodes
 // them (attention_worker/client/ and expert_worker/service/expert_codec.h).
 void FuzzExpertCodec(absl::Span<const uint8_t> bytes);

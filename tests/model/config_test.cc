@@ -300,7 +300,7 @@ INSTANTIATE_TEST_SUITE_P(
                   "another architecture"},
         BadConfig{R"({"model_type": 3})", "model_type is 3"},
         BadConfig{R"({"quantization_config": {"quant_method": "fp8"}})",
-                  "convert to BF16"},
+                  "switchyard convert"},
         BadConfig{R"({"attention_bias": true})", "attention_bias is true"},
         BadConfig{R"({"use_sliding_window": true})", "use_sliding_window"},
         BadConfig{R"({"hidden_act": "gelu"})", "\"gelu\""},

@@ -75,5 +75,11 @@ TEST(FuzzRegression, Json) {
   }
 }
 
+TEST(FuzzRegression, Manifest) {
+  for (const std::string& input : Inputs("fuzz/corpus/manifest")) {
+    RunAllSmallChanges(FuzzManifest, input);
+  }
+}
+
 }  // namespace
 }  // namespace switchyard::fuzz
