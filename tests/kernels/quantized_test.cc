@@ -401,6 +401,19 @@ TEST_P(QuantizedTest, QuantizeRowOfEveryMagnitude) {
   }
 }
 
+TEST_P(QuantizedTest, QuantizeRowTakesTinyGroupsForZeros) {
+  for (const float largest : {0x1p-100f, -0x1p-100f}) {
+    std::vector<float> x(2 * kGroupColumns, 0x1p-120f);
+    x[5] = largest;
+    x[40] = std::nextafter(largest, 0.0f);
+    Activations q(kernels(), x, 1, 2 * kGroupColumns);
+    EXPECT_EQ(q.scales()[0], 0x1p-100f / 127.0f);
+    EXPECT_EQ(q.values()[5], largest > 0 ? 127 : -127);
+    EXPECT_EQ(q.scales()[1], 0.0f);
+    EXPECT_EQ(q.values()[40], 0);
+  }
+}
+
 TEST_P(QuantizedTest, QuantizeRowIsWhatItSays) {
   constexpr int64_t kCols = 40;
   std::vector<float> x(kCols, 0.0f);
