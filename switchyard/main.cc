@@ -5,6 +5,9 @@
 //       sockets between them. The OpenAI-compatible API is at http://H:P/v1.
 //   switchyard chat [--host H] [--port P] [--system TEXT] [--think]
 //       Talks to a running server (this one or a router) from the terminal.
+//   switchyard bench --model DIR [--json FILE] [--expert-workers N]
+//       How fast it runs here, as shares of what the machine can do, and where
+//       the time goes.
 //   switchyard logits --model DIR --ids 5,17,3 [--prefill N] --out FILE.npy
 //       fp32 logits [T, V]; with --prefill N the rest goes in one token at a
 //       time.
@@ -43,6 +46,7 @@
 #include "base/command_line.h"
 #include "base/shutdown_signal.h"
 #include "base/status_macros.h"
+#include "switchyard/bench/bench_command.h"
 #include "switchyard/chat/chat_command.h"
 #include "switchyard/convert/convert_command.h"
 #include "switchyard/logits/logits_command.h"
@@ -69,7 +73,7 @@ ABSL_FLAG(int64_t, context_length, 0,
 ABSL_FLAG(int64_t, max_running_requests, 64, "serve: sequences in one step");
 ABSL_FLAG(int64_t, max_queued_requests, 1024, "serve: beyond it 429");
 ABSL_FLAG(int64_t, chunked_prefill_size, 512,
-          "serve: prompt tokens in one step");
+          "serve, bench: prompt tokens in one step");
 ABSL_FLAG(int64_t, state_memory, 0,
           "serve: bytes for all sequences' states; 0: from what is available");
 ABSL_FLAG(absl::Duration, request_timeout, absl::Minutes(60),
@@ -81,6 +85,26 @@ ABSL_FLAG(bool, verify_checksums, false,
 
 ABSL_FLAG(std::string, system, "", "chat: a system prompt");
 ABSL_FLAG(bool, think, false, "chat: ask for reasoning, where the model can");
+
+ABSL_FLAG(std::string, json, "", "bench: a file for everything found");
+ABSL_FLAG(std::string, only, "decode,prefill",
+          "bench: what to measure: decode, prefill, limits");
+ABSL_FLAG(std::string, batch, "1,4,8,16,32",
+          "bench: sequences that decode together");
+ABSL_FLAG(std::string, context, "0,4096,16384",
+          "bench: tokens before the decoded ones");
+ABSL_FLAG(std::string, prompt, "128,512,2048", "bench: tokens of prompts");
+ABSL_FLAG(int64_t, repeat, 5, "bench: repetitions of each measurement");
+ABSL_FLAG(int64_t, steps, 32, "bench: tokens of a decoding repetition");
+ABSL_FLAG(double, max_seconds, 60,
+          "bench: no repetition begins later in a measurement");
+ABSL_FLAG(double, limit_seconds, 0.5,
+          "bench: for each of the machine's limits, before and after");
+ABSL_FLAG(int64_t, expert_workers, 0,
+          "bench: processes that hold the experts; 0: in process");
+ABSL_FLAG(std::string, transport, "tcp",
+          "bench: between the processes: tcp (loopback) or unix");
+ABSL_FLAG(int64_t, worker_threads, 1, "bench: threads of an expert worker");
 
 ABSL_FLAG(std::string, ids, "", "logits: token ids, separated by commas");
 ABSL_FLAG(int64_t, prefill, 0,
@@ -132,6 +156,31 @@ absl::Status Chat() {
   options.enable_thinking = absl::GetFlag(FLAGS_think);
   options.interactive = isatty(STDIN_FILENO) != 0;
   return RunChat(options, std::cin, std::cout);
+}
+
+absl::Status Bench() {
+  BenchOptions options;
+  options.model_dir = absl::GetFlag(FLAGS_model);
+  options.threads = absl::GetFlag(FLAGS_threads);
+  options.isa = absl::GetFlag(FLAGS_isa);
+  options.json_path = absl::GetFlag(FLAGS_json);
+  SY_ASSIGN_OR_RETURN(options.batches,
+                      ParseNumbers("batch", absl::GetFlag(FLAGS_batch), 1));
+  SY_ASSIGN_OR_RETURN(options.contexts,
+                      ParseNumbers("context", absl::GetFlag(FLAGS_context), 0));
+  SY_ASSIGN_OR_RETURN(options.prompts,
+                      ParseNumbers("prompt", absl::GetFlag(FLAGS_prompt), 1));
+  options.only =
+      absl::StrSplit(absl::GetFlag(FLAGS_only), ',', absl::SkipWhitespace());
+  options.repeat = absl::GetFlag(FLAGS_repeat);
+  options.steps = absl::GetFlag(FLAGS_steps);
+  options.prefill_chunk = absl::GetFlag(FLAGS_chunked_prefill_size);
+  options.max_seconds = absl::GetFlag(FLAGS_max_seconds);
+  options.limit_seconds = absl::GetFlag(FLAGS_limit_seconds);
+  options.expert_workers = absl::GetFlag(FLAGS_expert_workers);
+  options.transport = absl::GetFlag(FLAGS_transport);
+  options.worker_threads = absl::GetFlag(FLAGS_worker_threads);
+  return RunBench(options, std::cout);
 }
 
 absl::StatusOr<std::vector<int32_t>> IdsFromFlag() {
@@ -212,6 +261,7 @@ struct Command {
 
 constexpr Command kCommands[] = {
     {"serve", Serve, Needs::kModel},
+    {"bench", Bench, Needs::kModel},
     {"chat", Chat, Needs::kNothing},
     {"logits", Logits, Needs::kModel},
     {"convert", Convert, Needs::kModel},
@@ -224,6 +274,7 @@ constexpr Command kCommands[] = {
 constexpr char kUsage[] =
     "switchyard COMMAND [flags]\n\n"
     "  serve     the whole of Switchyard in one process\n"
+    "  bench     how fast a model runs here, and where the time goes\n"
     "  chat      talk to a running server\n"
     "  logits    fp32 logits of token ids, as .npy\n"
     "  convert   a Hugging Face model to Switchyard's formats\n"

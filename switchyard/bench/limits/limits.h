@@ -5,6 +5,8 @@
 #ifndef SWITCHYARD_SWITCHYARD_BENCH_LIMITS_LIMITS_H_
 #define SWITCHYARD_SWITCHYARD_BENCH_LIMITS_LIMITS_H_
 
+#include <string>
+
 namespace switchyard::bench {
 
 // Of windows of some 20 ms each. `best` is what the machine can do when nobody
@@ -50,6 +52,9 @@ enum class PageSize {
 // caches hold. Takes about `seconds`; 0: one window. {0, 0} if there is no
 // memory for the buffer.
 Rate MeasureRead(int threads, PageSize pages, double seconds);
+
+// As the system calls it; "unknown CPU" if it does not say.
+std::string CpuName();
 
 // Seconds since some fixed moment.
 double Now();

@@ -1,0 +1,366 @@
+#include "switchyard/bench/bench_command.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <fstream>
+#include <memory>
+#include <utility>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "attention_worker/memory_plan.h"
+#include "base/compute_pool.h"
+#include "base/status_macros.h"
+#include "kernels/kernel_table.h"
+#include "kernels/quantized.h"
+#include "model/weight_names.h"
+#include "switchyard/bench/accounting.h"
+#include "switchyard/bench/bench_model.h"
+#include "switchyard/bench/measure.h"
+#include "switchyard/bench/report.h"
+
+namespace switchyard {
+namespace {
+
+using bench::BenchModel;
+using bench::MeasuredLimits;
+using bench::Measurement;
+using bench::Report;
+using bench::SocketKind;
+
+constexpr int64_t kMaxBatch = 4096;
+constexpr int kMaxThreads = 4096;
+constexpr int64_t kMaxWorkers = 64;
+
+// A line on stderr, once a second at most for one that only says how far
+// something is.
+class Progress {
+ public:
+  void Say(const std::string& line) {
+    std::fprintf(stderr, "%s\n", line.c_str());
+  }
+  void Report(const char* doing, int64_t done, int64_t total) {
+    const absl::Time now = absl::Now();
+    if (now < next_) return;
+    next_ = now + absl::Seconds(1);
+    Say(absl::StrFormat("%s: %d of %d MB", doing, done / 1'000'000,
+                        total / 1'000'000));
+  }
+
+ private:
+  absl::Time next_ = absl::Now() + absl::Seconds(1);
+};
+
+bool Wants(const BenchOptions& options, const char* what) {
+  return std::find(options.only.begin(), options.only.end(), what) !=
+         options.only.end();
+}
+
+absl::Status InRange(const char* flag, int64_t value, int64_t least,
+                     int64_t most) {
+  if (value >= least && value <= most) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      "--", flag, " is ", value, "; it must be ", least, " to ", most));
+}
+
+absl::Status AllInRange(const char* flag, const std::vector<int64_t>& values,
+                        int64_t least, int64_t most) {
+  if (values.empty()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--", flag, " is empty; give at least one number"));
+  }
+  for (const int64_t value : values) {
+    SY_RETURN_IF_ERROR(InRange(flag, value, least, most));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckOptions(const BenchOptions& options) {
+  constexpr int64_t kMaxTokens = int64_t{1} << 24;
+  SY_RETURN_IF_ERROR(InRange("threads", options.threads, 0, kMaxThreads));
+  SY_RETURN_IF_ERROR(AllInRange("batch", options.batches, 1, kMaxBatch));
+  SY_RETURN_IF_ERROR(AllInRange("context", options.contexts, 0, kMaxTokens));
+  SY_RETURN_IF_ERROR(AllInRange("prompt", options.prompts, 1, kMaxTokens));
+  SY_RETURN_IF_ERROR(InRange("repeat", options.repeat, 1, 1000));
+  SY_RETURN_IF_ERROR(InRange("steps", options.steps, 1, 1'000'000));
+  SY_RETURN_IF_ERROR(
+      InRange("chunked_prefill_size", options.prefill_chunk, 1, kMaxTokens));
+  SY_RETURN_IF_ERROR(
+      InRange("expert_workers", options.expert_workers, 0, kMaxWorkers));
+  SY_RETURN_IF_ERROR(
+      InRange("worker_threads", options.worker_threads, 1, kMaxThreads));
+  if (options.transport != "tcp" && options.transport != "unix") {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--transport is '", options.transport, "'; it must be tcp or unix"));
+  }
+  for (const std::string& part : options.only) {
+    if (part != "decode" && part != "prefill" && part != "limits") {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "--only has '", part,
+          "'; it may have decode, prefill and limits, separated by commas"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckContexts(const BenchOptions& options,
+                           const model::ModelConfig& config) {
+  int64_t longest = 0;
+  if (Wants(options, "decode")) {
+    longest =
+        *std::max_element(options.contexts.begin(), options.contexts.end()) +
+        options.repeat * options.steps + 2;
+  }
+  if (Wants(options, "prefill")) {
+    longest = std::max(longest, *std::max_element(options.prompts.begin(),
+                                                  options.prompts.end()));
+  }
+  if (longest > config.max_position_embeddings) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "the longest sequence would have ", longest, " tokens; the context of ",
+        options.model_dir, " is ", config.max_position_embeddings,
+        ": give smaller --context, --prompt, --steps or --repeat"));
+  }
+  return absl::OkStatus();
+}
+
+MeasuredLimits MeasureLimits(const BenchOptions& options, int threads) {
+  return {.read = bench::MeasureRead(threads, bench::PageSize::kHuge,
+                                     options.limit_seconds),
+          .int8 = bench::MeasureOperations(bench::BestInt8(), threads,
+                                           options.limit_seconds),
+          .fma = bench::MeasureOperations(bench::BestFma(), threads,
+                                          options.limit_seconds)};
+}
+
+const char* FormatName(kernels::DType dtype) {
+  switch (dtype) {
+    case kernels::DType::kBF16:
+      return "bf16";
+    case kernels::DType::kF16:
+      return "f16";
+    case kernels::DType::kF32:
+      return "f32";
+    case kernels::DType::kQ8:
+      return "q8";
+    case kernels::DType::kQ4:
+      return "q4";
+  }
+  return "";
+}
+
+// Of a tensor; "none" if the model has no such one.
+std::string FormatOf(const model::Checkpoint& checkpoint,
+                     const std::string& name) {
+  const auto view = checkpoint.Find(name);
+  return view.ok() ? FormatName(view->dtype) : "none";
+}
+
+absl::Status DescribeModel(const model::Checkpoint& checkpoint,
+                           bool experts_here, Report* report) {
+  const model::ModelConfig& config = checkpoint.config();
+  SY_ASSIGN_OR_RETURN(const bench::Accounting accounting,
+                      bench::Accounting::ForCheckpoint(checkpoint));
+  SY_ASSIGN_OR_RETURN(const attention_worker::WeightBytes weights,
+                      attention_worker::MeasureWeights(checkpoint));
+  report->model_dir = checkpoint.directory();
+  report->fingerprint = checkpoint.fingerprint();
+  report->layers = config.num_hidden_layers;
+  report->expert_format = FormatName(checkpoint.expert_dtype());
+  report->dense_format = FormatOf(
+      checkpoint,
+      absl::StrCat(model::LayerPrefix(config, 0),
+                   config.layer_types[0] == model::LayerType::kFullAttention
+                       ? "self_attn.o_proj.weight"
+                       : "linear_attn.out_proj.weight"));
+  report->lm_head_format = FormatOf(checkpoint, model::kLmHeadName);
+  if (report->lm_head_format == "none") {
+    report->lm_head_format = FormatOf(checkpoint, model::kEmbeddingName);
+  }
+  report->active_weights = accounting.active_weights();
+  report->active_bytes = accounting.active_bytes();
+  report->weight_bytes = weights.others + (experts_here ? weights.experts : 0);
+  return absl::OkStatus();
+}
+
+// One token's rows to every worker and its experts' outputs back.
+absl::Status MeasureSockets(const BenchOptions& options,
+                            const model::Checkpoint& checkpoint,
+                            Report* report) {
+  const model::ModelConfig& config = checkpoint.config();
+  const int64_t workers = options.expert_workers;
+  const int64_t hidden = config.hidden_size;
+  const int64_t pairs_each =
+      (config.num_experts_per_tok + workers - 1) / workers;
+  bench::SocketExchange exchange;
+  exchange.kind = report->transport;
+  exchange.peers = static_cast<int>(workers);
+  exchange.request_bytes =
+      kernels::IsQuantized(checkpoint.expert_dtype())
+          ? kernels::PaddedColumns(hidden) + 4 * kernels::NumGroups(hidden)
+          : 4 * hidden;
+  exchange.reply_bytes = std::max<int64_t>(1, 4 * hidden * pairs_each);
+  for (const bool spin : {false, true}) {
+    exchange.spin = spin;
+    SY_ASSIGN_OR_RETURN(
+        const bench::RoundTrip round_trip,
+        bench::MeasureRoundTrip(exchange, options.limit_seconds));
+    report->sockets.push_back({spin, round_trip});
+  }
+  return absl::OkStatus();
+}
+
+absl::Status MeasureAll(const BenchOptions& options, BenchModel* model,
+                        Progress* progress, Report* report) {
+  bench::MeasureOptions measure;
+  measure.repeat = static_cast<int>(options.repeat);
+  measure.decode_steps = options.steps;
+  measure.prefill_chunk = options.prefill_chunk;
+  measure.max_seconds = options.max_seconds;
+  const bool decode = Wants(options, "decode");
+  const bool prefill = Wants(options, "prefill");
+  const size_t total =
+      (decode ? options.batches.size() * options.contexts.size() : 0) +
+      (prefill ? options.prompts.size() : 0);
+  const auto add = [&](Measurement measurement) {
+    progress->Say(absl::StrFormat(
+        "%d of %d: %.2f tokens/s", report->measurements.size() + 1, total,
+        measurement.TokensPerSecond(measurement.Median())));
+    report->measurements.push_back(std::move(measurement));
+  };
+  if (decode) {
+    for (const int64_t context : options.contexts) {
+      for (const int64_t batch : options.batches) {
+        progress->Say(absl::StrFormat("decode: %d sequences after %d tokens",
+                                      batch, context));
+        SY_ASSIGN_OR_RETURN(
+            Measurement measurement,
+            bench::MeasureDecode(model, batch, context, measure));
+        add(std::move(measurement));
+      }
+    }
+  }
+  if (prefill) {
+    for (const int64_t prompt : options.prompts) {
+      progress->Say(absl::StrFormat("prefill: %d tokens", prompt));
+      SY_ASSIGN_OR_RETURN(Measurement measurement,
+                          bench::MeasurePrefill(model, prompt, measure));
+      add(std::move(measurement));
+    }
+  }
+  return absl::OkStatus();
+}
+
+// Beside the file at first, so that nobody finds half of one.
+absl::Status WriteWhole(const std::string& path, const std::string& text) {
+  const std::string partial = absl::StrCat(path, ".part");
+  const auto error = [&path](const char* doing) {
+    return absl::Status(
+        absl::ErrnoToStatusCode(errno),
+        absl::StrCat(doing, " ", path, " (--json): ", std::strerror(errno)));
+  };
+  errno = 0;
+  {
+    std::ofstream file(partial, std::ios::binary | std::ios::trunc);
+    if (!file) return error("cannot create");
+    file << text;
+    file.close();
+    if (!file) {
+      const absl::Status status = error("cannot write");
+      std::remove(partial.c_str());
+      return status;
+    }
+  }
+  if (std::rename(partial.c_str(), path.c_str()) != 0) {
+    return error("cannot rename to");
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<std::vector<int64_t>> ParseNumbers(absl::string_view flag,
+                                                  absl::string_view text,
+                                                  int64_t least) {
+  std::vector<int64_t> numbers;
+  for (const absl::string_view part :
+       absl::StrSplit(text, ',', absl::SkipWhitespace())) {
+    int64_t number = 0;
+    if (!absl::SimpleAtoi(part, &number) || number < least) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("--", flag, ": '", part, "' is no number of ", least,
+                       " or more; give numbers as in 1,4,16"));
+    }
+    numbers.push_back(number);
+  }
+  return numbers;
+}
+
+absl::Status RunBench(const BenchOptions& options, std::ostream& out) {
+  SY_RETURN_IF_ERROR(CheckOptions(options));
+  SY_RETURN_IF_ERROR(kernels::SelectKernels(options.isa));
+  Progress progress;
+  Report report;
+  report.cpu = bench::CpuName();
+  report.isa = kernels::Kernels().name;
+  report.threads = options.threads > 0 ? options.threads : AvailableCpus();
+  report.prefill_chunk = options.prefill_chunk;
+  report.expert_workers = static_cast<int>(options.expert_workers);
+  report.transport =
+      options.transport == "unix" ? SocketKind::kUnix : SocketKind::kTcp;
+  report.worker_threads = static_cast<int>(options.worker_threads);
+  // Attention and experts take turns: together they are never more than the
+  // machine has.
+  report.limit_threads =
+      std::max<int>(report.threads,
+                    std::min<int>(AvailableCpus(),
+                                  report.threads + report.expert_workers *
+                                                       report.worker_threads));
+
+  SY_ASSIGN_OR_RETURN(const std::unique_ptr<model::Checkpoint> checkpoint,
+                      model::Checkpoint::Open(options.model_dir));
+  BenchModel::Options model_options;
+  model_options.checkpoint = checkpoint.get();
+  model_options.threads = report.threads;
+  model_options.workers.count = report.expert_workers;
+  model_options.workers.transport = report.transport;
+  model_options.workers.threads = report.worker_threads;
+  model_options.workers.isa = options.isa;
+  model_options.progress = [&progress](const char* doing, int64_t done,
+                                       int64_t total) {
+    progress.Report(doing, done, total);
+  };
+  SY_RETURN_IF_ERROR(CheckContexts(options, checkpoint->config()));
+  SY_RETURN_IF_ERROR(
+      DescribeModel(*checkpoint, report.expert_workers == 0, &report));
+
+  progress.Say("measuring the machine's limits");
+  report.before = MeasureLimits(options, report.limit_threads);
+  if (Wants(options, "decode") || Wants(options, "prefill")) {
+    SY_ASSIGN_OR_RETURN(const std::unique_ptr<BenchModel> model,
+                        BenchModel::Create(std::move(model_options)));
+    SY_RETURN_IF_ERROR(MeasureAll(options, model.get(), &progress, &report));
+    if (model->workers() != nullptr) {
+      report.worker_resident_bytes = model->workers()->ResidentBytes();
+      SY_RETURN_IF_ERROR(MeasureSockets(options, *checkpoint, &report));
+    }
+  }
+  progress.Say("measuring the machine's limits again");
+  report.after = MeasureLimits(options, report.limit_threads);
+
+  out << bench::ReportText(report);
+  out.flush();
+  if (options.json_path.empty()) return absl::OkStatus();
+  return WriteWhole(options.json_path, bench::ReportJson(report));
+}
+
+}  // namespace switchyard
