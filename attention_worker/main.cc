@@ -44,14 +44,22 @@ ABSL_FLAG(std::string, model, "",
 ABSL_FLAG(std::string, model_path, "", "another name for --model");
 ABSL_FLAG(std::string, served_model_name, "",
           "the metrics' label model_name; default: the folder's name");
-ABSL_FLAG(std::string, host, "0.0.0.0", "address to listen on");
+ABSL_FLAG(std::string, host, "0.0.0.0",
+          "address to listen on, or unix:/path for a socket of this machine "
+          "(then --port means nothing)");
 ABSL_FLAG(int, port, 7000, "gRPC port; 0 picks a free one");
 ABSL_FLAG(int, metrics_port, 9000,
           "HTTP port of /metrics, /livez and /readyz; 0 picks a free one, -1 "
           "turns it off");
-ABSL_FLAG(std::string, expert_workers, "",
-          "host:port,... of the expert workers; the first that holds an expert "
-          "is preferred; empty: compute the experts here");
+ABSL_FLAG(
+    std::string, expert_workers, "",
+    "addresses of the expert workers, host:port or unix:/path, with commas "
+    "between; the first that holds an expert is preferred; empty: compute "
+    "the experts here");
+ABSL_FLAG(int, spin_micros, -1,
+          "how long to look for expert workers' replies before sleeping; saves "
+          "the wake-up, costs a CPU meanwhile; -1: 0 if one of them is on this "
+          "machine, else 200");
 ABSL_FLAG(int, threads, 0, "threads that compute; 0: all CPUs it may use");
 ABSL_FLAG(std::string, isa, "auto",
           "instruction set: auto, scalar, avx2, avx512 or avx512vnni; all give "
@@ -93,6 +101,7 @@ ServerOptions OptionsFromFlags() {
   options.port = absl::GetFlag(FLAGS_port);
   options.metrics_port = absl::GetFlag(FLAGS_metrics_port);
   options.expert_workers = absl::GetFlag(FLAGS_expert_workers);
+  options.spin = absl::Microseconds(absl::GetFlag(FLAGS_spin_micros));
   options.threads = absl::GetFlag(FLAGS_threads);
   options.max_model_len = absl::GetFlag(FLAGS_context_length) != 0
                               ? absl::GetFlag(FLAGS_context_length)

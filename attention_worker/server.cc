@@ -1,5 +1,7 @@
 #include "attention_worker/server.h"
 
+#include <algorithm>
+#include <memory>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -9,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
+#include "attention_worker/client/expert_io.h"
 #include "attention_worker/client/grpc_expert_client.h"
 #include "attention_worker/service/generation_service.h"
 #include "attention_worker/worker.h"
@@ -18,6 +21,8 @@
 #include "base/status_macros.h"
 #include "base/thread.h"
 #include "metrics/registry.h"
+#include "rpc/address.h"
+#include "rpc/queue_poll.h"
 #include "rpc/server.h"
 
 namespace switchyard::attention_worker {
@@ -25,6 +30,8 @@ namespace {
 
 // How often it is seen whether every expert has a holder.
 constexpr absl::Duration kHealthPeriod = absl::Milliseconds(100);
+// A small frame's way there and back in a local network, twice.
+constexpr absl::Duration kRemoteSpin = absl::Microseconds(200);
 // For replies on their way, once the engine has ended every request.
 constexpr absl::Duration kReplyGrace = absl::Seconds(5);
 
@@ -34,11 +41,10 @@ absl::StatusOr<std::vector<std::string>> ParseAddresses(
   if (list.empty()) return addresses;
   for (const absl::string_view part : absl::StrSplit(list, ',')) {
     std::string address(absl::StripAsciiWhitespace(part));
-    if (address.find(':') == std::string::npos || address.front() == ':' ||
-        address.back() == ':') {
+    const absl::Status valid = rpc::CheckAddress(address);
+    if (!valid.ok()) {
       return absl::InvalidArgumentError(
-          absl::StrCat("expert_workers has \"", address, "\" in \"", list,
-                       "\"; each address is host:port"));
+          absl::StrCat("expert_workers \"", list, "\": ", valid.message()));
     }
     for (const std::string& earlier : addresses) {
       if (earlier == address) {
@@ -51,13 +57,23 @@ absl::StatusOr<std::vector<std::string>> ParseAddresses(
   return addresses;
 }
 
+absl::Duration SpinFor(absl::Duration wanted,
+                       const std::vector<std::string>& addresses) {
+  if (wanted >= absl::ZeroDuration()) return wanted;
+  const bool share_cpus =
+      std::any_of(addresses.begin(), addresses.end(), rpc::IsLocal);
+  return share_cpus ? absl::ZeroDuration() : kRemoteSpin;
+}
+
 AttentionWorker::MakeExpertClients ExpertClientsAt(
-    std::vector<std::string> addresses, metrics::Registry* registry) {
+    std::vector<std::string> addresses, absl::Duration spin,
+    metrics::Registry* registry) {
   if (addresses.empty()) return nullptr;
-  return [addresses, registry](const model::Checkpoint& checkpoint,
-                               const std::string& instance_id)
-             -> absl::StatusOr<std::vector<std::unique_ptr<ExpertClient>>> {
-    std::vector<std::unique_ptr<ExpertClient>> clients;
+  return [addresses, spin, registry](const model::Checkpoint& checkpoint,
+                                     const std::string& instance_id)
+             -> absl::StatusOr<AttentionWorker::ExpertClients> {
+    const auto io = std::make_shared<ExpertIo>(SpinFor(spin, addresses));
+    AttentionWorker::ExpertClients made;
     for (const std::string& address : addresses) {
       GrpcExpertClientOptions options;
       options.address = address;
@@ -65,22 +81,30 @@ AttentionWorker::MakeExpertClients ExpertClientsAt(
       options.num_layers = checkpoint.num_expert_layers();
       options.num_experts = checkpoint.config().num_experts;
       options.hidden_size = checkpoint.config().hidden_size;
+      options.expert_dtype = checkpoint.expert_dtype();
       options.instance_id = instance_id;
       options.registry = registry;
+      options.io = io;
       SY_ASSIGN_OR_RETURN(std::unique_ptr<ExpertClient> client,
                           NewGrpcExpertClient(std::move(options)));
-      clients.push_back(std::move(client));
+      made.clients.push_back(std::move(client));
     }
-    return clients;
+    made.pump = io;
+    return made;
   };
 }
 
-absl::Status CheckPorts(const ServerOptions& options) {
+absl::Status CheckNumbers(const ServerOptions& options) {
   if (options.port < 0 || options.port > 65535 ||
       options.metrics_port > 65535) {
     return absl::InvalidArgumentError(absl::StrCat("ports are 0 to 65535, not ",
                                                    options.port, " and ",
                                                    options.metrics_port));
+  }
+  if (options.spin > rpc::kMaxSpin) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "spinning is for at most ", absl::FormatDuration(rpc::kMaxSpin),
+        ", not ", absl::FormatDuration(options.spin)));
   }
   return absl::OkStatus();
 }
@@ -130,7 +154,7 @@ class AttentionServer final : public Server {
 };
 
 absl::Status AttentionServer::Start() {
-  SY_RETURN_IF_ERROR(CheckPorts(options_));
+  SY_RETURN_IF_ERROR(CheckNumbers(options_));
   SY_ASSIGN_OR_RETURN(std::vector<std::string> addresses,
                       ParseAddresses(options_.expert_workers));
   SY_ASSIGN_OR_RETURN(
@@ -144,12 +168,12 @@ absl::Status AttentionServer::Start() {
   if (options_.metrics_port >= 0) {
     SY_ASSIGN_OR_RETURN(metrics_server_,
                         metrics::MetricsServer::Start(
-                            options_.host, options_.metrics_port,
+                            rpc::TcpHost(options_.host), options_.metrics_port,
                             registry_.get(), [this] { return Readiness(); }));
     metrics_port_ = metrics_server_->port();
   }
   LogInfo(absl::StrCat(
-      "listening on ", options_.host, ":", port_,
+      "listening on ", rpc::ListeningAddress(options_.host, port_),
       metrics_port_ < 0 ? ""
                         : absl::StrCat(", metrics on port ", metrics_port_)));
   // Nobody is waited for from here on: whoever asks sees the progress.
@@ -163,7 +187,7 @@ AttentionWorker::Options AttentionServer::WorkerOptions(
   AttentionWorker::Options worker;
   worker.model_dir = options_.model_dir;
   worker.expert_clients =
-      ExpertClientsAt(std::move(addresses), registry_.get());
+      ExpertClientsAt(std::move(addresses), options_.spin, registry_.get());
   worker.threads = options_.threads;
   worker.max_model_len = options_.max_model_len;
   worker.state_memory_bytes = options_.state_memory_bytes;

@@ -22,12 +22,19 @@ struct ServerOptions {
   std::string model_dir;
   std::string model_name;  // label of the metrics; "": the directory's name
 
+  // An address, or unix:/path: then there is no gRPC port, and metrics are
+  // served to this machine only.
   std::string host = "0.0.0.0";
   int port = 0;           // 0 picks a free one
   int metrics_port = -1;  // 0 picks a free one; below 0: no metrics server
 
-  // host:port,... of expert workers; empty: the experts are computed here.
+  // host:port or unix:/path, with commas between, of expert workers; empty: the
+  // experts are computed here.
   std::string expert_workers;
+  // How long to look for their replies before sleeping (rpc/queue_poll.h).
+  // Negative: not at all if one of them is on this machine, whose CPUs it needs
+  // as well; else for longer than a small frame takes there and back.
+  absl::Duration spin = absl::Microseconds(-1);
   int threads = 0;  // that compute; 0: all CPUs that this process may use
 
   int64_t max_model_len = 0;       // 0: the model's, or what memory allows

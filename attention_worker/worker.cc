@@ -300,9 +300,12 @@ absl::StatusOr<MemoryPlan> AttentionWorkerImpl::DecideMemory() {
 }
 
 absl::Status AttentionWorkerImpl::MakeExperts() {
+  std::shared_ptr<ReplyPump> pump;
   if (options_.expert_clients) {
-    SY_ASSIGN_OR_RETURN(clients_,
+    SY_ASSIGN_OR_RETURN(ExpertClients remote,
                         options_.expert_clients(*checkpoint_, instance_id_));
+    clients_ = std::move(remote.clients);
+    pump = std::move(remote.pump);
   } else {
     BeginPhase("reading experts");
     experts::ExpertEngine::Options experts;
@@ -327,6 +330,8 @@ absl::Status AttentionWorkerImpl::MakeExperts() {
     dispatcher.clients.push_back(client.get());
   }
   dispatcher.required = RequiredExperts(*checkpoint_);
+  dispatcher.pump = std::move(pump);
+  dispatcher.quantize_rows = kernels::IsQuantized(checkpoint_->expert_dtype());
   dispatcher.registry = options_.registry;
   dispatcher_ = NewExpertDispatcher(std::move(dispatcher));
   return absl::OkStatus();

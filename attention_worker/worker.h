@@ -18,6 +18,7 @@
 #include "absl/time/time.h"
 #include "attention_worker/core/generation_backend.h"
 #include "attention_worker/moe/expert_client.h"
+#include "attention_worker/moe/reply_pump.h"
 #include "metrics/registry.h"
 #include "model/checkpoint.h"
 
@@ -28,10 +29,15 @@ namespace switchyard::attention_worker {
 // destructor stops, and waits for a load in progress. Thread-safe.
 class AttentionWorker : public GenerationBackend {
  public:
-  // Makes the clients of expert workers, once the checkpoint is open.
-  using MakeExpertClients =
-      std::function<absl::StatusOr<std::vector<std::unique_ptr<ExpertClient>>>(
-          const model::Checkpoint& checkpoint, const std::string& instance_id)>;
+  // Clients of expert workers, and what brings their replies
+  // (moe/reply_pump.h).
+  struct ExpertClients {
+    std::vector<std::unique_ptr<ExpertClient>> clients;
+    std::shared_ptr<ReplyPump> pump;
+  };
+  // Makes them, once the checkpoint is open.
+  using MakeExpertClients = std::function<absl::StatusOr<ExpertClients>(
+      const model::Checkpoint& checkpoint, const std::string& instance_id)>;
 
   struct Options {
     std::string model_dir;

@@ -42,12 +42,18 @@ ABSL_FLAG(std::string, slice, "",
           "hold part i of n of every layer's experts: \"i/n\"; default: all");
 ABSL_FLAG(std::string, experts, "",
           "hold these experts of every layer, \"0-15,40\"; instead of --slice");
-ABSL_FLAG(std::string, host, "0.0.0.0", "address to listen on");
+ABSL_FLAG(std::string, host, "0.0.0.0",
+          "address to listen on, or unix:/path for a socket of this machine "
+          "(then --port means nothing)");
 ABSL_FLAG(int, port, 7001, "gRPC port; 0 picks a free one");
 ABSL_FLAG(int, metrics_port, 9001,
           "HTTP port of /metrics, /livez and /readyz; 0 picks a free one, -1 "
           "turns it off");
 ABSL_FLAG(int, threads, 0, "threads that compute; 0: all CPUs it may use");
+ABSL_FLAG(int, spin_micros, 0,
+          "how long to look for the next request before sleeping; saves the "
+          "wake-up, costs a CPU meanwhile: only where this process has its "
+          "CPUs to itself");
 ABSL_FLAG(std::string, isa, "auto",
           "instruction set: auto, scalar, avx2, avx512 or avx512vnni; all give "
           "the same bits");
@@ -75,6 +81,7 @@ ServerOptions OptionsFromFlags() {
   options.port = absl::GetFlag(FLAGS_port);
   options.metrics_port = absl::GetFlag(FLAGS_metrics_port);
   options.threads = absl::GetFlag(FLAGS_threads);
+  options.spin = absl::Microseconds(absl::GetFlag(FLAGS_spin_micros));
   options.verify_checksums = absl::GetFlag(FLAGS_verify_checksums);
   // Beyond a TiB means no limit, and must not overflow.
   options.max_queue_bytes =

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstddef>
+#include <memory>
 #include <random>
 #include <string>
 #include <thread>
@@ -11,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
+#include "base/buffer_pool.h"
 #include "base/compute_pool.h"
 #include "base/json.h"
 #include "base/log.h"
@@ -25,6 +28,8 @@
 #include "model/checkpoint.h"
 #include "model/checksums.h"
 #include "model/expert_set.h"
+#include "rpc/address.h"
+#include "rpc/queue_poll.h"
 #include "rpc/server.h"
 
 namespace switchyard::expert_worker {
@@ -32,6 +37,9 @@ namespace {
 
 // Between two lines about a load in progress.
 constexpr absl::Duration kProgressPeriod = absl::Seconds(1);
+
+// Of tensors on their way, between two requests: a long prompt's.
+constexpr size_t kMaxIdleBytes = size_t{128} << 20;
 
 const char* StateName(ServerState state) {
   switch (state) {
@@ -78,6 +86,11 @@ absl::Status CheckOptions(const ServerOptions& options) {
         " rows in flight, not ", options.max_queue_bytes, " and ",
         options.max_rows_in_flight));
   }
+  if (options.spin < absl::ZeroDuration() || options.spin > rpc::kMaxSpin) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "spinning is for 0 to ", absl::FormatDuration(rpc::kMaxSpin), ", not ",
+        absl::FormatDuration(options.spin)));
+  }
   return absl::OkStatus();
 }
 
@@ -107,7 +120,8 @@ class ExpertServer final : public Server {
       : options_(std::move(options)),
         registry_(metrics::Registry::Create()),
         metrics_(registry_.get()),
-        service_(ConnectionOptions{.metrics = &metrics_}) {
+        buffers_(BufferPool::Create(kMaxIdleBytes)),
+        service_({.metrics = &metrics_, .buffers = buffers_}, options_.spin) {
     metrics::AddProcessMetrics(registry_.get(), "expert_worker");
   }
   ~ExpertServer() override { Shutdown(); }
@@ -141,6 +155,7 @@ class ExpertServer final : public Server {
   const ServerOptions options_;
   const std::unique_ptr<metrics::Registry> registry_;
   ExpertMetrics metrics_;
+  const std::shared_ptr<BufferPool> buffers_;
   ExpertService service_;
   std::unique_ptr<rpc::Server> grpc_;
 
@@ -174,11 +189,11 @@ absl::Status ExpertServer::Listen() {
   if (options_.metrics_port >= 0) {
     SY_ASSIGN_OR_RETURN(metrics_server_,
                         metrics::MetricsServer::Start(
-                            options_.host, options_.metrics_port,
+                            rpc::TcpHost(options_.host), options_.metrics_port,
                             registry_.get(), [this] { return Readiness(); }));
   }
   LogInfo(absl::StrCat(
-      "listening on ", options_.host, ":", port(),
+      "listening on ", rpc::ListeningAddress(options_.host, port()),
       metrics_server_ == nullptr
           ? ""
           : absl::StrCat(", metrics on port ", metrics_server_->port())));
@@ -245,6 +260,7 @@ void ExpertServer::BeginServing() {
       ComputeQueue::Options{.engine = engine_.get(),
                             .hidden_size = config.hidden_size,
                             .max_bytes = options_.max_queue_bytes,
+                            .buffers = buffers_,
                             .metrics = &metrics_});
   service_.SetServing(
       {.identity = {.model_fingerprint = checkpoint_->fingerprint(),
@@ -252,7 +268,8 @@ void ExpertServer::BeginServing() {
                     .num_layers = checkpoint_->num_expert_layers(),
                     .num_experts = config.num_experts,
                     .hidden_size = config.hidden_size,
-                    .max_rows_in_flight = options_.max_rows_in_flight},
+                    .max_rows_in_flight = options_.max_rows_in_flight,
+                    .weight_format = WeightFormatOf(engine_->weight_dtype())},
        .holdings = engine_->holdings(),
        .queue = queue_.get()});
   metrics_.loading_progress->Set(1);

@@ -25,11 +25,15 @@ struct ServerOptions {
   std::string slice;    // "1/4"
   std::string experts;  // "0-15,40"
 
+  // An address, or unix:/path: then there is no gRPC port, and metrics are
+  // served to this machine only.
   std::string host = "0.0.0.0";
   int port = 0;           // 0 picks a free one
   int metrics_port = -1;  // 0 picks a free one; below 0: no metrics server
 
   int threads = 0;  // that compute; 0: all CPUs that this process may use
+  // How long to look for the next request before sleeping (rpc/queue_poll.h).
+  absl::Duration spin;
 
   // Activations and outputs of requests that wait or are computed, of all
   // streams together; beyond: RESOURCE_EXHAUSTED.

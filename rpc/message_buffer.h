@@ -4,36 +4,26 @@
 #ifndef SWITCHYARD_RPC_MESSAGE_BUFFER_H_
 #define SWITCHYARD_RPC_MESSAGE_BUFFER_H_
 
-#include "base/check.h"
+#include "base/buffer_pool.h"
+#include "base/byte_pieces.h"
 #include "google/protobuf/message_lite.h"
 #include "grpcpp/support/byte_buffer.h"
-#include "grpcpp/support/proto_buffer_reader.h"
-#include "grpcpp/support/proto_buffer_writer.h"
+#include "grpcpp/support/slice.h"
 
 namespace switchyard::rpc {
 
 // REQUIRES: message.ByteSizeLong() < 2 GiB, Protobuf's own limit.
-inline grpc::ByteBuffer ToByteBuffer(
-    const google::protobuf::MessageLite& message) {
-  grpc::ByteBuffer buffer;
-  const size_t size = message.ByteSizeLong();
-  if (size == 0) {
-    // A writer that was asked for nothing leaves an invalid buffer.
-    grpc::Slice empty;
-    return grpc::ByteBuffer(&empty, 1);
-  }
-  grpc::ProtoBufferWriter writer(
-      &buffer, grpc::kProtoBufferWriterMaxBufferLength, static_cast<int>(size));
-  SY_CHECK(message.SerializeToZeroCopyStream(&writer));
-  return buffer;
-}
+grpc::ByteBuffer ToByteBuffer(const google::protobuf::MessageLite& message);
 
 // False: the bytes are not such a message.
-inline bool FromByteBuffer(grpc::ByteBuffer* buffer,
-                           google::protobuf::MessageLite* message) {
-  grpc::ProtoBufferReader reader(buffer);
-  return reader.status().ok() && message->ParseFromZeroCopyStream(&reader);
-}
+bool FromByteBuffer(grpc::ByteBuffer* buffer,
+                    google::protobuf::MessageLite* message);
+
+// What was received, without a copy; keeps it alive by itself.
+BytePieces PiecesOf(const grpc::ByteBuffer& buffer);
+
+// Without a copy: the memory goes back to its pool when gRPC has sent it.
+grpc::Slice ToSlice(PooledBuffer buffer);
 
 }  // namespace switchyard::rpc
 

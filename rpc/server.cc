@@ -4,11 +4,11 @@
 #include <utility>
 
 #include "absl/status/status.h"
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "base/check.h"
 #include "base/mutex.h"
+#include "base/status_macros.h"
 #include "grpc/grpc.h"
 #include "grpcpp/ext/proto_server_reflection_plugin.h"
 #include "grpcpp/health_check_service_interface.h"
@@ -18,6 +18,7 @@
 #include "grpcpp/security/server_credentials.h"
 #include "grpcpp/server.h"
 #include "grpcpp/server_builder.h"
+#include "rpc/address.h"
 #include "rpc/channel.h"
 #include "rpc/settings.h"
 
@@ -53,13 +54,6 @@ class ServiceNamesOption final : public grpc::ServerBuilderOption {
  private:
   std::vector<std::string>* const names_;
 };
-
-std::string ListeningAddress(const std::string& host, int port) {
-  if (absl::StartsWith(host, "unix:")) return host;
-  const bool is_ipv6 = host.find(':') != std::string::npos && host[0] != '[';
-  return is_ipv6 ? absl::StrCat("[", host, "]:", port)
-                 : absl::StrCat(host, ":", port);
-}
 
 void ApplySettings(grpc::ServerBuilder* builder) {
   builder->SetMaxReceiveMessageSize(kMaxMessageBytes);
@@ -100,6 +94,8 @@ class GrpcServer final : public Server {
                       absl::Span<grpc::Service* const> services,
                       int num_queues) {
     const std::string address = ListeningAddress(host, port);
+    // gRPC itself would take a path away from whoever listens there.
+    if (IsUnixSocket(host)) SY_RETURN_IF_ERROR(PrepareUnixSocket(host));
     grpc::ServerBuilder builder;
     ApplySettings(&builder);
     builder.SetOption(std::make_unique<ServiceNamesOption>(&service_names_));
@@ -118,6 +114,7 @@ class GrpcServer final : public Server {
           ": the port is in use or the address isn't this machine's; choose "
           "another, or port 0 for any free one"));
     }
+    if (IsUnixSocket(host)) SY_RETURN_IF_ERROR(RestrictUnixSocket(host));
     // gRPC's health service says SERVING from its start: for the microseconds
     // until this line that isn't true yet.
     SetServing(false);

@@ -14,6 +14,7 @@ import os
 import signal
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 
@@ -145,11 +146,14 @@ class Cluster:
 
     `deal` says what each expert worker holds: a list of --slice values ("1/2") or
     --experts values ("0-15,20"). One worker a value.
+
+    `unix_sockets`: expert and attention workers listen on sockets in a folder of their
+    own instead of on ports.
     """
 
     def __init__(self, binaries, model, deal=("1/2", "2/2"), router_flags=(),
                  attention_flags=(), expert_flags=(), port=None, on_line=None,
-                 env=None):
+                 env=None, unix_sockets=False):
         self.binaries = binaries
         self.model = model
         self.router_flags = list(router_flags)
@@ -164,9 +168,25 @@ class Cluster:
         self.attention_metrics_port = free_port()
         self.port = port or free_port()
         self.router_grpc_port = free_port()
+        self.sockets = (tempfile.TemporaryDirectory(prefix="switchyard-")
+                        if unix_sockets else None)
         self.experts = [None] * len(self.expert_deal)
         self.attention = None
         self.router = None
+
+    def _socket(self, name):
+        return f"unix:{self.sockets.name}/{name}"
+
+    def _host(self, name):
+        return self._socket(name) if self.sockets else LOOPBACK
+
+    def expert_address(self, index):
+        return (self._socket(f"expert-{index}") if self.sockets
+                else f"{LOOPBACK}:{self.expert_ports[index]}")
+
+    def attention_address(self):
+        return (self._socket("attention") if self.sockets
+                else f"{LOOPBACK}:{self.attention_port}")
 
     def _binary(self, name):
         return os.path.join(self.binaries, name)
@@ -184,16 +204,16 @@ class Cluster:
         which = "--slice" if "/" in held else "--experts"
         self.experts[index] = Process(f"expert-worker-{index}", [
             self._binary("switchyard-expert-worker"), "--model", self.model,
-            which, held, "--host", LOOPBACK,
+            which, held, "--host", self._host(f"expert-{index}"),
             "--port", str(self.expert_ports[index]),
             "--metrics-port", str(self.expert_metrics_ports[index]),
             *self.expert_flags], env=self.env, on_line=self.on_line)
 
     def start_attention(self):
-        workers = ",".join(f"{LOOPBACK}:{port}" for port in self.expert_ports)
+        workers = ",".join(map(self.expert_address, range(len(self.expert_deal))))
         self.attention = Process("attention-worker", [
             self._binary("switchyard-attention-worker"), "--model", self.model,
-            "--host", LOOPBACK, "--port", str(self.attention_port),
+            "--host", self._host("attention"), "--port", str(self.attention_port),
             "--metrics-port", str(self.attention_metrics_port),
             "--expert-workers", workers, *self.attention_flags],
             env=self.env, on_line=self.on_line)
@@ -203,7 +223,7 @@ class Cluster:
             self._binary("switchyard-router"), "--model", self.model,
             "--host", LOOPBACK, "--port", str(self.port),
             "--grpc-port", str(self.router_grpc_port),
-            "--attention-workers", f"{LOOPBACK}:{self.attention_port}",
+            "--attention-workers", self.attention_address(),
             *self.router_flags], env=self.env, on_line=self.on_line)
 
     def processes(self):
@@ -216,6 +236,8 @@ class Cluster:
     def close(self):
         for process in self.processes():
             process.close()
+        if self.sockets:
+            self.sockets.cleanup()
 
     def __enter__(self):
         return self.start()

@@ -2,12 +2,16 @@
 
 #include <algorithm>
 #include <bit>
-#include <cstring>
+#include <limits>
+#include <memory>
 #include <utility>
-#include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/types/optional.h"
+#include "base/check.h"
 #include "base/status_macros.h"
+#include "kernels/quantized.h"
+#include "rpc/payload_message.h"
 
 namespace switchyard::attention_worker {
 namespace {
@@ -17,6 +21,13 @@ static_assert(std::endian::native == std::endian::little);
 
 constexpr uint64_t kMaxNanos = 3'600'000'000'000;  // an hour
 
+constexpr rpc::PayloadField kActivations = {
+    .inner = v1::ExpertRequest::kComputeFieldNumber,
+    .payload = v1::Compute::kActivationsFieldNumber};
+constexpr rpc::PayloadField kOutputs = {
+    .inner = v1::ExpertReply::kResultFieldNumber,
+    .payload = v1::Result::kOutputsFieldNumber};
+
 template <typename T>
 absl::Status CheckSame(absl::string_view what, const T& theirs, const T& ours) {
   if (theirs == ours) return absl::OkStatus();
@@ -25,7 +36,60 @@ absl::Status CheckSame(absl::string_view what, const T& theirs, const T& ours) {
                    ", this attention worker has ", ours));
 }
 
+PooledBuffer FloatRows(const ExpertCall& call, BufferPool* buffers) {
+  const auto hidden = static_cast<size_t>(call.hidden_size);
+  PooledBuffer buffer =
+      buffers->Take(call.source_rows.size() * hidden * sizeof(float));
+  float* to = buffer.data<float>();
+  for (const int32_t row : call.source_rows) {
+    std::copy_n(&call.rows[static_cast<size_t>(row) * hidden], hidden, to);
+    to += hidden;
+  }
+  return buffer;
+}
+
+PooledBuffer QuantizedRows(const ExpertCall& call, BufferPool* buffers) {
+  SY_CHECK(call.quantized.values != nullptr &&
+           call.quantized.cols == call.hidden_size);
+  const auto columns =
+      static_cast<size_t>(kernels::PaddedColumns(call.hidden_size));
+  const auto groups = static_cast<size_t>(kernels::NumGroups(call.hidden_size));
+  const size_t rows = call.source_rows.size();
+  PooledBuffer buffer =
+      buffers->Take(rows * (columns + groups * sizeof(float)));
+  int8_t* values = buffer.data<int8_t>();
+  float* scales = reinterpret_cast<float*>(values + rows * columns);
+  for (const int32_t row : call.source_rows) {
+    const auto source = static_cast<size_t>(row);
+    std::copy_n(call.quantized.values + source * columns, columns, values);
+    std::copy_n(call.quantized.scales + source * groups, groups, scales);
+    values += columns;
+    scales += groups;
+  }
+  return buffer;
+}
+
 }  // namespace
+
+v1::WeightFormat WeightFormatOf(kernels::DType expert_dtype) {
+  switch (expert_dtype) {
+    case kernels::DType::kQ8:
+      return v1::WEIGHT_FORMAT_Q8_GROUP32;
+    case kernels::DType::kQ4:
+      return v1::WEIGHT_FORMAT_Q4_GROUP32;
+    case kernels::DType::kBF16:
+    case kernels::DType::kF16:
+    case kernels::DType::kF32:
+      break;
+  }
+  return v1::WEIGHT_FORMAT_CHECKPOINT_F32;
+}
+
+v1::ActivationFormat ActivationFormatOf(v1::WeightFormat format) {
+  return format == v1::WEIGHT_FORMAT_CHECKPOINT_F32
+             ? v1::ACTIVATION_FORMAT_F32
+             : v1::ACTIVATION_FORMAT_I8_GROUP32;
+}
 
 v1::ExpertRequest HelloToProto(const ExpectedWorker& expected,
                                absl::string_view instance_id) {
@@ -33,32 +97,63 @@ v1::ExpertRequest HelloToProto(const ExpectedWorker& expected,
   v1::Hello* hello = request.mutable_hello();
   hello->set_protocol_version(kExpertProtocolVersion);
   hello->set_model_fingerprint(expected.model_fingerprint);
-  hello->set_weight_format(v1::WEIGHT_FORMAT_CHECKPOINT_F32);
-  hello->set_activation_format(v1::ACTIVATION_FORMAT_F32);
+  hello->set_weight_format(expected.weight_format);
+  hello->set_activation_format(ActivationFormatOf(expected.weight_format));
   hello->set_instance_id(std::string(instance_id));
   return request;
 }
 
-v1::ExpertRequest CallToProto(const ExpertCall& call, uint64_t sequence,
-                              absl::Time now) {
-  v1::ExpertRequest request;
-  v1::Compute* compute = request.mutable_compute();
-  compute->set_sequence(sequence);
-  compute->set_layer(static_cast<uint32_t>(call.layer));
-  compute->set_num_rows(static_cast<uint32_t>(call.num_rows));
-  compute->set_activations(call.rows.data(), call.rows.size() * sizeof(float));
-  compute->mutable_runs()->Reserve(static_cast<int>(call.runs.size()));
+EncodedCall EncodeCall(const ExpertCall& call, v1::ActivationFormat format,
+                       uint64_t sequence, BufferPool* buffers) {
+  EncodedCall encoded;
+  v1::Compute& header = encoded.header;
+  header.set_sequence(sequence);
+  header.set_layer(static_cast<uint32_t>(call.layer));
+  header.set_num_rows(static_cast<uint32_t>(call.num_rows));
+  header.mutable_runs()->Reserve(static_cast<int>(call.runs.size()));
   for (const experts::ExpertRun& run : call.runs) {
-    v1::ExpertRun* out = compute->add_runs();
+    v1::ExpertRun* out = header.add_runs();
     out->set_expert(static_cast<uint32_t>(run.expert));
     out->mutable_rows()->Add(run.rows.begin(), run.rows.end());
   }
-  if (call.deadline != absl::InfiniteFuture()) {
+  encoded.activations = format == v1::ACTIVATION_FORMAT_I8_GROUP32
+                            ? QuantizedRows(call, buffers)
+                            : FloatRows(call, buffers);
+  return encoded;
+}
+
+std::string BytesBeforeActivations(EncodedCall* call, absl::Time deadline,
+                                   absl::Time now) {
+  if (deadline != absl::InfiniteFuture()) {
     // At least 1: 0 would mean no limit.
-    compute->set_timeout_micros(static_cast<uint64_t>(
-        std::max<int64_t>(1, absl::ToInt64Microseconds(call.deadline - now))));
+    call->header.set_timeout_micros(static_cast<uint64_t>(
+        std::max<int64_t>(1, absl::ToInt64Microseconds(deadline - now))));
   }
-  return request;
+  return rpc::EncodeBeforePayload(kActivations, call->header,
+                                  call->activations.size());
+}
+
+absl::StatusOr<DecodedReply> DecodeReply(const BytePieces& bytes) {
+  DecodedReply reply;
+  absl::optional<rpc::SplitMessage> split = rpc::SplitPayload(bytes, kOutputs);
+  if (split.has_value()) {
+    if (reply.message.mutable_result()->ParseFromString(split->inner)) {
+      reply.outputs = std::move(split->payload);
+      return reply;
+    }
+  } else {
+    std::string whole(bytes.size(), '\0');
+    bytes.CopyTo(0, whole.size(), whole.data());
+    if (reply.message.ParseFromString(whole)) {
+      if (reply.message.has_result()) {
+        std::unique_ptr<std::string> outputs(
+            reply.message.mutable_result()->release_outputs());
+        if (outputs != nullptr) reply.outputs = BytePieces(*std::move(outputs));
+      }
+      return reply;
+    }
+  }
+  return absl::InvalidArgumentError("not an ExpertReply message");
 }
 
 absl::StatusOr<WorkerTerms> TermsFromProto(const v1::Welcome& welcome,
@@ -67,9 +162,9 @@ absl::StatusOr<WorkerTerms> TermsFromProto(const v1::Welcome& welcome,
                                kExpertProtocolVersion));
   SY_RETURN_IF_ERROR(CheckSame("model fingerprint", welcome.model_fingerprint(),
                                expected.model_fingerprint));
-  SY_RETURN_IF_ERROR(
-      CheckSame("weight format", v1::WeightFormat_Name(welcome.weight_format()),
-                v1::WeightFormat_Name(v1::WEIGHT_FORMAT_CHECKPOINT_F32)));
+  SY_RETURN_IF_ERROR(CheckSame("weight format",
+                               v1::WeightFormat_Name(welcome.weight_format()),
+                               v1::WeightFormat_Name(expected.weight_format)));
   SY_RETURN_IF_ERROR(CheckSame("number of layers", welcome.num_layers(),
                                static_cast<uint32_t>(expected.num_layers)));
   SY_RETURN_IF_ERROR(CheckSame("number of experts", welcome.num_experts(),
@@ -98,8 +193,11 @@ WorkerTimes TimesFromProto(const v1::Result& result) {
   const auto duration = [](uint64_t nanos) {
     return absl::Nanoseconds(static_cast<int64_t>(std::min(nanos, kMaxNanos)));
   };
-  return {.queue = duration(result.queue_nanos()),
-          .compute = duration(result.compute_nanos())};
+  return {
+      .queue = duration(result.queue_nanos()),
+      .compute = duration(result.compute_nanos()),
+      .received = absl::FromUnixNanos(static_cast<int64_t>(std::min<uint64_t>(
+          result.received_unix_nanos(), std::numeric_limits<int64_t>::max())))};
 }
 
 absl::Status FailureFromProto(const v1::Result& result) {
@@ -113,21 +211,17 @@ absl::Status FailureFromProto(const v1::Result& result) {
                       result.message());
 }
 
-absl::StatusOr<ExpertReply> OutputsFromProto(const v1::Result& result,
+absl::StatusOr<ExpertReply> OutputsFromBytes(BytePieces outputs,
                                              int64_t num_outputs,
                                              int64_t hidden_size) {
-  const size_t floats = static_cast<size_t>(num_outputs * hidden_size);
-  const std::string& bytes = result.outputs();
-  if (bytes.size() != floats * sizeof(float)) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        bytes.size(), " bytes of outputs, but ", num_outputs, " rows of ",
-        hidden_size, " floats need ", floats * sizeof(float)));
+  const size_t want =
+      static_cast<size_t>(num_outputs * hidden_size) * sizeof(float);
+  if (outputs.size() != want) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(outputs.size(), " bytes of outputs, but ", num_outputs,
+                     " rows of ", hidden_size, " floats need ", want));
   }
-  ExpertReply reply;
-  reply.outputs.resize(floats);
-  // memcpy's pointers must not be null, even for no bytes.
-  if (floats > 0) std::memcpy(reply.outputs.data(), bytes.data(), bytes.size());
-  return reply;
+  return ExpertReply(std::move(outputs));
 }
 
 }  // namespace switchyard::attention_worker

@@ -14,12 +14,15 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "attention_worker/moe/expert_client.h"
+#include "base/buffer_pool.h"
+#include "base/byte_pieces.h"
+#include "kernels/matrix.h"
 #include "model/expert_set.h"
 #include "proto/expert.pb.h"
 
 namespace switchyard::attention_worker {
 
-inline constexpr uint32_t kExpertProtocolVersion = 1;
+inline constexpr uint32_t kExpertProtocolVersion = 2;
 
 // What a worker must agree with.
 struct ExpectedWorker {
@@ -27,7 +30,12 @@ struct ExpectedWorker {
   int num_layers = 0;       // L
   int num_experts = 0;      // E
   int64_t hidden_size = 0;  // H
+  v1::WeightFormat weight_format = v1::WEIGHT_FORMAT_CHECKPOINT_F32;
 };
+
+// How a checkpoint's experts are computed, and what rows they take.
+v1::WeightFormat WeightFormatOf(kernels::DType expert_dtype);
+v1::ActivationFormat ActivationFormatOf(v1::WeightFormat format);
 
 // A worker that agrees, in its own words.
 struct WorkerTerms {
@@ -36,18 +44,39 @@ struct WorkerTerms {
   int64_t max_rows_in_flight = 0;  // >= 1
 };
 
-// Where a call's time was spent, as the worker says; within [0, 1 h].
+// Where a call's time was spent, as the worker says.
 struct WorkerTimes {
-  absl::Duration queue;
+  absl::Duration queue;  // within [0, 1 h], as is `compute`
   absl::Duration compute;
+  absl::Time received;  // by the worker's clock
 };
 
 v1::ExpertRequest HelloToProto(const ExpectedWorker& expected,
                                absl::string_view instance_id);
 
-// `now` turns the deadline into the time that is left of it.
-v1::ExpertRequest CallToProto(const ExpertCall& call, uint64_t sequence,
-                              absl::Time now);
+// A Compute message: all but its activations, and those in the stream's format.
+struct EncodedCall {
+  v1::Compute header;
+  PooledBuffer activations;
+};
+
+// `sequence` names the call on the stream. REQUIRES: the call has its rows in
+// the form that the format needs.
+EncodedCall EncodeCall(const ExpertCall& call, v1::ActivationFormat format,
+                       uint64_t sequence, BufferPool* buffers);
+
+// What goes over the wire before the activations. `now` turns the deadline into
+// the time that is left of it.
+std::string BytesBeforeActivations(EncodedCall* call, absl::Time deadline,
+                                   absl::Time now);
+
+// A message of the worker; `result` comes without its outputs.
+struct DecodedReply {
+  v1::ExpertReply message;
+  BytePieces outputs;
+};
+// INVALID_ARGUMENT: not an ExpertReply.
+absl::StatusOr<DecodedReply> DecodeReply(const BytePieces& bytes);
 
 // FAILED_PRECONDITION: another protocol version, model, weight format or shape;
 // the text has both sides' values. INVALID_ARGUMENT: a holdings bitmap or a
@@ -65,9 +94,8 @@ WorkerTimes TimesFromProto(const v1::Result& result);
 // is none of google.rpc.Code's is UNKNOWN.
 absl::Status FailureFromProto(const v1::Result& result);
 
-// REQUIRES: FailureFromProto(result).ok(). INVALID_ARGUMENT: not
-// `num_outputs` rows of H floats.
-absl::StatusOr<ExpertReply> OutputsFromProto(const v1::Result& result,
+// INVALID_ARGUMENT: not `num_outputs` rows of H floats.
+absl::StatusOr<ExpertReply> OutputsFromBytes(BytePieces outputs,
                                              int64_t num_outputs,
                                              int64_t hidden_size);
 

@@ -1,54 +1,33 @@
 #include "attention_worker/client/grpc_expert_client.h"
 
 #include <algorithm>
-#include <chrono>
-#include <deque>
 #include <functional>
 #include <string>
-#include <thread>
-#include <unordered_map>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "attention_worker/client/clock_offset.h"
+#include "attention_worker/client/expert_calls.h"
 #include "attention_worker/client/expert_codec.h"
+#include "attention_worker/client/expert_stream.h"
+#include "attention_worker/client/reconnect_backoff.h"
 #include "attention_worker/moe/expert_client_metrics.h"
+#include "base/buffer_pool.h"
 #include "base/check.h"
 #include "base/log.h"
 #include "base/mutex.h"
-#include "base/thread.h"
-#include "grpcpp/alarm.h"
-#include "grpcpp/client_context.h"
-#include "grpcpp/completion_queue.h"
-#include "grpcpp/generic/generic_stub.h"
 #include "rpc/channel.h"
 #include "rpc/message_buffer.h"
-#include "rpc/status_conversion.h"
 
 namespace switchyard::attention_worker {
 namespace {
 
-constexpr char kConnectMethod[] = "/switchyard.v1.Expert/Connect";
+// Activations on their way: a prompt's, 2,048 rows of H = 2048 as floats.
+constexpr size_t kMaxIdleBytes = size_t{32} << 20;
 
-// How often the thread looks up when nothing happens. A Forward whose deadline
-// is nearer wakes it, so this bounds no latency.
-constexpr absl::Duration kIdleTick = absl::Milliseconds(250);
-
-// A stream that lived this long was a good one: the next attempt is made at
-// once, and the back-off starts anew.
-constexpr absl::Duration kStableAfter = absl::Seconds(1);
-
-// Tags of the completion queue. One stream at a time, and each kind of
-// operation once at a time, so the kind says it all.
-enum class Op : intptr_t { kStart = 1, kRead, kWrite, kFinish, kWake };
-
-void* Tag(Op op) {
-  return reinterpret_cast<void*>(  // NOLINT(performance-no-int-to-ptr)
-      static_cast<intptr_t>(op));
-}
-
-class GrpcExpertClient final : public ExpertClient {
+class GrpcExpertClient final : public ExpertClient, private ExpertIoHandler {
  public:
   explicit GrpcExpertClient(GrpcExpertClientOptions options);
   ~GrpcExpertClient() override;
@@ -59,46 +38,17 @@ class GrpcExpertClient final : public ExpertClient {
   int64_t max_call_rows() const override ABSL_LOCKS_EXCLUDED(mutex_);
   void SetListener(std::function<void()> listener) override
       ABSL_LOCKS_EXCLUDED(mutex_);
-  void Forward(ExpertCall call, Done done) override ABSL_LOCKS_EXCLUDED(mutex_);
+  void Forward(const ExpertCall& call, Done done) override
+      ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
   // kIdle -> kHandshaking -> kReady -> kEnding -> kIdle, or from kHandshaking
   // straight to kEnding.
   enum class State {
-    kIdle,         // no stream; the next attempt is at next_attempt_
+    kIdle,         // no stream; the next attempt is backoff_'s
     kHandshaking,  // a stream is being made, or waits for `welcome`
     kReady,        // rows may be sent
-    kEnding,       // failed; its operations come back, then Finish
-  };
-
-  struct Stream {
-    grpc::ClientContext context;
-    std::unique_ptr<grpc::GenericClientAsyncReaderWriter> rpc;
-    grpc::ByteBuffer incoming;
-    grpc::Status status;           // Finish's
-    bool waits_for_ready = false;  // else an unreachable worker fails at once
-    bool reached = false;          // a server answered the call's beginning
-    bool starting = true;          // operations that have not come back
-    bool reading = false;
-    bool writing = false;
-    bool finishing = false;
-    absl::Time handshake_deadline;
-    absl::Time ready_since = absl::InfiniteFuture();
-    // Why this side ended it; OK: the other side did.
-    absl::Status ended_here;
-  };
-
-  struct Waiting {  // not sent yet
-    ExpertCall call;
-    Done done;
-    absl::Time start;
-  };
-  struct Sent {
-    Done done;  // null: given up; the rows still count
-    absl::Time start;
-    absl::Time deadline;
-    int64_t num_rows;
-    int64_t num_outputs;
+    kEnding,       // failed; its operations come back
   };
 
   // What to do once the mutex is free: callbacks may call back.
@@ -108,43 +58,39 @@ class GrpcExpertClient final : public ExpertClient {
   };
   static void Carry(Effects effects);
 
-  // The thread.
-  void Loop();
-  absl::Time PlanWake() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void OnEvent(Op op, bool ok, Effects* effects)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // Timers: attempts, handshakes, calls. True: all is over.
-  bool Tick(Effects* effects) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // ExpertIoHandler.
+  void OnEvent(int op, bool ok) override ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::Time OnTimer(absl::Time now) override ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::Time NextTimer() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   void StartStream() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void OnMessage(Effects* effects) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  absl::Status OnReply(const v1::ExpertReply& reply, Effects* effects)
+  absl::Status OnReply(DecodedReply reply, Effects* effects)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status OnWelcome(const v1::Welcome& welcome, Effects* effects)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  absl::Status OnResult(const v1::Result& result, Effects* effects)
+  absl::Status OnResult(const v1::Result& result, BytePieces outputs,
+                        Effects* effects) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void ObserveTimes(const ExpertCalls::Sent& sent, const WorkerTimes& times)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void EndStream(absl::Status ended_here, Effects* effects)
+  // `why` OK: the other side did.
+  void EndStream(absl::Status why, Effects* effects)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void FinishIfQuiet() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void OnFinished() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void PlanNextAttempt(bool refused) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
-  void WriteNext(absl::Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void Write(const v1::ExpertRequest& request)
+  absl::Status CheckCall(const ExpertCall& call, absl::Time now) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void ExpireCalls(absl::Time now, Effects* effects)
+  void WriteNext() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Write(const grpc::ByteBuffer& message)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void FailCall(Done done, absl::Status status, Effects* effects)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  absl::Status CheckRoom(const ExpertCall& call, absl::Time now) const
+  void FailCalls(std::vector<ExpertCalls::Failure> failures, Effects* effects)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void SetHoldings(model::ExpertSet holdings, Effects* effects)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void Wake() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const GrpcExpertClientOptions options_;
   const ExpectedWorker expected_;
+  const v1::ActivationFormat activation_format_;
   ExpertClientMetrics metrics_;
   metrics::Counter* const sent_bytes_;
   metrics::Counter* const received_bytes_;
@@ -152,33 +98,30 @@ class GrpcExpertClient final : public ExpertClient {
   metrics::Counter* const reconnects_;
   metrics::Gauge* const connected_;
 
-  grpc::CompletionQueue queue_;
+  const std::shared_ptr<ExpertIo> io_;
+  const std::shared_ptr<BufferPool> buffers_;
   grpc::GenericStub stub_;
+  ExpertStream::Tags tags_;
 
   mutable Mutex mutex_;
+  CondVar idle_;
   State state_ ABSL_GUARDED_BY(mutex_) = State::kIdle;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   absl::Status health_ ABSL_GUARDED_BY(mutex_);
   std::function<void()> listener_ ABSL_GUARDED_BY(mutex_);
   WorkerTerms terms_ ABSL_GUARDED_BY(mutex_);  // while kReady
-  std::unique_ptr<Stream> stream_ ABSL_GUARDED_BY(mutex_);
-
+  ExpertCalls calls_ ABSL_GUARDED_BY(mutex_);
   uint64_t next_sequence_ ABSL_GUARDED_BY(mutex_) = 1;
-  std::deque<Waiting> waiting_ ABSL_GUARDED_BY(mutex_);
-  std::unordered_map<uint64_t, Sent> sent_ ABSL_GUARDED_BY(mutex_);
-  int64_t waiting_rows_ ABSL_GUARDED_BY(mutex_) = 0;
-  int64_t sent_rows_ ABSL_GUARDED_BY(mutex_) = 0;
-
-  absl::Time next_attempt_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();
-  bool next_waits_for_ready_ ABSL_GUARDED_BY(mutex_) = false;
-  absl::Duration backoff_ ABSL_GUARDED_BY(mutex_);
+  ClockOffset clock_offset_ ABSL_GUARDED_BY(mutex_);
+  ReconnectBackoff backoff_ ABSL_GUARDED_BY(mutex_);
   bool was_connected_ ABSL_GUARDED_BY(mutex_) = false;
-  // When the thread will look up by itself.
-  absl::Time wake_at_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();
-  bool waking_ ABSL_GUARDED_BY(mutex_) = false;  // wake_ has not come back
-  grpc::Alarm wake_ ABSL_GUARDED_BY(mutex_);
 
-  std::thread thread_;  // last: uses everything above
+  // Of the stream; null while kIdle.
+  std::unique_ptr<ExpertStream> stream_ ABSL_GUARDED_BY(mutex_);
+  absl::Time handshake_deadline_ ABSL_GUARDED_BY(mutex_);
+  absl::Time ready_since_ ABSL_GUARDED_BY(mutex_) = absl::InfiniteFuture();
+  // Why this side ended it; OK: the other side did.
+  absl::Status ended_here_ ABSL_GUARDED_BY(mutex_);
 };
 
 GrpcExpertClient::GrpcExpertClient(GrpcExpertClientOptions options)
@@ -186,7 +129,9 @@ GrpcExpertClient::GrpcExpertClient(GrpcExpertClientOptions options)
       expected_{.model_fingerprint = options_.model_fingerprint,
                 .num_layers = options_.num_layers,
                 .num_experts = options_.num_experts,
-                .hidden_size = options_.hidden_size},
+                .hidden_size = options_.hidden_size,
+                .weight_format = WeightFormatOf(options_.expert_dtype)},
+      activation_format_(ActivationFormatOf(expected_.weight_format)),
       metrics_(options_.registry, options_.address),
       sent_bytes_(options_.registry->AddCounter(
           "switchyard_expert_dispatch_sent_bytes_total",
@@ -208,20 +153,43 @@ GrpcExpertClient::GrpcExpertClient(GrpcExpertClientOptions options)
           "switchyard_expert_worker_connected",
           "1 while an expert worker has accepted this one's handshake.",
           {{"worker", options_.address}})),
+      io_(options_.io != nullptr
+              ? options_.io
+              : std::make_shared<ExpertIo>(absl::ZeroDuration())),
+      buffers_(BufferPool::Create(kMaxIdleBytes)),
       stub_(rpc::NewChannel(options_.address)),
+      tags_{{this, ExpertStream::kStart},
+            {this, ExpertStream::kRead},
+            {this, ExpertStream::kWrite},
+            {this, ExpertStream::kFinish}},
       health_(absl::UnavailableError("not connected yet")),
-      backoff_(options_.min_backoff) {
+      calls_(options_.max_queued_rows),
+      backoff_({.min = options_.min_backoff,
+                .max = options_.max_backoff,
+                .refused = options_.refused_backoff}) {
   connected_->Set(0);
-  thread_ = StartThread("expert-io", [this] { Loop(); });
+  io_->Add(this);
 }
 
 GrpcExpertClient::~GrpcExpertClient() {
+  Effects effects;
   {
     MutexLock lock(&mutex_);
     stopping_ = true;
-    Wake();
+    EndStream(absl::UnavailableError("shutting down"), &effects);
   }
-  thread_.join();
+  Carry(std::move(effects));
+  {
+    MutexLock lock(&mutex_);
+    while (state_ != State::kIdle) {
+      // Cut streams end at once: a question of when the queue is looked at.
+      if (!idle_.WaitUntil(&mutex_, absl::Now() + absl::Seconds(10))) {
+        LogWarning(absl::StrCat("the stream to expert worker ",
+                                options_.address, " has not ended yet"));
+      }
+    }
+  }
+  io_->Remove(this);
 }
 
 model::ExpertSet GrpcExpertClient::holdings() const {
@@ -255,7 +223,7 @@ void GrpcExpertClient::Carry(Effects effects) {
 // ---------------------------------------------------------------------------
 // Calls.
 
-absl::Status GrpcExpertClient::CheckRoom(const ExpertCall& call,
+absl::Status GrpcExpertClient::CheckCall(const ExpertCall& call,
                                          absl::Time now) const {
   if (state_ != State::kReady || stopping_) {
     return absl::UnavailableError(stopping_ ? "shutting down"
@@ -264,207 +232,129 @@ absl::Status GrpcExpertClient::CheckRoom(const ExpertCall& call,
   if (now >= call.deadline) {
     return absl::DeadlineExceededError("the deadline came before sending");
   }
-  if (call.num_rows > terms_.max_rows_in_flight) {
-    return absl::ResourceExhaustedError(absl::StrCat(
-        "a call of ", call.num_rows, " rows, but the worker takes ",
-        terms_.max_rows_in_flight, " at a time"));
-  }
-  const int64_t queued = waiting_rows_ + sent_rows_;
-  if (call.num_rows > options_.max_queued_rows - queued) {
-    return absl::ResourceExhaustedError(absl::StrCat(
-        queued, " of at most ", options_.max_queued_rows,
-        " rows are waiting or in flight; no room for ", call.num_rows));
-  }
-  return absl::OkStatus();
+  return calls_.CheckRoom(call.num_rows, terms_.max_rows_in_flight);
 }
 
-void GrpcExpertClient::Forward(ExpertCall call, Done done) {
-  SY_CHECK(static_cast<int64_t>(call.rows.size()) ==
-           call.num_rows * options_.hidden_size);
-  const absl::Time now = absl::Now();
+void GrpcExpertClient::Forward(const ExpertCall& call, Done done) {
+  SY_CHECK(call.hidden_size == options_.hidden_size &&
+           call.num_rows == static_cast<int64_t>(call.source_rows.size()));
+  const absl::Time start = absl::Now();
   absl::Status status;
   {
     MutexLock lock(&mutex_);
-    status = CheckRoom(call, now);
+    status = CheckCall(call, start);
     if (status.ok()) {
-      const absl::Time deadline = call.deadline;
-      waiting_rows_ += call.num_rows;
-      waiting_.push_back({std::move(call), std::move(done), now});
-      // The writing starts here, on the caller's thread: handing it to the
-      // other one would cost a wake-up in every layer.
-      WriteNext(now);
-      if (deadline < wake_at_) Wake();
-      return;
+      calls_.Add({.encoded = EncodeCall(call, activation_format_,
+                                        next_sequence_++, buffers_.get()),
+                  .deadline = call.deadline,
+                  .start = start,
+                  .num_rows = call.num_rows,
+                  .num_outputs = call.num_outputs(),
+                  .done = std::move(done)});
+      // The writing starts here, on the caller's thread: handing it to another
+      // one would cost a wake-up in every layer.
+      WriteNext();
     }
+  }
+  if (status.ok()) {
+    io_->ScheduleTimer(call.deadline);
+    return;
   }
   metrics_.CallFailed(status.code());
   std::move(done)(std::move(status));
 }
 
-void GrpcExpertClient::WriteNext(absl::Time now) {
-  if (state_ != State::kReady || stream_->writing || waiting_.empty()) return;
-  Waiting& next = waiting_.front();
-  const int64_t num_rows = next.call.num_rows;
-  if (sent_rows_ + num_rows > terms_.max_rows_in_flight) return;
-  int64_t num_outputs = 0;
-  for (const experts::ExpertRun& run : next.call.runs) {
-    num_outputs += static_cast<int64_t>(run.rows.size());
-  }
-  const uint64_t sequence = next_sequence_++;
-  const v1::ExpertRequest request = CallToProto(next.call, sequence, now);
-  sent_.emplace(sequence, Sent{.done = std::move(next.done),
-                               .start = next.start,
-                               .deadline = next.call.deadline,
-                               .num_rows = num_rows,
-                               .num_outputs = num_outputs});
-  waiting_.pop_front();
-  waiting_rows_ -= num_rows;
-  sent_rows_ += num_rows;
-  Write(request);
+void GrpcExpertClient::WriteNext() {
+  if (state_ != State::kReady || stream_->writing()) return;
+  const absl::Time now = absl::Now();
+  absl::optional<ExpertCalls::Outgoing> next =
+      calls_.NextToSend(terms_.max_rows_in_flight, now);
+  if (!next.has_value()) return;
+  const grpc::Slice slices[] = {
+      grpc::Slice(BytesBeforeActivations(&next->encoded, next->deadline, now)),
+      rpc::ToSlice(std::move(next->encoded.activations))};
+  Write(grpc::ByteBuffer(slices, 2));
+  metrics_.CallSent(absl::Now() - next->start);
 }
 
-void GrpcExpertClient::Write(const v1::ExpertRequest& request) {
-  const grpc::ByteBuffer buffer = rpc::ToByteBuffer(request);
-  sent_bytes_->Increment(static_cast<double>(buffer.Length()));
-  stream_->writing = true;
-  stream_->rpc->Write(buffer, Tag(Op::kWrite));
+void GrpcExpertClient::Write(const grpc::ByteBuffer& message) {
+  sent_bytes_->Increment(static_cast<double>(message.Length()));
+  stream_->Write(message);
 }
 
-void GrpcExpertClient::FailCall(Done done, absl::Status status,
-                                Effects* effects) {
-  metrics_.CallFailed(status.code());
-  effects->finished.emplace_back(std::move(done), std::move(status));
-}
-
-void GrpcExpertClient::ExpireCalls(absl::Time now, Effects* effects) {
-  for (auto& [sequence, sent] : sent_) {
-    if (now < sent.deadline || !sent.done) continue;
-    FailCall(std::move(sent.done),
-             absl::DeadlineExceededError("no answer before the deadline"),
-             effects);
-    sent.done = nullptr;
-  }
-  for (auto it = waiting_.begin(); it != waiting_.end();) {
-    if (now < it->call.deadline) {
-      ++it;
-      continue;
-    }
-    FailCall(std::move(it->done),
-             absl::DeadlineExceededError(
-                 "the deadline came while the worker had no room"),
-             effects);
-    waiting_rows_ -= it->call.num_rows;
-    it = waiting_.erase(it);
+void GrpcExpertClient::FailCalls(std::vector<ExpertCalls::Failure> failures,
+                                 Effects* effects) {
+  for (ExpertCalls::Failure& failure : failures) {
+    metrics_.CallFailed(failure.status.code());
+    effects->finished.emplace_back(std::move(failure.done),
+                                   std::move(failure.status));
   }
 }
 
 // ---------------------------------------------------------------------------
-// The thread.
+// Events and timers.
 
-void GrpcExpertClient::Wake() {
-  if (waking_) return;
-  waking_ = true;
-  wake_.Set(&queue_, std::chrono::system_clock::now(), Tag(Op::kWake));
-}
-
-absl::Time GrpcExpertClient::PlanWake() {
-  absl::Time wake = absl::Now() + kIdleTick;
-  if (state_ == State::kIdle) wake = std::min(wake, next_attempt_);
-  if (state_ == State::kHandshaking) {
-    wake = std::min(wake, stream_->handshake_deadline);
-  }
-  for (const auto& [sequence, sent] : sent_) {
-    if (sent.done) wake = std::min(wake, sent.deadline);
-  }
-  for (const Waiting& waiting : waiting_) {
-    wake = std::min(wake, waiting.call.deadline);
-  }
-  wake_at_ = wake;
-  return wake;
-}
-
-void GrpcExpertClient::Loop() {
-  while (true) {
-    absl::Time wake;
-    {
-      Effects effects;
-      bool over = false;
-      {
-        MutexLock lock(&mutex_);
-        over = Tick(&effects);
-        wake = PlanWake();
-      }
-      Carry(std::move(effects));
-      if (over) break;
+absl::Time GrpcExpertClient::OnTimer(absl::Time now) {
+  Effects effects;
+  absl::Time next;
+  {
+    MutexLock lock(&mutex_);
+    FailCalls(calls_.Expire(now), &effects);
+    if (state_ == State::kIdle && !stopping_ &&
+        now >= backoff_.next_attempt()) {
+      StartStream();
     }
-    void* tag = nullptr;
-    bool ok = false;
-    if (queue_.AsyncNext(&tag, &ok, absl::ToChronoTime(wake)) !=
-        grpc::CompletionQueue::GOT_EVENT) {
-      continue;
+    if (state_ == State::kHandshaking && now >= handshake_deadline_) {
+      EndStream(absl::UnavailableError(absl::StrCat(
+                    stream_->reached() ? "connected, but no welcome within "
+                                       : "no connection within ",
+                    absl::FormatDuration(options_.handshake_timeout))),
+                &effects);
     }
-    Effects effects;
-    {
-      MutexLock lock(&mutex_);
-      OnEvent(static_cast<Op>(reinterpret_cast<intptr_t>(tag)), ok, &effects);
-    }
-    Carry(std::move(effects));
+    next = NextTimer();
   }
-  queue_.Shutdown();
-  void* tag = nullptr;
-  bool ok = false;
-  while (queue_.Next(&tag, &ok)) {
-  }
+  Carry(std::move(effects));
+  return next;
 }
 
-bool GrpcExpertClient::Tick(Effects* effects) {
-  const absl::Time now = absl::Now();
-  ExpireCalls(now, effects);
-  if (stopping_) {
-    if (state_ == State::kIdle) return !waking_;
-    EndStream(absl::UnavailableError("shutting down"), effects);
-    return false;
+absl::Time GrpcExpertClient::NextTimer() const {
+  absl::Time next = calls_.next_deadline();
+  if (state_ == State::kIdle && !stopping_) {
+    next = std::min(next, backoff_.next_attempt());
   }
-  if (state_ == State::kIdle && now >= next_attempt_) StartStream();
-  if (state_ == State::kHandshaking && now >= stream_->handshake_deadline) {
-    EndStream(absl::UnavailableError(absl::StrCat(
-                  stream_->reached ? "connected, but no welcome within "
-                                   : "no connection within ",
-                  absl::FormatDuration(options_.handshake_timeout))),
-              effects);
-  }
-  return false;
+  if (state_ == State::kHandshaking) next = std::min(next, handshake_deadline_);
+  return next;
 }
 
-void GrpcExpertClient::OnEvent(Op op, bool ok, Effects* effects) {
-  switch (op) {
-    case Op::kWake:
-      waking_ = false;
-      return;
-    case Op::kFinish:
-      stream_->finishing = false;
-      OnFinished();
-      return;
-    case Op::kStart:
-      stream_->starting = false;
-      stream_->reached = ok;
-      if (ok && state_ == State::kHandshaking) {
-        Write(HelloToProto(expected_, options_.instance_id));
-        stream_->reading = true;
-        stream_->rpc->Read(&stream_->incoming, Tag(Op::kRead));
-      }
-      break;
-    case Op::kWrite:
-      stream_->writing = false;
-      if (ok) WriteNext(absl::Now());
-      break;
-    case Op::kRead:
-      stream_->reading = false;
-      if (ok) OnMessage(effects);
-      break;
+void GrpcExpertClient::OnEvent(int op, bool ok) {
+  Effects effects;
+  {
+    MutexLock lock(&mutex_);
+    const bool ending = state_ == State::kEnding;
+    stream_->CameBack(static_cast<ExpertStream::Op>(op), ok);
+    switch (op) {
+      case ExpertStream::kStart:
+        if (ok && !ending) {
+          Write(
+              rpc::ToByteBuffer(HelloToProto(expected_, options_.instance_id)));
+          stream_->Read();
+        }
+        break;
+      case ExpertStream::kWrite:
+        if (ok) WriteNext();
+        break;
+      case ExpertStream::kRead:
+        if (ok && !ending) OnMessage(&effects);
+        break;
+      case ExpertStream::kFinish:
+        OnFinished();
+        break;
+    }
+    if (!ok && op != ExpertStream::kFinish) {
+      EndStream(absl::OkStatus(), &effects);
+    }
   }
-  if (!ok) EndStream(absl::OkStatus(), effects);
-  if (state_ == State::kEnding) FinishIfQuiet();
+  Carry(std::move(effects));
 }
 
 // ---------------------------------------------------------------------------
@@ -472,23 +362,21 @@ void GrpcExpertClient::OnEvent(Op op, bool ok, Effects* effects) {
 
 void GrpcExpertClient::StartStream() {
   state_ = State::kHandshaking;
-  stream_ = std::make_unique<Stream>();
-  stream_->waits_for_ready = next_waits_for_ready_;
-  stream_->handshake_deadline = absl::Now() + options_.handshake_timeout;
-  stream_->context.set_wait_for_ready(next_waits_for_ready_);
-  stream_->rpc = stub_.PrepareCall(&stream_->context, kConnectMethod, &queue_);
-  stream_->rpc->StartCall(Tag(Op::kStart));
+  handshake_deadline_ = absl::Now() + options_.handshake_timeout;
+  ready_since_ = absl::InfiniteFuture();
+  ended_here_ = absl::OkStatus();
+  stream_ = std::make_unique<ExpertStream>(&stub_, io_->queue(), &tags_,
+                                           backoff_.waits_for_ready());
 }
 
 void GrpcExpertClient::OnMessage(Effects* effects) {
-  received_bytes_->Increment(static_cast<double>(stream_->incoming.Length()));
-  if (state_ == State::kEnding) return;
-  v1::ExpertReply reply;
-  absl::Status status =
-      rpc::FromByteBuffer(&stream_->incoming, &reply)
-          ? OnReply(reply, effects)
-          : absl::InvalidArgumentError("not an ExpertReply message");
-  stream_->incoming.Clear();
+  received_bytes_->Increment(
+      static_cast<double>(stream_->received()->Length()));
+  absl::StatusOr<DecodedReply> reply =
+      DecodeReply(rpc::PiecesOf(*stream_->received()));
+  stream_->received()->Clear();
+  const absl::Status status =
+      reply.ok() ? OnReply(*std::move(reply), effects) : reply.status();
   if (!status.ok()) {
     EndStream(absl::Status(status.code(),
                            absl::StrCat("the expert worker breaks the "
@@ -497,26 +385,25 @@ void GrpcExpertClient::OnMessage(Effects* effects) {
               effects);
     return;
   }
-  stream_->reading = true;
-  stream_->rpc->Read(&stream_->incoming, Tag(Op::kRead));
+  stream_->Read();
 }
 
-absl::Status GrpcExpertClient::OnReply(const v1::ExpertReply& reply,
-                                       Effects* effects) {
+absl::Status GrpcExpertClient::OnReply(DecodedReply reply, Effects* effects) {
   const bool welcomed = state_ == State::kReady;
-  switch (reply.kind_case()) {
+  const v1::ExpertReply& message = reply.message;
+  switch (message.kind_case()) {
     case v1::ExpertReply::kWelcome:
       if (welcomed) return absl::InvalidArgumentError("a second welcome");
-      return OnWelcome(reply.welcome(), effects);
+      return OnWelcome(message.welcome(), effects);
     case v1::ExpertReply::kResult:
       if (!welcomed) return absl::InvalidArgumentError("result before welcome");
-      return OnResult(reply.result(), effects);
+      return OnResult(message.result(), std::move(reply.outputs), effects);
     case v1::ExpertReply::kHoldings: {
       if (!welcomed) {
         return absl::InvalidArgumentError("holdings before welcome");
       }
       absl::StatusOr<model::ExpertSet> holdings =
-          HoldingsFromProto(reply.holdings().holdings(), expected_);
+          HoldingsFromProto(message.holdings().holdings(), expected_);
       if (!holdings.ok()) return holdings.status();
       SetHoldings(*std::move(holdings), effects);
       return absl::OkStatus();
@@ -532,11 +419,13 @@ absl::Status GrpcExpertClient::OnWelcome(const v1::Welcome& welcome,
   absl::StatusOr<WorkerTerms> terms = TermsFromProto(welcome, expected_);
   if (!terms.ok()) return terms.status();
   state_ = State::kReady;
-  stream_->ready_since = absl::Now();
+  ready_since_ = absl::Now();
   health_ = absl::OkStatus();
   connected_->Set(1);
   if (was_connected_) reconnects_->Increment();
   was_connected_ = true;
+  // Another process may be on another machine.
+  clock_offset_ = ClockOffset();
   LogInfo(absl::StrCat("expert worker ", options_.address, " (instance ",
                        terms->instance_id, ") holds ", terms->holdings.size(),
                        " experts"));
@@ -547,36 +436,48 @@ absl::Status GrpcExpertClient::OnWelcome(const v1::Welcome& welcome,
 }
 
 absl::Status GrpcExpertClient::OnResult(const v1::Result& result,
-                                        Effects* effects) {
-  const auto found = sent_.find(result.sequence());
-  if (found == sent_.end()) {
+                                        BytePieces outputs, Effects* effects) {
+  const ExpertCalls::Sent* const found = calls_.Find(result.sequence());
+  if (found == nullptr) {
     unmatched_replies_->Increment();
     return absl::OkStatus();
   }
   const absl::Status failure = FailureFromProto(result);
   absl::StatusOr<ExpertReply> reply =
-      failure.ok() ? OutputsFromProto(result, found->second.num_outputs,
+      failure.ok() ? OutputsFromBytes(std::move(outputs), found->num_outputs,
                                       options_.hidden_size)
                    : failure;
   // Wrong outputs end the stream, and the call, still in flight, fails with it.
   if (failure.ok() && !reply.ok()) return reply.status();
-  Sent sent = std::move(found->second);
-  sent_.erase(found);
-  sent_rows_ -= sent.num_rows;
-  const absl::Time now = absl::Now();
+  ExpertCalls::Sent sent = calls_.Take(result.sequence());
   if (!sent.done) {
     unmatched_replies_->Increment();
   } else if (!reply.ok()) {
-    FailCall(std::move(sent.done), failure, effects);
+    metrics_.CallFailed(failure.code());
+    effects->finished.emplace_back(std::move(sent.done), failure);
   } else {
     const WorkerTimes times = TimesFromProto(result);
-    metrics_.CallDone(sent.num_rows, now - sent.start, times.queue,
-                      times.compute);
-    reply->compute_time = times.compute;
+    ObserveTimes(sent, times);
+    reply->set_compute_time(times.compute);
     effects->finished.emplace_back(std::move(sent.done), std::move(reply));
   }
-  WriteNext(now);
+  WriteNext();
   return absl::OkStatus();
+}
+
+void GrpcExpertClient::ObserveTimes(const ExpertCalls::Sent& sent,
+                                    const WorkerTimes& times) {
+  const absl::Time now = absl::Now();
+  const absl::Duration total =
+      std::max(now - sent.written, absl::ZeroDuration());
+  const absl::Duration compute = std::min(times.compute, total);
+  const absl::Duration queue = std::min(times.queue, total - compute);
+  const ClockOffset::Wire wire =
+      clock_offset_.Observe(sent.written, times.received, queue + compute, now);
+  metrics_.CallDone(sent.num_rows, {.wire_out = wire.out,
+                                    .queue = queue,
+                                    .compute = compute,
+                                    .wire_back = wire.back});
 }
 
 void GrpcExpertClient::SetHoldings(model::ExpertSet holdings,
@@ -585,80 +486,45 @@ void GrpcExpertClient::SetHoldings(model::ExpertSet holdings,
   effects->listener = listener_;
 }
 
-void GrpcExpertClient::EndStream(absl::Status ended_here, Effects* effects) {
+void GrpcExpertClient::EndStream(absl::Status why, Effects* effects) {
   if (state_ == State::kEnding || state_ == State::kIdle) return;
   if (state_ == State::kReady) {
     connected_->Set(0);
-    health_ = ended_here.ok() ? absl::UnavailableError("the stream was lost")
-                              : ended_here;
+    health_ = why.ok() ? absl::UnavailableError("the stream was lost") : why;
     SetHoldings(model::ExpertSet(), effects);
   }
   state_ = State::kEnding;
-  const absl::Status lost = absl::UnavailableError(
-      absl::StrCat("lost while the call was in flight: ", health_.message()));
-  for (auto& [sequence, sent] : sent_) {
-    if (sent.done) FailCall(std::move(sent.done), lost, effects);
-  }
-  for (Waiting& waiting : waiting_) {
-    FailCall(std::move(waiting.done), lost, effects);
-  }
-  sent_.clear();
-  waiting_.clear();
-  sent_rows_ = waiting_rows_ = 0;
-  if (!ended_here.ok()) stream_->context.TryCancel();
-  stream_->ended_here = std::move(ended_here);
-  FinishIfQuiet();
-}
-
-void GrpcExpertClient::FinishIfQuiet() {
-  if (stream_->starting || stream_->reading || stream_->writing ||
-      stream_->finishing) {
-    return;
-  }
-  stream_->finishing = true;
-  stream_->rpc->Finish(&stream_->status, Tag(Op::kFinish));
+  FailCalls(calls_.FailAll(absl::UnavailableError(absl::StrCat(
+                "lost while the call was in flight: ", health_.message()))),
+            effects);
+  ended_here_ = std::move(why);
+  stream_->End(/*cut=*/!ended_here_.ok());
 }
 
 void GrpcExpertClient::OnFinished() {
-  absl::Status why = stream_->ended_here;
-  if (why.ok()) why = rpc::FromGrpcStatus(stream_->status);
+  absl::Status why = ended_here_.ok() ? stream_->status() : ended_here_;
   if (why.ok()) why = absl::UnavailableError("the worker ended the stream");
   const bool refused = why.code() == absl::StatusCode::kFailedPrecondition ||
                        why.code() == absl::StatusCode::kInvalidArgument ||
                        why.code() == absl::StatusCode::kUnimplemented;
-  const bool lost = stream_->ready_since != absl::InfiniteFuture();
+  const bool lost = ready_since_ != absl::InfiniteFuture();
   if (!stopping_ && (lost || why != health_)) {
     LogWarning(absl::StrCat("expert worker ", options_.address,
                             lost ? " lost: " : ": ", why.ToString()));
   }
   health_ = std::move(why);
-  PlanNextAttempt(refused);
+  backoff_.AttemptEnded(refused              ? AttemptEnd::kRefused
+                        : stream_->reached() ? AttemptEnd::kLost
+                                             : AttemptEnd::kUnreachable,
+                        ready_since_, absl::Now());
   stream_.reset();
   state_ = State::kIdle;
-}
-
-// The first attempt fails at once while nobody listens, and so brings the
-// reason for health(); the one after it waits in the channel, which connects by
-// itself as soon as somebody does.
-void GrpcExpertClient::PlanNextAttempt(bool refused) {
-  const absl::Time now = absl::Now();
-  next_waits_for_ready_ = false;
-  if (refused) {
-    next_attempt_ = now + options_.refused_backoff;
-    return;
+  // After this and the mutex the object may be gone.
+  if (stopping_) {
+    idle_.SignalAll();
+  } else {
+    io_->ScheduleTimer(backoff_.next_attempt());
   }
-  if (now - kStableAfter >= stream_->ready_since) {
-    backoff_ = options_.min_backoff;
-    next_attempt_ = now;
-    return;
-  }
-  if (!stream_->reached && !stream_->waits_for_ready) {
-    next_waits_for_ready_ = true;
-    next_attempt_ = now;
-    return;
-  }
-  next_attempt_ = now + backoff_;
-  backoff_ = std::min(backoff_ * 2, options_.max_backoff);
 }
 
 }  // namespace

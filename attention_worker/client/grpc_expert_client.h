@@ -1,8 +1,10 @@
 // An expert worker at the other end of a network: one long-lived stream, kept
 // up.
 //
-// Above: moe/expert_dispatcher.h. Below: expert_codec.h turns calls into
-// messages. Beside: moe/local_expert_client.h, the same without a network.
+// Above: moe/expert_dispatcher.h. Below: expert_io.h brings the stream's
+// events, expert_stream.h has its operations, expert_codec.h turns calls into
+// messages, expert_calls.h keeps them, reconnect_backoff.h says when to try
+// again. Beside: moe/local_expert_client.h, the same without a network.
 
 #ifndef SWITCHYARD_ATTENTION_WORKER_CLIENT_GRPC_EXPERT_CLIENT_H_
 #define SWITCHYARD_ATTENTION_WORKER_CLIENT_GRPC_EXPERT_CLIENT_H_
@@ -13,7 +15,9 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "attention_worker/client/expert_io.h"
 #include "attention_worker/moe/expert_client.h"
+#include "kernels/matrix.h"
 #include "metrics/registry.h"
 
 namespace switchyard::attention_worker {
@@ -26,9 +30,13 @@ struct GrpcExpertClientOptions {
   int num_layers = 0;             // L, with the MTP layer: num_expert_layers()
   int num_experts = 0;            // E
   int64_t hidden_size = 0;        // H
+  // Of the experts' weights; quantised ones take quantised rows.
+  kernels::DType expert_dtype = kernels::DType::kF32;
 
   std::string instance_id;  // of this process; for the worker's logs
   metrics::Registry* registry = nullptr;  // not owned; outlives this
+  // The queue that all clients of a process share. Null: one of its own.
+  std::shared_ptr<ExpertIo> io = nullptr;
 
   // Rows in flight and waiting to be sent; beyond: RESOURCE_EXHAUSTED. Bounds
   // the memory of this client to about this many rows of H floats, twice.
@@ -43,10 +51,8 @@ struct GrpcExpertClientOptions {
 };
 
 // Connects in the background, and again whenever the stream is lost; until then
-// holdings() is empty and health() says why. One thread ("expert-io") always
-// waits in the completion queue, so that replies, losses and gRPC's own
-// reconnects are noticed at once. Calls still unanswered at destruction are
-// UNAVAILABLE. Thread-safe.
+// holdings() is empty and health() says why. Calls still unanswered at
+// destruction are UNAVAILABLE. Thread-safe.
 //
 // INVALID_ARGUMENT: an option that cannot be (empty address, sizes below 1).
 absl::StatusOr<std::unique_ptr<ExpertClient>> NewGrpcExpertClient(

@@ -77,7 +77,7 @@ std::vector<absl::Status> MoeLayer(const LayerContext& context,
   request.experts = routes.experts;
   request.sequence_of_row = sequence_of_row;
   request.deadlines = deadlines;
-  DispatchResult routed = dispatcher->Dispatch(request, [&] {
+  const DispatchResult routed = dispatcher->Dispatch(request, [&] {
     const TimedPart shared_timed(context.timer, StepPart::kSharedExpert);
     SharedExpert(context, weights, rows, x, shared, shared_scale);
   });
@@ -85,21 +85,23 @@ std::vector<absl::Status> MoeLayer(const LayerContext& context,
     context.timer->Move(StepPart::kDispatch, StepPart::kRoutedExperts,
                         routed.compute_time);
   }
-  SY_CHECK(routed.outputs.size() == static_cast<size_t>(rows * k * hidden));
+  SY_CHECK(routed.outputs.size() == static_cast<size_t>(rows * k));
   SY_CHECK(routed.sequence_status.size() == sequences.size());
 
   ForEach(context, rows, (k + 1) * hidden, [&](int64_t begin, int64_t end) {
     for (int64_t t = begin; t < end; ++t) {
       float* const sum = y + t * hidden;
       std::fill_n(sum, hidden, 0.0f);
+      // Without outputs the sequence ends here: its sums mean nothing.
+      if (!routed.sequence_status[sequence_of_row[t]].ok()) continue;
       for (int64_t pair = t * k; pair < (t + 1) * k; ++pair) {
-        context.kernels->axpy(routes.weights[pair],
-                              &routed.outputs[pair * hidden], sum, hidden);
+        context.kernels->axpy(routes.weights[pair], routed.outputs[pair], sum,
+                              hidden);
       }
       context.kernels->axpy(shared_scale[t], shared + t * hidden, sum, hidden);
     }
   });
-  return std::move(routed.sequence_status);
+  return {routed.sequence_status.begin(), routed.sequence_status.end()};
 }
 
 }  // namespace switchyard::attention_worker

@@ -8,30 +8,42 @@
 #include <functional>
 #include <limits>
 #include <string>
-#include <vector>
 
 #include "absl/functional/any_invocable.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "absl/types/span.h"
+#include "attention_worker/moe/expert_reply.h"
 #include "experts/expert_engine.h"
+#include "kernels/quantized.h"
 #include "model/expert_set.h"
 
 namespace switchyard::attention_worker {
 
-// One layer-step's rows for one holder, owned. The same shapes as
-// experts::ExpertBatch.
+// One layer-step's rows for one holder. A view, valid until Forward returns:
+// clients copy what they keep.
 struct ExpertCall {
   int layer = 0;
-  int64_t num_rows = 0;                  // R
-  std::vector<float> rows;               // [R, H]
-  std::vector<experts::ExpertRun> runs;  // ascending by expert
+  int64_t hidden_size = 0;  // H
+  int64_t num_rows = 0;     // R, of this call
+  // [R]: which of the T rows below are the call's, ascending, without repeats.
+  absl::Span<const int32_t> source_rows;
+  // The rows of the whole layer-step, [T, H]: as floats, and quantised if the
+  // experts' weights are (`values` is null if not).
+  absl::Span<const float> rows;
+  kernels::QuantizedRows quantized;
+  // Ascending by expert; their rows are in [0, R).
+  absl::Span<const experts::ExpertRun> runs;
   absl::Time deadline = absl::InfiniteFuture();
-};
 
-struct ExpertReply {
-  std::vector<float>
-      outputs;  // [sum of run sizes, H], as ExpertEngine::Compute
-  absl::Duration compute_time;  // that the holder says it took to compute them
+  // Rows of the reply: the sum of the runs' sizes.
+  int64_t num_outputs() const {
+    int64_t count = 0;
+    for (const experts::ExpertRun& run : runs) {
+      count += static_cast<int64_t>(run.rows.size());
+    }
+    return count;
+  }
 };
 
 // One holder. Thread-safe.
@@ -73,7 +85,7 @@ class ExpertClient {
   // DEADLINE_EXCEEDED: soon after call.deadline at the latest.
   // NOT_FOUND: it does not hold one of the experts (its holdings changed).
   // RESOURCE_EXHAUSTED: its queue is full.
-  virtual void Forward(ExpertCall call, Done done) = 0;
+  virtual void Forward(const ExpertCall& call, Done done) = 0;
 };
 
 }  // namespace switchyard::attention_worker

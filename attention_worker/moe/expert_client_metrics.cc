@@ -1,22 +1,21 @@
 #include "attention_worker/moe/expert_client_metrics.h"
 
-#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
 namespace switchyard::attention_worker {
-namespace {
 
-metrics::Histogram* AddPhase(metrics::Registry* registry,
-                             const std::string& worker, const char* phase) {
+metrics::Histogram* AddDispatchPhase(metrics::Registry* registry,
+                                     const std::string& worker,
+                                     const char* phase) {
   return registry->AddHistogram(
       "switchyard_expert_dispatch_seconds",
-      "Time of an answered call to a holder of experts, by where it was spent: "
-      "the holder's queue, its computing, the wire (all the rest).",
+      "Time of a call to a holder of experts, by where it was spent: encoding "
+      "and handing to the transport, the way there (by an estimate of the "
+      "clocks' difference), the holder's queue, its computing, the way back, "
+      "accepting its outputs.",
       metrics::ShortSecondsBuckets(), {{"worker", worker}, {"phase", phase}});
 }
-
-}  // namespace
 
 ExpertClientMetrics::ExpertClientMetrics(metrics::Registry* registry,
                                          const std::string& worker)
@@ -27,9 +26,11 @@ ExpertClientMetrics::ExpertClientMetrics(metrics::Registry* registry,
       rows_(registry->AddCounter("switchyard_expert_dispatch_rows_total",
                                  "Rows of activations in answered calls.",
                                  {{"worker", worker}})),
-      queue_seconds_(AddPhase(registry, worker, "queue")),
-      compute_seconds_(AddPhase(registry, worker, "compute")),
-      wire_seconds_(AddPhase(registry, worker, "wire")) {
+      encode_seconds_(AddDispatchPhase(registry, worker, "encode")),
+      wire_out_seconds_(AddDispatchPhase(registry, worker, "wire_out")),
+      queue_seconds_(AddDispatchPhase(registry, worker, "queue")),
+      compute_seconds_(AddDispatchPhase(registry, worker, "compute")),
+      wire_back_seconds_(AddDispatchPhase(registry, worker, "wire_back")) {
   for (size_t code = 0; code < failures_.size(); ++code) {
     failures_[code] =
         code == 0 ? nullptr
@@ -42,17 +43,17 @@ ExpertClientMetrics::ExpertClientMetrics(metrics::Registry* registry,
   }
 }
 
-void ExpertClientMetrics::CallDone(int64_t rows, absl::Duration total,
-                                   absl::Duration queue,
-                                   absl::Duration compute) {
-  total = std::max(total, absl::ZeroDuration());
-  compute = std::clamp(compute, absl::ZeroDuration(), total);
-  queue = std::clamp(queue, absl::ZeroDuration(), total - compute);
+void ExpertClientMetrics::CallDone(int64_t rows, const Times& times) {
   calls_->Increment();
   rows_->Increment(static_cast<double>(rows));
-  queue_seconds_->Observe(absl::ToDoubleSeconds(queue));
-  compute_seconds_->Observe(absl::ToDoubleSeconds(compute));
-  wire_seconds_->Observe(absl::ToDoubleSeconds(total - queue - compute));
+  wire_out_seconds_->Observe(absl::ToDoubleSeconds(times.wire_out));
+  queue_seconds_->Observe(absl::ToDoubleSeconds(times.queue));
+  compute_seconds_->Observe(absl::ToDoubleSeconds(times.compute));
+  wire_back_seconds_->Observe(absl::ToDoubleSeconds(times.wire_back));
+}
+
+void ExpertClientMetrics::CallSent(absl::Duration took) {
+  encode_seconds_->Observe(absl::ToDoubleSeconds(took));
 }
 
 void ExpertClientMetrics::CallFailed(absl::StatusCode code) {

@@ -4,6 +4,7 @@
 #define SWITCHYARD_ATTENTION_WORKER_MOE_EXPERT_CLIENT_METRICS_H_
 
 #include <array>
+#include <cstdint>
 #include <string>
 
 #include "absl/status/status.h"
@@ -12,25 +13,39 @@
 
 namespace switchyard::attention_worker {
 
+// A part of a call's time: switchyard_expert_dispatch_seconds{worker,phase}.
+// Whoever spends it observes it: the client, and the dispatcher for "accept".
+metrics::Histogram* AddDispatchPhase(metrics::Registry* registry,
+                                     const std::string& worker,
+                                     const char* phase);
+
 // Handles, made once with the client. Thread-safe.
 class ExpertClientMetrics {
  public:
   // `worker` is the label: the client's name(). `registry` outlives this.
   ExpertClientMetrics(metrics::Registry* registry, const std::string& worker);
 
-  // A call that was answered: `total` from Forward to the reply, of which the
-  // holder says that `queue` and `compute` were spent there. The rest is the
-  // wire's. A holder's claims beyond `total` are cut.
-  void CallDone(int64_t rows, absl::Duration total, absl::Duration queue,
-                absl::Duration compute);
+  // Where an answered call's time went, once it was sent. For a holder in this
+  // process all is `compute`.
+  struct Times {
+    absl::Duration wire_out;
+    absl::Duration queue;
+    absl::Duration compute;
+    absl::Duration wire_back;
+  };
+  void CallDone(int64_t rows, const Times& times);
+  // A call was encoded and given to the transport, which took so long.
+  void CallSent(absl::Duration took);
   void CallFailed(absl::StatusCode code);
 
  private:
   metrics::Counter* const calls_;
   metrics::Counter* const rows_;
+  metrics::Histogram* const encode_seconds_;
+  metrics::Histogram* const wire_out_seconds_;
   metrics::Histogram* const queue_seconds_;
   metrics::Histogram* const compute_seconds_;
-  metrics::Histogram* const wire_seconds_;
+  metrics::Histogram* const wire_back_seconds_;
   // By status code, 0 to 16.
   std::array<metrics::Counter*, 17> failures_;
 };

@@ -19,7 +19,9 @@
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "attention_worker/moe/expert_client.h"
+#include "attention_worker/moe/reply_pump.h"
 #include "base/compute_pool.h"
+#include "kernels/quantized.h"
 #include "metrics/registry.h"
 #include "model/expert_set.h"
 
@@ -28,10 +30,12 @@ namespace switchyard::attention_worker {
 // T rows, each with its K chosen experts.
 struct DispatchRequest {
   int layer = 0;
-  int64_t num_rows = 0;               // T
-  int experts_per_row = 0;            // K
-  int64_t hidden_size = 0;            // H
-  absl::Span<const float> rows;       // [T, H]
+  int64_t num_rows = 0;          // T
+  int experts_per_row = 0;       // K
+  int64_t hidden_size = 0;       // H
+  absl::Span<const float> rows;  // [T, H]
+  // The same rows, quantised; `values` is null if the caller has not done that.
+  kernels::QuantizedRows quantized;
   absl::Span<const int32_t> experts;  // [T, K]; no repeats within a row
   // Which sequence of the step a row belongs to, in [0, S): rows of one
   // sequence fail together.
@@ -39,13 +43,16 @@ struct DispatchRequest {
   absl::Span<const absl::Time> deadlines;     // [S]
 };
 
+// A view, valid until the next Dispatch.
 struct DispatchResult {
-  std::vector<float> outputs;  // [T, K, H]: pair (t, k)'s expert output
+  // [T, K]: where pair (t, k)'s expert output of H floats lies, as it came.
+  // Null, or without meaning, for rows of a failed sequence.
+  absl::Span<const float* const> outputs;
   // OK, or why this sequence's pairs are not all there: DEADLINE_EXCEEDED
   // naming the layer and the missing experts (and each unreachable holder's
   // error); or a holder's own error where sending again cannot help (INTERNAL,
-  // INVALID_ARGUMENT). Outputs of a failed sequence's rows mean nothing.
-  std::vector<absl::Status> sequence_status;  // [S]
+  // INVALID_ARGUMENT).
+  absl::Span<const absl::Status> sequence_status;  // [S]
   // Time that the experts' holders computed, as they say: of the one that
   // computed longest.
   absl::Duration compute_time;
@@ -84,6 +91,11 @@ struct ExpertDispatcherOptions {
   // Every (layer, expert) pair of the model.
   model::ExpertSet required;
   HolderPolicy policy = FirstHolder;
+  // Of all clients that have one; null if none has. The dispatching thread
+  // polls it while it waits.
+  std::shared_ptr<ReplyPump> pump;
+  // Calls carry quantised rows: the experts' weights are quantised.
+  bool quantize_rows = false;
   // Not owned; outlives the clients.
   metrics::Registry* registry = nullptr;
   // Of the dispatching thread, not owned: its threads sleep while a dispatch

@@ -1,5 +1,7 @@
 #include "attention_worker/moe/local_expert_client.h"
 
+#include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <utility>
 
@@ -11,11 +13,18 @@
 #include "base/status_macros.h"
 
 namespace switchyard::attention_worker {
+namespace {
+
+// A long prompt's outputs: 2,048 rows of 10 experts at H = 2048.
+constexpr size_t kMaxIdleBytes = size_t{192} << 20;
+
+}  // namespace
 
 LocalExpertClient::LocalExpertClient(experts::ExpertEngine* engine,
                                      metrics::Registry* registry)
     : engine_holdings_(engine->holdings()),
       metrics_(registry, "local"),
+      buffers_(BufferPool::Create(kMaxIdleBytes)),
       engine_(engine) {}
 
 absl::StatusOr<ExpertReply> LocalExpertClient::Compute(const ExpertCall& call) {
@@ -25,27 +34,44 @@ absl::StatusOr<ExpertReply> LocalExpertClient::Compute(const ExpertCall& call) {
                      "experts of this process could compute"));
   }
   SY_CHECK(call.num_rows > 0 &&
-           call.rows.size() % static_cast<size_t>(call.num_rows) == 0);
-  const size_t hidden = call.rows.size() / static_cast<size_t>(call.num_rows);
-  const experts::ExpertBatch batch{.layer = call.layer,
-                                   .num_rows = call.num_rows,
-                                   .rows = call.rows,
-                                   .runs = call.runs};
-  ExpertReply reply;
-  reply.outputs.resize(static_cast<size_t>(batch.num_outputs()) * hidden);
+           call.num_rows == static_cast<int64_t>(call.source_rows.size()));
+  const auto hidden = static_cast<size_t>(call.hidden_size);
+  experts::ExpertBatch batch{.layer = call.layer,
+                             .num_rows = call.num_rows,
+                             .rows = call.rows,
+                             .runs = call.runs,
+                             .quantized = call.quantized};
+  PooledBuffer gathered;
+  if (call.rows.size() != call.source_rows.size() * hidden) {
+    // Some of the rows are another holder's. The engine quantises the others
+    // again, if it wants that, to the same bits.
+    batch.quantized = {};
+    gathered = buffers_->Take(call.source_rows.size() * hidden * sizeof(float));
+    float* to = gathered.data<float>();
+    for (const int32_t row : call.source_rows) {
+      std::copy_n(&call.rows[static_cast<size_t>(row) * hidden], hidden, to);
+      to += hidden;
+    }
+    batch.rows = gathered.span<float>();
+  }
+  PooledBuffer outputs = buffers_->Take(
+      static_cast<size_t>(call.num_outputs()) * hidden * sizeof(float));
   MutexLock lock(&mutex_);
   const absl::Time start = absl::Now();
-  SY_RETURN_IF_ERROR(engine_->Compute(batch, absl::MakeSpan(reply.outputs)));
-  reply.compute_time = absl::Now() - start;
+  SY_RETURN_IF_ERROR(engine_->Compute(batch, outputs.span<float>()));
+  ExpertReply reply(std::move(outputs));
+  reply.set_compute_time(absl::Now() - start);
   return reply;
 }
 
-void LocalExpertClient::Forward(ExpertCall call, Done done) {
+void LocalExpertClient::Forward(const ExpertCall& call, Done done) {
   const absl::Time start = absl::Now();
   absl::StatusOr<ExpertReply> reply = Compute(call);
   if (reply.ok()) {
-    const absl::Duration spent = absl::Now() - start;
-    metrics_.CallDone(call.num_rows, spent, absl::ZeroDuration(), spent);
+    metrics_.CallDone(call.num_rows, {.wire_out = {},
+                                      .queue = {},
+                                      .compute = absl::Now() - start,
+                                      .wire_back = {}});
   } else {
     metrics_.CallFailed(reply.status().code());
   }

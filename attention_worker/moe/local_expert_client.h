@@ -7,11 +7,14 @@
 #define SWITCHYARD_ATTENTION_WORKER_MOE_LOCAL_EXPERT_CLIENT_H_
 
 #include <functional>
+#include <memory>
 #include <string>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "attention_worker/moe/expert_client.h"
 #include "attention_worker/moe/expert_client_metrics.h"
+#include "base/buffer_pool.h"
 #include "base/mutex.h"
 #include "experts/expert_engine.h"
 #include "metrics/registry.h"
@@ -32,13 +35,16 @@ class LocalExpertClient final : public ExpertClient {
   absl::Status health() const override { return absl::OkStatus(); }
   void SetListener(std::function<void()> listener) override {}
   bool computes_in_forward() const override { return true; }
-  void Forward(ExpertCall call, Done done) override;
+  void Forward(const ExpertCall& call, Done done) override
+      ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
-  absl::StatusOr<ExpertReply> Compute(const ExpertCall& call);
+  absl::StatusOr<ExpertReply> Compute(const ExpertCall& call)
+      ABSL_LOCKS_EXCLUDED(mutex_);
 
   const model::ExpertSet engine_holdings_;
   ExpertClientMetrics metrics_;
+  const std::shared_ptr<BufferPool> buffers_;  // for outputs
   Mutex mutex_;  // held while computing: the engine takes one caller at a time
   experts::ExpertEngine* const engine_ ABSL_PT_GUARDED_BY(mutex_);
 };

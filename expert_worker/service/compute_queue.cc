@@ -7,14 +7,16 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "base/check.h"
-#include "base/thread.h"
+#include "kernels/quantized.h"
 
 namespace switchyard::expert_worker {
 
 ComputeQueue::ComputeQueue(const Options& options)
-    : options_(options), holdings_(options.engine->holdings()) {
+    : options_(options),
+      holdings_(options.engine->holdings()),
+      buffers_(options.buffers) {
   SY_CHECK(options.hidden_size > 0 && options.max_bytes > 0);
-  thread_ = StartThread("expert-compute", [this] { Loop(); });
+  SY_CHECK(buffers_ != nullptr);
 }
 
 ComputeQueue::~ComputeQueue() { Close(); }
@@ -34,7 +36,7 @@ absl::Status ComputeQueue::CheckHeld(const ComputeRequest& request) const {
 
 absl::Status ComputeQueue::Submit(ComputeJob job) {
   if (absl::Status held = CheckHeld(job.request); !held.ok()) return held;
-  Entry entry{.job = std::move(job), .arrived = absl::Now(), .bytes = 0};
+  Entry entry{.job = std::move(job), .bytes = 0};
   entry.bytes = (entry.job.request.num_rows + entry.job.request.num_outputs) *
                 options_.hidden_size * static_cast<int64_t>(sizeof(float));
   MutexLock lock(&mutex_);
@@ -47,7 +49,6 @@ absl::Status ComputeQueue::Submit(ComputeJob job) {
   bytes_ += entry.bytes;
   options_.metrics->queued_bytes->Set(static_cast<double>(bytes_));
   entries_.push_back(std::move(entry));
-  changed_.Signal();
   return absl::OkStatus();
 }
 
@@ -57,24 +58,22 @@ void ComputeQueue::Close() {
     MutexLock lock(&mutex_);
     closed_ = true;
     dropped.swap(entries_);
-    changed_.SignalAll();
+    while (computing_) rested_.WaitUntil(&mutex_, absl::InfiniteFuture());
   }
-  if (thread_.joinable()) thread_.join();
+  const absl::Time now = absl::Now();
   for (Entry& entry : dropped) {
     std::move(entry.job.done)(
         {.status = absl::UnavailableError("this worker is shutting down"),
          .outputs = {},
-         .times = {.queue = absl::Now() - entry.arrived, .compute = {}}});
+         .times = {.received = entry.job.received,
+                   .queue = now - entry.job.received,
+                   .compute = {}}});
   }
 }
 
 std::vector<ComputeQueue::Entry> ComputeQueue::TakeBatch() {
   std::vector<Entry> batch;
-  MutexLock lock(&mutex_);
-  while (entries_.empty() && !closed_) {
-    changed_.WaitUntil(&mutex_, absl::InfiniteFuture());
-  }
-  if (closed_) return batch;
+  if (entries_.empty()) return batch;
   const int layer = entries_.front().job.request.layer;
   int64_t outputs = 0;
   for (auto it = entries_.begin(); it != entries_.end();) {
@@ -92,27 +91,43 @@ std::vector<ComputeQueue::Entry> ComputeQueue::TakeBatch() {
   return batch;
 }
 
-void ComputeQueue::Loop() {
+bool ComputeQueue::HasPending() {
+  MutexLock lock(&mutex_);
+  return !entries_.empty();
+}
+
+void ComputeQueue::RunPending() {
+  mutex_.Lock();
+  if (computing_) {
+    mutex_.Unlock();
+    return;
+  }
+  computing_ = true;
   while (true) {
     std::vector<Entry> batch = TakeBatch();
-    if (batch.empty()) return;
+    if (batch.empty()) break;
+    mutex_.Unlock();
     int64_t bytes = 0;
     for (const Entry& entry : batch) bytes += entry.bytes;
     ComputeBatch(std::move(batch));
-    MutexLock lock(&mutex_);
+    mutex_.Lock();
     bytes_ -= bytes;
     options_.metrics->queued_bytes->Set(static_cast<double>(bytes_));
   }
+  computing_ = false;
+  rested_.SignalAll();
+  mutex_.Unlock();
 }
 
 void ComputeQueue::DropStale(std::vector<Entry>* batch, absl::Time now) {
   std::vector<Entry> live;
   for (Entry& entry : *batch) {
     ComputeOutcome outcome;
-    outcome.times.queue = now - entry.arrived;
+    outcome.times.received = entry.job.received;
+    outcome.times.queue = now - entry.job.received;
     if (entry.job.abandoned->load()) {
       outcome.status = absl::CancelledError("nobody waits for this");
-    } else if (now - entry.arrived >= entry.job.request.timeout) {
+    } else if (now - entry.job.received >= entry.job.request.timeout) {
       outcome.status = absl::DeadlineExceededError(
           absl::StrCat("waited ", absl::FormatDuration(outcome.times.queue),
                        " in the queue, longer than its timeout of ",
@@ -130,7 +145,7 @@ void ComputeQueue::ComputeBatch(std::vector<Entry> batch) {
   const absl::Time start = absl::Now();
   DropStale(&batch, start);
   if (batch.empty()) return;
-  std::vector<std::vector<float>> outputs(batch.size());
+  std::vector<PooledBuffer> outputs(batch.size());
   const absl::Status status =
       batch.size() == 1
           ? ComputeOne(batch.front().job.request, &outputs.front())
@@ -142,16 +157,18 @@ void ComputeQueue::ComputeBatch(std::vector<Entry> batch) {
       absl::ToDoubleSeconds(spent));
   for (size_t i = 0; i < batch.size(); ++i) {
     const ComputeRequest& request = batch[i].job.request;
+    const absl::Time received = batch[i].job.received;
     ComputeOutcome outcome{
         .status = status,
         .outputs = std::move(outputs[i]),
-        .times = {.queue = start - batch[i].arrived, .compute = spent}};
+        .times = {
+            .received = received, .queue = start - received, .compute = spent}};
     if (status.ok()) {
       options_.metrics->rows->Increment(static_cast<double>(request.num_rows));
       options_.metrics->outputs->Increment(
           static_cast<double>(request.num_outputs));
     } else {
-      outcome.outputs.clear();
+      outcome.outputs = PooledBuffer();
     }
     options_.metrics->queue_seconds->Observe(
         absl::ToDoubleSeconds(outcome.times.queue));
@@ -159,19 +176,53 @@ void ComputeQueue::ComputeBatch(std::vector<Entry> batch) {
   }
 }
 
-absl::Status ComputeQueue::ComputeOne(const ComputeRequest& request,
-                                      std::vector<float>* outputs) {
-  outputs->resize(
-      static_cast<size_t>(request.num_outputs * options_.hidden_size));
-  return options_.engine->Compute({.layer = request.layer,
-                                   .num_rows = request.num_rows,
-                                   .rows = request.rows,
-                                   .runs = request.runs},
-                                  absl::MakeSpan(*outputs));
+size_t ComputeQueue::OutputBytes(const ComputeRequest& request) const {
+  return static_cast<size_t>(request.num_outputs * options_.hidden_size) *
+         sizeof(float);
 }
 
-absl::Status ComputeQueue::ComputeMerged(
-    const std::vector<Entry>& batch, std::vector<std::vector<float>>* outputs) {
+absl::Status ComputeQueue::ComputeOne(const ComputeRequest& request,
+                                      PooledBuffer* outputs) {
+  *outputs = buffers_->Take(OutputBytes(request));
+  return options_.engine->Compute({.layer = request.layer,
+                                   .num_rows = request.num_rows,
+                                   .rows = request.rows.floats(),
+                                   .runs = request.runs,
+                                   .quantized = request.rows.quantized()},
+                                  outputs->span<float>());
+}
+
+ActivationRows ComputeQueue::MergeRows(const std::vector<Entry>& batch,
+                                       int64_t num_rows) {
+  const int64_t hidden = options_.hidden_size;
+  if (batch.front().job.request.rows.quantized().values == nullptr) {
+    PooledBuffer floats =
+        buffers_->Take(static_cast<size_t>(num_rows * hidden) * sizeof(float));
+    float* to = floats.data<float>();
+    for (const Entry& entry : batch) {
+      const absl::Span<const float> rows = entry.job.request.rows.floats();
+      to = std::copy(rows.begin(), rows.end(), to);
+    }
+    return ActivationRows::Floats(std::move(floats));
+  }
+  PooledBuffer buffer =
+      buffers_->Take(ActivationRows::QuantizedBytes(num_rows, hidden));
+  int8_t* values = buffer.data<int8_t>();
+  auto* scales = reinterpret_cast<float*>(
+      values + num_rows * kernels::PaddedColumns(hidden));
+  for (const Entry& entry : batch) {
+    const ComputeRequest& request = entry.job.request;
+    const kernels::QuantizedRows& rows = request.rows.quantized();
+    values = std::copy_n(
+        rows.values, request.num_rows * kernels::PaddedColumns(hidden), values);
+    scales = std::copy_n(rows.scales,
+                         request.num_rows * kernels::NumGroups(hidden), scales);
+  }
+  return ActivationRows::Quantized(std::move(buffer), num_rows, hidden);
+}
+
+absl::Status ComputeQueue::ComputeMerged(const std::vector<Entry>& batch,
+                                         std::vector<PooledBuffer>* outputs) {
   ComputeRequest merged;
   merged.layer = batch.front().job.request.layer;
   // Expert -> (request, its run), in the order of the requests.
@@ -182,12 +233,11 @@ absl::Status ComputeQueue::ComputeMerged(
     first_row[i] = merged.num_rows;
     merged.num_rows += request.num_rows;
     merged.num_outputs += request.num_outputs;
-    merged.rows.insert(merged.rows.end(), request.rows.begin(),
-                       request.rows.end());
     for (const experts::ExpertRun& run : request.runs) {
       runs[run.expert].emplace_back(i, &run);
     }
   }
+  merged.rows = MergeRows(batch, merged.num_rows);
   for (const auto& [expert, parts] : runs) {
     experts::ExpertRun& run = merged.runs.emplace_back();
     run.expert = expert;
@@ -197,17 +247,22 @@ absl::Status ComputeQueue::ComputeMerged(
       }
     }
   }
-  std::vector<float> all;
+  PooledBuffer all;
   absl::Status status = ComputeOne(merged, &all);
   if (!status.ok()) return status;
+  std::vector<float*> to(batch.size());
+  for (size_t i = 0; i < batch.size(); ++i) {
+    (*outputs)[i] = buffers_->Take(OutputBytes(batch[i].job.request));
+    to[i] = (*outputs)[i].data<float>();
+  }
   // Experts ascend in every request, so each one's outputs come in its order.
-  const float* next = all.data();
+  const float* next = all.data<float>();
   for (const auto& [expert, parts] : runs) {
     for (const auto& [i, part] : parts) {
-      const float* end =
-          next + static_cast<int64_t>(part->rows.size()) * options_.hidden_size;
-      (*outputs)[i].insert((*outputs)[i].end(), next, end);
-      next = end;
+      const int64_t count =
+          static_cast<int64_t>(part->rows.size()) * options_.hidden_size;
+      to[i] = std::copy_n(next, count, to[i]);
+      next += count;
     }
   }
   return absl::OkStatus();

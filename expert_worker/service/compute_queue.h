@@ -1,4 +1,4 @@
-// Requests of all streams, waiting for one thread that computes.
+// Requests of all streams, computed one batch at a time.
 //
 // Above: expert_connection.h submits. Below: experts/expert_engine.h.
 // Not here: gRPC, messages.
@@ -7,16 +7,18 @@
 #define SWITCHYARD_EXPERT_WORKER_SERVICE_COMPUTE_QUEUE_H_
 
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <deque>
 #include <memory>
-#include <thread>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
+#include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "base/buffer_pool.h"
 #include "base/mutex.h"
 #include "expert_worker/service/expert_codec.h"
 #include "expert_worker/service/expert_metrics.h"
@@ -28,7 +30,7 @@ struct ComputeOutcome {
   // DEADLINE_EXCEEDED: it waited longer than its timeout. UNAVAILABLE: the
   // queue was closed. CANCELLED: nobody waits for it.
   absl::Status status;
-  std::vector<float> outputs;  // [num_outputs, H]; empty if not OK
+  PooledBuffer outputs;  // floats [num_outputs, H]; empty if not OK
   ComputeTimes times;
 };
 
@@ -36,14 +38,20 @@ struct ComputeJob {
   ComputeRequest request;
   // True once nobody waits for the outcome: it is then not computed.
   std::shared_ptr<const std::atomic<bool>> abandoned;
-  // Called once, on the compute thread, if Submit returned OK. Must not block.
+  absl::Time received = absl::Now();  // when the request came to this process
+  // Called once, on a thread in RunPending or Close, if Submit returned OK.
+  // Must not block.
   absl::AnyInvocable<void(ComputeOutcome) &&> done;
 };
 
 // First come, first served, except that requests for the layer at the head of
 // the queue join its batch: an expert's weights are then read once for all of
 // them. A row's output does not depend on its company
-// (experts/expert_engine.h). Thread-safe.
+// (experts/expert_engine.h).
+//
+// Has no thread of its own: who submits calls RunPending afterwards, and so
+// computes what it has just read from the network, without waking anybody.
+// Thread-safe.
 class ComputeQueue {
  public:
   struct Options {
@@ -54,10 +62,11 @@ class ComputeQueue {
     int64_t max_bytes = 0;
     // Most outputs of a batch of several requests.
     int64_t max_batch_outputs = 4096;
+    std::shared_ptr<BufferPool> buffers =
+        nullptr;                       // for outputs and merged rows
     ExpertMetrics* metrics = nullptr;  // not owned; outlives this
   };
 
-  // Starts the thread ("expert-compute").
   explicit ComputeQueue(const Options& options);
   // Close().
   ~ComputeQueue();
@@ -66,39 +75,45 @@ class ComputeQueue {
   // full. UNAVAILABLE: closed. Then `done` is not called.
   absl::Status Submit(ComputeJob job) ABSL_LOCKS_EXCLUDED(mutex_);
 
+  // Whether anything waits to be computed.
+  bool HasPending() ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // Computes until nothing waits. Returns at once if another thread is doing
+  // that: it will see what was submitted before this call.
+  void RunPending() ABSL_LOCKS_EXCLUDED(mutex_);
+
   // What waits is answered with UNAVAILABLE; what is being computed is
-  // finished. Idempotent; not for several threads at a time.
+  // finished before this returns. Idempotent.
   void Close() ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
   struct Entry {
     ComputeJob job;
-    absl::Time arrived;
     int64_t bytes;
   };
 
-  void Loop();
-  // Waits for work; empty when closed.
-  std::vector<Entry> TakeBatch() ABSL_LOCKS_EXCLUDED(mutex_);
+  // Requests that share a batch; none if nothing waits.
+  std::vector<Entry> TakeBatch() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void ComputeBatch(std::vector<Entry> batch);
   // Answers those that need no arithmetic; the others remain.
   static void DropStale(std::vector<Entry>* batch, absl::Time now);
-  absl::Status ComputeOne(const ComputeRequest& request,
-                          std::vector<float>* outputs);
+  absl::Status ComputeOne(const ComputeRequest& request, PooledBuffer* outputs);
   absl::Status ComputeMerged(const std::vector<Entry>& batch,
-                             std::vector<std::vector<float>>* outputs);
+                             std::vector<PooledBuffer>* outputs);
+  ActivationRows MergeRows(const std::vector<Entry>& batch, int64_t num_rows);
+  size_t OutputBytes(const ComputeRequest& request) const;
   absl::Status CheckHeld(const ComputeRequest& request) const;
 
   const Options options_;
   const model::ExpertSet holdings_;
+  const std::shared_ptr<BufferPool> buffers_;
 
   Mutex mutex_;
-  CondVar changed_;
+  CondVar rested_;
+  bool computing_ ABSL_GUARDED_BY(mutex_) = false;
   bool closed_ ABSL_GUARDED_BY(mutex_) = false;
   std::deque<Entry> entries_ ABSL_GUARDED_BY(mutex_);
   int64_t bytes_ ABSL_GUARDED_BY(mutex_) = 0;  // waiting and being computed
-
-  std::thread thread_;  // last: uses everything above
 };
 
 }  // namespace switchyard::expert_worker

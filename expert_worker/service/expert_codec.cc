@@ -2,18 +2,28 @@
 
 #include <algorithm>
 #include <bit>
-#include <cstring>
+#include <cmath>
 #include <limits>
+#include <memory>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/types/optional.h"
 #include "base/check.h"
+#include "rpc/payload_message.h"
 
 namespace switchyard::expert_worker {
 namespace {
 
 // Tensors travel as they lie in memory.
 static_assert(std::endian::native == std::endian::little);
+
+constexpr rpc::PayloadField kActivations = {
+    .inner = v1::ExpertRequest::kComputeFieldNumber,
+    .payload = v1::Compute::kActivationsFieldNumber};
+constexpr rpc::PayloadField kOutputs = {
+    .inner = v1::ExpertReply::kResultFieldNumber,
+    .payload = v1::Result::kOutputsFieldNumber};
 
 template <typename T>
 absl::Status Differs(absl::string_view what, const T& theirs, const T& ours) {
@@ -27,13 +37,12 @@ uint64_t Nanos(absl::Duration duration) {
       std::max<int64_t>(0, absl::ToInt64Nanoseconds(duration)));
 }
 
-v1::Result* MakeResult(uint64_t sequence, const ComputeTimes& times,
-                       v1::ExpertReply* reply) {
-  v1::Result* result = reply->mutable_result();
+void FillResult(uint64_t sequence, const ComputeTimes& times,
+                v1::Result* result) {
   result->set_sequence(sequence);
   result->set_queue_nanos(Nanos(times.queue));
   result->set_compute_nanos(Nanos(times.compute));
-  return result;
+  result->set_received_unix_nanos(Nanos(times.received - absl::UnixEpoch()));
 }
 
 // Copies one run; `previous` is the expert of the run before it, or -1.
@@ -67,7 +76,19 @@ absl::StatusOr<experts::ExpertRun> RunFromProto(const v1::ExpertRun& run,
                             {run.rows().begin(), run.rows().end()}};
 }
 
-absl::Status CheckSizes(const v1::Compute& compute,
+// Bytes of `num_rows` rows of activations.
+// Below 2^31 rows, so this cannot overflow for any H below 2^30.
+size_t ActivationBytes(int64_t num_rows, const WorkerIdentity& identity) {
+  const int64_t row_bytes =
+      ActivationFormatOf(identity.weight_format) == v1::ACTIVATION_FORMAT_F32
+          ? identity.hidden_size * static_cast<int64_t>(sizeof(float))
+          : kernels::PaddedColumns(identity.hidden_size) +
+                kernels::NumGroups(identity.hidden_size) *
+                    static_cast<int64_t>(sizeof(float));
+  return static_cast<size_t>(num_rows * row_bytes);
+}
+
+absl::Status CheckSizes(const v1::Compute& compute, size_t activation_bytes,
                         const WorkerIdentity& identity) {
   if (compute.layer() >= static_cast<uint32_t>(identity.num_layers)) {
     return absl::InvalidArgumentError(absl::StrCat("layer ", compute.layer(),
@@ -80,13 +101,13 @@ absl::Status CheckSizes(const v1::Compute& compute,
     return absl::InvalidArgumentError(absl::StrCat(
         num_rows, " rows, but a call has 1 to ", identity.max_rows_in_flight));
   }
-  // Below 2^31 rows, so this cannot overflow for any H below 2^30.
-  const auto want = static_cast<uint64_t>(num_rows) *
-                    static_cast<uint64_t>(identity.hidden_size) * sizeof(float);
-  if (compute.activations().size() != want) {
+  const size_t want = ActivationBytes(num_rows, identity);
+  if (activation_bytes != want) {
     return absl::InvalidArgumentError(absl::StrCat(
-        compute.activations().size(), " bytes of activations, but ", num_rows,
-        " rows of ", identity.hidden_size, " floats need ", want));
+        activation_bytes, " bytes of activations, but ", num_rows, " rows of ",
+        identity.hidden_size, " columns as ",
+        v1::ActivationFormat_Name(ActivationFormatOf(identity.weight_format)),
+        " need ", want));
   }
   if (compute.runs().empty()) {
     return absl::InvalidArgumentError("no runs: nothing to compute");
@@ -94,7 +115,84 @@ absl::Status CheckSizes(const v1::Compute& compute,
   return absl::OkStatus();
 }
 
+// What ActivationFormat says of quantised rows.
+absl::Status CheckQuantized(const kernels::QuantizedRows& rows,
+                            int64_t num_rows) {
+  const int64_t columns = kernels::PaddedColumns(rows.cols);
+  const int64_t groups = kernels::NumGroups(rows.cols);
+  int8_t least = 0;
+  for (int64_t i = 0; i < num_rows * columns; ++i) {
+    least = std::min(least, rows.values[i]);
+  }
+  if (least < -127) {
+    return absl::InvalidArgumentError(
+        "a quantised activation is -128; they are -127 to 127");
+  }
+  bool scales_ok = true;
+  for (int64_t i = 0; i < num_rows * groups; ++i) {
+    const float scale = rows.scales[i];
+    scales_ok &= std::isnan(scale) || (scale >= 0 && std::isfinite(scale));
+  }
+  if (!scales_ok) {
+    return absl::InvalidArgumentError(
+        "a scale of quantised activations is below 0 or infinite");
+  }
+  const int64_t used_groups =
+      (rows.cols + kernels::kGroupColumns - 1) / kernels::kGroupColumns;
+  for (int64_t row = 0; row < num_rows; ++row) {
+    const int8_t* const values = rows.values + row * columns;
+    const float* const scales = rows.scales + row * groups;
+    if (std::any_of(values + rows.cols, values + columns,
+                    [](int8_t value) { return value != 0; }) ||
+        std::any_of(scales + used_groups, scales + groups,
+                    [](float scale) { return !(scale == 0); })) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "quantised activations beyond column ", rows.cols, " are not 0"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<ActivationRows> RowsFromBytes(const BytePieces& bytes,
+                                             int64_t num_rows,
+                                             const WorkerIdentity& identity,
+                                             BufferPool* buffers) {
+  if (ActivationFormatOf(identity.weight_format) == v1::ACTIVATION_FORMAT_F32) {
+    PooledBuffer floats = buffers->Take(bytes.size());
+    bytes.CopyTo(0, bytes.size(), floats.data());
+    return ActivationRows::Floats(std::move(floats));
+  }
+  PooledBuffer buffer = buffers->Take(
+      ActivationRows::QuantizedBytes(num_rows, identity.hidden_size));
+  bytes.CopyTo(0, bytes.size(), buffer.data());
+  ActivationRows rows = ActivationRows::Quantized(std::move(buffer), num_rows,
+                                                  identity.hidden_size);
+  absl::Status status = CheckQuantized(rows.quantized(), num_rows);
+  if (!status.ok()) return status;
+  return rows;
+}
+
 }  // namespace
+
+v1::WeightFormat WeightFormatOf(kernels::DType expert_dtype) {
+  switch (expert_dtype) {
+    case kernels::DType::kQ8:
+      return v1::WEIGHT_FORMAT_Q8_GROUP32;
+    case kernels::DType::kQ4:
+      return v1::WEIGHT_FORMAT_Q4_GROUP32;
+    case kernels::DType::kBF16:
+    case kernels::DType::kF16:
+    case kernels::DType::kF32:
+      break;
+  }
+  return v1::WEIGHT_FORMAT_CHECKPOINT_F32;
+}
+
+v1::ActivationFormat ActivationFormatOf(v1::WeightFormat format) {
+  return format == v1::WEIGHT_FORMAT_CHECKPOINT_F32
+             ? v1::ACTIVATION_FORMAT_F32
+             : v1::ACTIVATION_FORMAT_I8_GROUP32;
+}
 
 absl::string_view RefusalName(Refusal refusal) {
   switch (refusal) {
@@ -128,17 +226,19 @@ HelloVerdict CheckHello(const v1::Hello& hello,
             Differs("model fingerprint", hello.model_fingerprint(),
                     identity.model_fingerprint)};
   }
-  if (hello.weight_format() != v1::WEIGHT_FORMAT_CHECKPOINT_F32) {
+  if (hello.weight_format() != identity.weight_format) {
     return {
         Refusal::kWeightFormat,
         Differs("weight format", v1::WeightFormat_Name(hello.weight_format()),
-                v1::WeightFormat_Name(v1::WEIGHT_FORMAT_CHECKPOINT_F32))};
+                v1::WeightFormat_Name(identity.weight_format))};
   }
-  if (hello.activation_format() != v1::ACTIVATION_FORMAT_F32) {
+  const v1::ActivationFormat activation_format =
+      ActivationFormatOf(identity.weight_format);
+  if (hello.activation_format() != activation_format) {
     return {Refusal::kActivationFormat,
             Differs("activation format",
                     v1::ActivationFormat_Name(hello.activation_format()),
-                    v1::ActivationFormat_Name(v1::ACTIVATION_FORMAT_F32))};
+                    v1::ActivationFormat_Name(activation_format))};
   }
   return {};
 }
@@ -149,7 +249,7 @@ v1::ExpertReply WelcomeToProto(const WorkerIdentity& identity,
   v1::Welcome* welcome = reply.mutable_welcome();
   welcome->set_protocol_version(kExpertProtocolVersion);
   welcome->set_model_fingerprint(identity.model_fingerprint);
-  welcome->set_weight_format(v1::WEIGHT_FORMAT_CHECKPOINT_F32);
+  welcome->set_weight_format(identity.weight_format);
   welcome->set_instance_id(identity.instance_id);
   welcome->set_num_layers(static_cast<uint32_t>(identity.num_layers));
   welcome->set_num_experts(static_cast<uint32_t>(identity.num_experts));
@@ -165,9 +265,76 @@ v1::ExpertReply HoldingsToProto(const model::ExpertSet& holdings) {
   return reply;
 }
 
-absl::StatusOr<ComputeRequest> ComputeFromProto(
-    const v1::Compute& compute, const WorkerIdentity& identity) {
-  if (absl::Status status = CheckSizes(compute, identity); !status.ok()) {
+absl::StatusOr<DecodedRequest> DecodeRequest(const BytePieces& bytes) {
+  DecodedRequest request;
+  absl::optional<rpc::SplitMessage> split =
+      rpc::SplitPayload(bytes, kActivations);
+  if (split.has_value()) {
+    if (request.message.mutable_compute()->ParseFromString(split->inner)) {
+      request.activations = std::move(split->payload);
+      return request;
+    }
+  } else {
+    std::string whole(bytes.size(), '\0');
+    bytes.CopyTo(0, whole.size(), whole.data());
+    if (request.message.ParseFromString(whole)) {
+      if (request.message.has_compute()) {
+        const std::unique_ptr<std::string> activations(
+            request.message.mutable_compute()->release_activations());
+        if (activations != nullptr) {
+          request.activations = BytePieces(std::move(*activations));
+        }
+      }
+      return request;
+    }
+  }
+  return absl::InvalidArgumentError("not an ExpertRequest message");
+}
+
+ActivationRows ActivationRows::Floats(PooledBuffer floats) {
+  ActivationRows rows;
+  rows.buffer_ = std::move(floats);
+  return rows;
+}
+
+size_t ActivationRows::QuantizedBytes(int64_t num_rows, int64_t hidden_size) {
+  return static_cast<size_t>(
+      num_rows * (kernels::PaddedColumns(hidden_size) +
+                  kernels::NumGroups(hidden_size) *
+                      static_cast<int64_t>(sizeof(float) + sizeof(int32_t))));
+}
+
+ActivationRows ActivationRows::Quantized(PooledBuffer buffer, int64_t num_rows,
+                                         int64_t hidden_size) {
+  SY_CHECK(buffer.size() == QuantizedBytes(num_rows, hidden_size));
+  const int64_t num_values = num_rows * kernels::PaddedColumns(hidden_size);
+  const int64_t num_groups = num_rows * kernels::NumGroups(hidden_size);
+  auto* const values = buffer.data<int8_t>();
+  auto* const scales = reinterpret_cast<float*>(values + num_values);
+  auto* const sums = reinterpret_cast<int32_t*>(scales + num_groups);
+  for (int64_t group = 0; group < num_groups; ++group) {
+    const int8_t* const first = values + group * kernels::kGroupColumns;
+    int32_t sum = 0;
+    for (int64_t i = 0; i < kernels::kGroupColumns; ++i) sum += first[i];
+    sums[group] = sum;
+  }
+  ActivationRows rows;
+  rows.buffer_ = std::move(buffer);
+  rows.quantized_ = {values, scales, sums, hidden_size};
+  return rows;
+}
+
+absl::Span<const float> ActivationRows::floats() const {
+  return quantized_.values == nullptr ? buffer_.span<float>()
+                                      : absl::Span<const float>();
+}
+
+absl::StatusOr<ComputeRequest> ComputeFromProto(const v1::Compute& compute,
+                                                const BytePieces& activations,
+                                                const WorkerIdentity& identity,
+                                                BufferPool* buffers) {
+  if (absl::Status status = CheckSizes(compute, activations.size(), identity);
+      !status.ok()) {
     return status;
   }
   ComputeRequest request;
@@ -191,9 +358,10 @@ absl::StatusOr<ComputeRequest> ComputeFromProto(
     }
     request.runs.push_back(*std::move(decoded));
   }
-  request.rows.resize(compute.activations().size() / sizeof(float));
-  std::memcpy(request.rows.data(), compute.activations().data(),
-              compute.activations().size());
+  absl::StatusOr<ActivationRows> rows =
+      RowsFromBytes(activations, request.num_rows, identity, buffers);
+  if (!rows.ok()) return rows.status();
+  request.rows = *std::move(rows);
   // What does not fit a Duration's integers is as good as no limit.
   if (compute.timeout_micros() != 0 &&
       compute.timeout_micros() <=
@@ -204,20 +372,19 @@ absl::StatusOr<ComputeRequest> ComputeFromProto(
   return request;
 }
 
-v1::ExpertReply OutputsToProto(uint64_t sequence,
-                               absl::Span<const float> outputs,
+std::string BytesBeforeOutputs(uint64_t sequence, size_t num_bytes,
                                const ComputeTimes& times) {
-  v1::ExpertReply reply;
-  MakeResult(sequence, times, &reply)
-      ->set_outputs(outputs.data(), outputs.size() * sizeof(float));
-  return reply;
+  v1::Result result;
+  FillResult(sequence, times, &result);
+  return rpc::EncodeBeforePayload(kOutputs, result, num_bytes);
 }
 
 v1::ExpertReply FailureToProto(uint64_t sequence, const absl::Status& status,
                                const ComputeTimes& times) {
   SY_CHECK(!status.ok());
   v1::ExpertReply reply;
-  v1::Result* result = MakeResult(sequence, times, &reply);
+  v1::Result* const result = reply.mutable_result();
+  FillResult(sequence, times, result);
   result->set_code(static_cast<uint32_t>(status.code()));
   result->set_message(std::string(status.message()));
   return reply;

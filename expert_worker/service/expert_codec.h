@@ -7,6 +7,7 @@
 #ifndef SWITCHYARD_EXPERT_WORKER_SERVICE_EXPERT_CODEC_H_
 #define SWITCHYARD_EXPERT_WORKER_SERVICE_EXPERT_CODEC_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -16,13 +17,17 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
+#include "base/buffer_pool.h"
+#include "base/byte_pieces.h"
 #include "experts/expert_engine.h"
+#include "kernels/matrix.h"
+#include "kernels/quantized.h"
 #include "model/expert_set.h"
 #include "proto/expert.pb.h"
 
 namespace switchyard::expert_worker {
 
-inline constexpr uint32_t kExpertProtocolVersion = 1;
+inline constexpr uint32_t kExpertProtocolVersion = 2;
 
 // Most bytes of outputs in one reply: what fits into a message of 512 MiB
 // (rpc/channel.h) beside everything else in it.
@@ -36,7 +41,12 @@ struct WorkerIdentity {
   int num_experts = 0;             // E
   int64_t hidden_size = 0;         // H
   int64_t max_rows_in_flight = 0;  // on one stream; >= 1
+  v1::WeightFormat weight_format = v1::WEIGHT_FORMAT_CHECKPOINT_F32;
 };
+
+// How an engine's experts are computed, and what rows they take.
+v1::WeightFormat WeightFormatOf(kernels::DType expert_dtype);
+v1::ActivationFormat ActivationFormatOf(v1::WeightFormat format);
 
 // Why a handshake was refused, for the metrics' label.
 enum class Refusal {
@@ -62,12 +72,41 @@ v1::ExpertReply WelcomeToProto(const WorkerIdentity& identity,
                                const model::ExpertSet& holdings);
 v1::ExpertReply HoldingsToProto(const model::ExpertSet& holdings);
 
-// A Compute message that keeps the contract. Owns its rows.
+// A message of a client; `compute` comes without its activations.
+struct DecodedRequest {
+  v1::ExpertRequest message;
+  BytePieces activations;
+};
+// INVALID_ARGUMENT: not an ExpertRequest.
+absl::StatusOr<DecodedRequest> DecodeRequest(const BytePieces& bytes);
+
+// Rows of activations as the engine takes them, owned: floats or quantised.
+class ActivationRows {
+ public:
+  ActivationRows() = default;
+  // [R, H] floats.
+  static ActivationRows Floats(PooledBuffer floats);
+  // As ACTIVATION_FORMAT_I8_GROUP32, and behind it room for [R, G] sums, which
+  // this fills in.
+  static ActivationRows Quantized(PooledBuffer buffer, int64_t num_rows,
+                                  int64_t hidden_size);
+  // Of that buffer.
+  static size_t QuantizedBytes(int64_t num_rows, int64_t hidden_size);
+
+  absl::Span<const float> floats() const;  // empty if quantised
+  const kernels::QuantizedRows& quantized() const { return quantized_; }
+
+ private:
+  PooledBuffer buffer_;
+  kernels::QuantizedRows quantized_;  // `values` is null for floats
+};
+
+// A Compute message that keeps the contract.
 struct ComputeRequest {
   uint64_t sequence = 0;
   int layer = 0;
-  int64_t num_rows = 0;                  // R
-  std::vector<float> rows;               // [R, H]
+  int64_t num_rows = 0;  // R
+  ActivationRows rows;
   std::vector<experts::ExpertRun> runs;  // ascending by expert; rows ascending
   int64_t num_outputs = 0;               // sum of the runs' sizes
   absl::Duration timeout = absl::InfiniteDuration();
@@ -75,19 +114,22 @@ struct ComputeRequest {
 
 // INVALID_ARGUMENT: a layer, expert or row out of range, runs or rows out of
 // order or repeated, nothing to compute, another size of activations than
-// num_rows says, more rows than the limit, more outputs than a reply can carry.
+// num_rows says, quantised ones that break their format, more rows than the
+// limit, more outputs than a reply can carry.
 absl::StatusOr<ComputeRequest> ComputeFromProto(const v1::Compute& compute,
-                                                const WorkerIdentity& identity);
+                                                const BytePieces& activations,
+                                                const WorkerIdentity& identity,
+                                                BufferPool* buffers);
 
 // Where a request's time went.
 struct ComputeTimes {
+  absl::Time received = absl::UnixEpoch();
   absl::Duration queue;
   absl::Duration compute;
 };
 
-// outputs [num_outputs, H].
-v1::ExpertReply OutputsToProto(uint64_t sequence,
-                               absl::Span<const float> outputs,
+// What goes over the wire before outputs of `num_bytes`.
+std::string BytesBeforeOutputs(uint64_t sequence, size_t num_bytes,
                                const ComputeTimes& times);
 // REQUIRES: !status.ok().
 v1::ExpertReply FailureToProto(uint64_t sequence, const absl::Status& status,

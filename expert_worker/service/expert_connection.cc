@@ -118,20 +118,22 @@ void ExpertConnection::OnMessage() {
   options_.metrics->received_bytes->Increment(
       static_cast<double>(rpc_->incoming.Length()));
   if (state_ != State::kWaitingForHello && state_ != State::kServing) return;
-  v1::ExpertRequest request;
-  const bool parsed = rpc::FromByteBuffer(&rpc_->incoming, &request);
+  const absl::Time received = absl::Now();
+  const absl::StatusOr<DecodedRequest> request =
+      DecodeRequest(rpc::PiecesOf(rpc_->incoming));
   rpc_->incoming.Clear();
   const bool greeted = state_ == State::kServing;
-  if (parsed && request.has_hello() && !greeted) {
-    OnHello(request.hello());
-  } else if (parsed && request.has_compute() && greeted) {
-    OnCompute(request.compute());
+  if (request.ok() && request->message.has_hello() && !greeted) {
+    OnHello(request->message.hello());
+  } else if (request.ok() && request->message.has_compute() && greeted) {
+    OnCompute(request->message.compute(), request->activations, received);
   } else {
-    const absl::Status broken = absl::InvalidArgumentError(
-        !parsed               ? "not an ExpertRequest message"
-        : request.has_hello() ? "a second hello"
-        : greeted             ? "a message of no known kind"
-                              : "the first message is not a hello");
+    const absl::Status broken =
+        !request.ok() ? request.status()
+                      : absl::InvalidArgumentError(
+                            request->message.has_hello() ? "a second hello"
+                            : greeted ? "a message of no known kind"
+                                      : "the first message is not a hello");
     if (greeted) {
       LogWarning(
           absl::StrCat("attention worker at ", peer_, ": ", broken.message()));
@@ -164,23 +166,27 @@ void ExpertConnection::OnHello(const v1::Hello& hello) {
   Send(WelcomeToProto(serving_->identity, serving_->holdings));
 }
 
-void ExpertConnection::OnCompute(const v1::Compute& compute) {
+void ExpertConnection::OnCompute(const v1::Compute& compute,
+                                 const BytePieces& activations,
+                                 absl::Time received) {
   const uint64_t sequence = compute.sequence();
   if (in_flight_.contains(sequence)) {
     End(absl::InvalidArgumentError(
         absl::StrCat("sequence ", sequence, " is in flight already")));
     return;
   }
-  absl::StatusOr<ComputeRequest> request =
-      ComputeFromProto(compute, serving_->identity);
+  absl::StatusOr<ComputeRequest> request = ComputeFromProto(
+      compute, activations, serving_->identity, options_.buffers.get());
   const absl::Status status =
-      request.ok() ? Accept(*std::move(request)) : request.status();
+      request.ok() ? Accept(*std::move(request), received) : request.status();
   if (status.ok()) return;
   options_.metrics->RequestAnswered(status.code());
-  Send(FailureToProto(sequence, status, {}));
+  Send(FailureToProto(sequence, status,
+                      {.received = received, .queue = {}, .compute = {}}));
 }
 
-absl::Status ExpertConnection::Accept(ComputeRequest request) {
+absl::Status ExpertConnection::Accept(ComputeRequest request,
+                                      absl::Time received) {
   if (draining_) return absl::UnavailableError("this worker is draining");
   const uint64_t sequence = request.sequence;
   const int64_t num_rows = request.num_rows;
@@ -196,6 +202,7 @@ absl::Status ExpertConnection::Accept(ComputeRequest request) {
   const absl::Status status = serving_->queue->Submit(
       {.request = std::move(request),
        .abandoned = abandoned_,
+       .received = received,
        .done = [self = shared_from_this(), sequence](ComputeOutcome outcome) {
          self->OnOutcome(sequence, std::move(outcome));
        }});
@@ -212,22 +219,33 @@ absl::Status ExpertConnection::Accept(ComputeRequest request) {
 void ExpertConnection::OnOutcome(uint64_t sequence, ComputeOutcome outcome) {
   options_.metrics->RequestAnswered(outcome.status.code());
   if (abandoned_->load()) return;
-  // Encoded without the mutex: the other thread may read meanwhile.
-  const v1::ExpertReply reply =
-      outcome.status.ok()
-          ? OutputsToProto(sequence, outcome.outputs, outcome.times)
-          : FailureToProto(sequence, outcome.status, outcome.times);
+  grpc::ByteBuffer reply;
+  if (outcome.status.ok()) {
+    // The outputs go out from where they were computed.
+    const grpc::Slice slices[] = {
+        grpc::Slice(BytesBeforeOutputs(sequence, outcome.outputs.size(),
+                                       outcome.times)),
+        rpc::ToSlice(std::move(outcome.outputs))};
+    reply = grpc::ByteBuffer(slices, 2);
+  } else {
+    reply = rpc::ToByteBuffer(
+        FailureToProto(sequence, outcome.status, outcome.times));
+  }
   MutexLock lock(&mutex_);
   if (state_ != State::kServing) return;
   const auto found = in_flight_.find(sequence);
   SY_CHECK(found != in_flight_.end());
   rows_in_flight_ -= found->second;
   in_flight_.erase(found);
-  Send(reply);
+  SendBytes(std::move(reply));
 }
 
 void ExpertConnection::Send(const v1::ExpertReply& reply) {
-  unsent_.push_back(rpc::ToByteBuffer(reply));
+  SendBytes(rpc::ToByteBuffer(reply));
+}
+
+void ExpertConnection::SendBytes(grpc::ByteBuffer message) {
+  unsent_.push_back(std::move(message));
   unsent_bytes_ += static_cast<int64_t>(unsent_.back().Length());
   WriteNext();
 }

@@ -17,6 +17,8 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "base/buffer_pool.h"
+#include "base/byte_pieces.h"
 #include "base/mutex.h"
 #include "expert_worker/service/compute_queue.h"
 #include "expert_worker/service/expert_codec.h"
@@ -41,12 +43,13 @@ struct ConnectionOptions {
   absl::Duration stalled_write_timeout = absl::Seconds(30);
   // Replies that wait to be sent; beyond, nothing more is read from the stream.
   int64_t max_unsent_bytes = int64_t{64} << 20;
-  ExpertMetrics* metrics = nullptr;  // not owned
+  ExpertMetrics* metrics = nullptr;               // not owned
+  std::shared_ptr<BufferPool> buffers = nullptr;  // for activations
 };
 
-// Events and ticks come from the service's thread, outcomes from the compute
-// thread. The service keeps a connection until OnEvent says that it is over;
-// outcomes that come later find it over and are dropped.
+// Events and ticks come from the service's threads, outcomes from the one of
+// them that computes. The service keeps a connection until OnEvent says that it
+// is over; outcomes that come later find it over and are dropped.
 class ExpertConnection : public std::enable_shared_from_this<ExpertConnection> {
  public:
   // kWaitingForCall -> kWaitingForHello -> kServing -> kFinishing -> kOver;
@@ -97,15 +100,17 @@ class ExpertConnection : public std::enable_shared_from_this<ExpertConnection> {
   void Read() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void OnMessage() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void OnHello(const v1::Hello& hello) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void OnCompute(const v1::Compute& compute)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  absl::Status Accept(ComputeRequest request)
+  void OnCompute(const v1::Compute& compute, const BytePieces& activations,
+                 absl::Time received) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status Accept(ComputeRequest request, absl::Time received)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void OnOutcome(uint64_t sequence, ComputeOutcome outcome)
       ABSL_LOCKS_EXCLUDED(mutex_);
   void Refuse(Refusal refusal, absl::Status status)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Send(const v1::ExpertReply& reply) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void SendBytes(grpc::ByteBuffer message)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void WriteNext() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void EndIfDrained() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Drops what is unsent and ends the stream.

@@ -7,6 +7,7 @@
 #include "base/check.h"
 #include "base/thread.h"
 #include "rpc/channel.h"
+#include "rpc/queue_poll.h"
 
 namespace switchyard::expert_worker {
 namespace {
@@ -16,10 +17,23 @@ static_assert(kMaxOutputBytes < rpc::kMaxMessageBytes);
 // How often the connections look at the time.
 constexpr absl::Duration kTick = absl::Milliseconds(100);
 
+// The standby leaves one token's experts alone, which take less.
+constexpr absl::Duration kStandbyAfter = absl::Milliseconds(5);
+// It looks by itself now and then while there is work, so that nobody has to
+// wake it, and sleeps when there has been none for so long.
+constexpr absl::Duration kStandbySleepsAfter = absl::Milliseconds(50);
+// How long it stays at the queue before it looks whether it still has to.
+constexpr absl::Duration kStandbyTurn = absl::Milliseconds(10);
+
+// Handled one after the other before what they brought is computed.
+constexpr int kMaxEventsAtOnce = 256;
+
 }  // namespace
 
-ExpertService::ExpertService(const ConnectionOptions& options)
+ExpertService::ExpertService(const ConnectionOptions& options,
+                             absl::Duration spin)
     : options_(options),
+      spin_(spin),
       not_serving_(absl::UnavailableError("this worker is loading")) {}
 
 ExpertService::~ExpertService() { SY_CHECK(!thread_.joinable()); }
@@ -28,6 +42,7 @@ void ExpertService::Start(grpc::ServerCompletionQueue* queue) {
   queue_ = queue;
   OfferConnection();
   thread_ = StartThread("expert-rpc", [this] { Loop(); });
+  standby_ = StartThread("expert-standby", [this] { Standby(); });
 }
 
 void ExpertService::SetServing(ServingState state) {
@@ -71,6 +86,42 @@ std::vector<std::shared_ptr<ExpertConnection>> ExpertService::Connections() {
   return all;
 }
 
+void ExpertService::HandleEvent(void* tag, bool ok) {
+  const auto* event = static_cast<const ExpertConnection::Tag*>(tag);
+  // Another thread may handle the connection's last event before this returns.
+  const std::shared_ptr<ExpertConnection> connection =
+      event->connection->shared_from_this();
+  const bool accepted = event->op == ExpertConnection::Op::kCall && ok;
+  const bool over = connection->OnEvent(event->op, ok);
+  {
+    MutexLock lock(&mutex_);
+    if (connection.get() == offered_) offered_ = nullptr;
+    if (over) {
+      connections_.erase(connection.get());
+      changed_.SignalAll();
+    }
+  }
+  if (accepted) OfferConnection();
+}
+
+void ExpertService::HandleEvents(absl::Time deadline) {
+  void* tag = nullptr;
+  bool ok = false;
+  for (int i = 0; i < kMaxEventsAtOnce; ++i) {
+    if (rpc::NextEvent(queue_, spin_, i == 0 ? deadline : absl::InfinitePast(),
+                       &tag, &ok) != grpc::CompletionQueue::GOT_EVENT) {
+      return;
+    }
+    HandleEvent(tag, ok);
+  }
+}
+
+ComputeQueue* ExpertService::PendingWork() {
+  MutexLock lock(&mutex_);
+  return serving_ != nullptr && serving_->queue->HasPending() ? serving_->queue
+                                                              : nullptr;
+}
+
 void ExpertService::Loop() {
   absl::Time next_tick = absl::Now() + kTick;
   while (true) {
@@ -78,34 +129,62 @@ void ExpertService::Loop() {
       MutexLock lock(&mutex_);
       if (stopping_ && connections_.empty()) break;
     }
-    void* tag = nullptr;
-    bool ok = false;
-    if (queue_->AsyncNext(&tag, &ok, absl::ToChronoTime(next_tick)) ==
-        grpc::CompletionQueue::GOT_EVENT) {
-      const auto* event = static_cast<const ExpertConnection::Tag*>(tag);
-      ExpertConnection* const connection = event->connection;
-      const bool accepted = event->op == ExpertConnection::Op::kCall && ok;
-      const bool over = connection->OnEvent(event->op, ok);
-      {
-        MutexLock lock(&mutex_);
-        if (connection == offered_) offered_ = nullptr;
-        if (over) {
-          connections_.erase(connection);
-          changed_.SignalAll();
-        }
-      }
-      if (accepted) OfferConnection();
+    HandleEvents(next_tick);
+    if (ComputeQueue* const work = PendingWork(); work != nullptr) {
+      SetBusySince(absl::Now());
+      work->RunPending();
+      SetBusySince(absl::InfiniteFuture());
     }
     if (const absl::Time now = absl::Now(); now >= next_tick) {
       for (const auto& connection : Connections()) connection->Tick(now);
       next_tick = now + kTick;
     }
   }
+  {
+    MutexLock lock(&busy_mutex_);
+    over_ = true;
+    wake_standby_.Signal();
+  }
+  standby_.join();
   queue_->Shutdown();
   void* tag = nullptr;
   bool ok = false;
   while (queue_->Next(&tag, &ok)) {
   }
+}
+
+void ExpertService::SetBusySince(absl::Time when) {
+  MutexLock lock(&busy_mutex_);
+  busy_since_ = when;
+  if (standby_sleeps_) wake_standby_.Signal();
+}
+
+void ExpertService::Standby() {
+  absl::Time last_busy = absl::InfinitePast();
+  busy_mutex_.Lock();
+  while (!over_) {
+    const absl::Time now = absl::Now();
+    if (busy_since_ > now) {  // not busy
+      standby_sleeps_ = now >= last_busy + kStandbySleepsAfter;
+      wake_standby_.WaitUntil(&busy_mutex_, standby_sleeps_
+                                                ? absl::InfiniteFuture()
+                                                : now + kStandbyAfter);
+      standby_sleeps_ = false;
+      continue;
+    }
+    last_busy = now;
+    if (now < busy_since_ + kStandbyAfter) {
+      wake_standby_.WaitUntil(&busy_mutex_, busy_since_ + kStandbyAfter);
+      continue;
+    }
+    busy_mutex_.Unlock();
+    HandleEvents(now + kStandbyTurn);
+    if (ComputeQueue* const work = PendingWork(); work != nullptr) {
+      work->RunPending();
+    }
+    busy_mutex_.Lock();
+  }
+  busy_mutex_.Unlock();
 }
 
 void ExpertService::Drain(absl::Time deadline) {

@@ -1,5 +1,6 @@
 // gRPC face of the expert worker: accepts streams, and runs their state
-// machines on one thread. No arithmetic.
+// machines. The thread that reads a request computes it, too, so that nobody
+// has to be woken between the network and the arithmetic.
 //
 // Above: server.h. Below: expert_connection.h, one for each stream.
 
@@ -27,15 +28,19 @@ namespace switchyard::expert_worker {
 // Thread-safe.
 class ExpertService {
  public:
-  explicit ExpertService(const ConnectionOptions& options);
+  // The threads look for `spin` for the next event before they sleep
+  // (rpc/queue_poll.h).
+  explicit ExpertService(const ConnectionOptions& options,
+                         absl::Duration spin = absl::ZeroDuration());
   // REQUIRES: never started, or stopped.
   ~ExpertService();
 
   grpc::Service* grpc_service() { return &service_; }
 
-  // Accepts streams from `queue`, which is the server's and outlives Stop, on a
-  // thread of its own ("expert-rpc"). Until SetServing they are refused with
-  // UNAVAILABLE.
+  // Accepts streams from `queue`, which is the server's and outlives Stop, on
+  // two threads: "expert-rpc" handles events and computes; "expert-standby"
+  // handles events while the other one has been computing for a while. Until
+  // SetServing streams are refused with UNAVAILABLE.
   void Start(grpc::ServerCompletionQueue* queue);
 
   // `state.queue` outlives Stop.
@@ -56,6 +61,13 @@ class ExpertService {
   using RawService = v1::Expert::WithRawMethod_Connect<v1::Expert::Service>;
 
   void Loop();
+  void Standby() ABSL_LOCKS_EXCLUDED(busy_mutex_);
+  // Waits for events until `deadline`, and handles those that are there.
+  void HandleEvents(absl::Time deadline);
+  void HandleEvent(void* tag, bool ok);
+  // The queue, if something waits in it; else null.
+  ComputeQueue* PendingWork() ABSL_LOCKS_EXCLUDED(mutex_);
+  void SetBusySince(absl::Time when) ABSL_LOCKS_EXCLUDED(busy_mutex_);
   void OfferConnection() ABSL_LOCKS_EXCLUDED(mutex_);
   absl::StatusOr<std::shared_ptr<const ServingState>> GetServing()
       ABSL_LOCKS_EXCLUDED(mutex_);
@@ -63,6 +75,7 @@ class ExpertService {
       ABSL_LOCKS_EXCLUDED(mutex_);
 
   const ConnectionOptions options_;
+  const absl::Duration spin_;
   RawService service_;
   grpc::ServerCompletionQueue* queue_ = nullptr;
 
@@ -78,7 +91,16 @@ class ExpertService {
   // Waits for a call; one of connections_, or null.
   ExpertConnection* offered_ ABSL_GUARDED_BY(mutex_) = nullptr;
 
-  std::thread thread_;  // last: uses everything above
+  // Of the two threads; never held together with another mutex.
+  Mutex busy_mutex_;
+  CondVar wake_standby_;
+  // When expert-rpc went to compute; InfiniteFuture: it handles events.
+  absl::Time busy_since_ ABSL_GUARDED_BY(busy_mutex_) = absl::InfiniteFuture();
+  bool standby_sleeps_ ABSL_GUARDED_BY(busy_mutex_) = false;
+  bool over_ ABSL_GUARDED_BY(busy_mutex_) = false;
+
+  std::thread thread_;  // last: these use everything above
+  std::thread standby_;
 };
 
 }  // namespace switchyard::expert_worker

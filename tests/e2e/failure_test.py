@@ -147,6 +147,23 @@ class Failures(e2e_case.TestCase):
         self.assert_alive(cluster.router, *cluster.experts)
 
 
+class UnixSockets(e2e_case.TestCase):
+    def test_killed_workers_sockets_are_taken_over(self):
+        with Cluster(e2e_case.BINARIES, e2e_case.DEMO, unix_sockets=True) as cluster:
+            expected = token_ids(e2e_case.ask(cluster.port, long_request(3, tokens=50)))
+            cluster.experts[1].kill()
+            cluster.start_expert(1)
+            self.assertEqual(
+                token_ids(e2e_case.ask(cluster.port, long_request(3, tokens=50))),
+                expected)
+            cluster.attention.kill()
+            cluster.start_attention()
+            cluster.wait_ready()
+            self.assertEqual(
+                token_ids(e2e_case.ask(cluster.port, long_request(3, tokens=50))),
+                expected)
+
+
 class OtherWeights(e2e_case.TestCase):
     def test_worker_of_another_model_never_gets_a_row(self):
         with tempfile.TemporaryDirectory() as directory:

@@ -59,8 +59,8 @@ class Placement(e2e_case.TestCase):
         for index, (a, b) in enumerate(zip(self.expected, got)):
             self.assertEqual(a, b, f"prompt {index}")
 
-    def check(self, deal, at_once):
-        with Cluster(e2e_case.BINARIES, e2e_case.DEMO, deal=deal) as cluster:
+    def check(self, deal, at_once, **more):
+        with Cluster(e2e_case.BINARIES, e2e_case.DEMO, deal=deal, **more) as cluster:
             answers = e2e_case.ask_all(cluster.port, self.bodies, at_once)
         self.assert_same([essence(a) for a in answers])
 
@@ -91,6 +91,14 @@ class Placement(e2e_case.TestCase):
 
     def test_3_workers_one_at_a_time(self):
         self.check(["1/3", "2/3", "3/3"], at_once=1)
+
+    def test_2_workers_on_unix_sockets(self):
+        self.check(["1/2", "2/2"], at_once=8, unix_sockets=True)
+
+    def test_3_workers_on_unix_sockets_spinning(self):
+        self.check(["1/3", "2/3", "3/3"], at_once=1, unix_sockets=True,
+                   attention_flags=["--spin-micros", "100"],
+                   expert_flags=["--spin-micros", "100"])
 
     def test_5_workers(self):
         self.check([f"{i}/5" for i in range(1, 6)], at_once=8)

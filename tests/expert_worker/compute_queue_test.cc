@@ -3,10 +3,13 @@
 #include <cstdint>
 #include <future>
 #include <memory>
+#include <thread>
 #include <utility>
 #include <vector>
 
 #include "absl/time/clock.h"
+#include "base/buffer_pool.h"
+#include "base/thread.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "metrics/registry.h"
@@ -38,12 +41,17 @@ model::ExpertSet SomeExperts() {
 
 class ComputeQueueTest : public ::testing::Test {
  protected:
+  ~ComputeQueueTest() override {
+    engine_.Release();
+    for (std::thread& reader : readers_) reader.join();
+  }
   void Start(int64_t max_bytes = 1 << 20, int64_t max_batch_outputs = 4096) {
     queue_ = std::make_unique<ComputeQueue>(
         ComputeQueue::Options{.engine = &engine_,
                               .hidden_size = kHidden,
                               .max_bytes = max_bytes,
                               .max_batch_outputs = max_batch_outputs,
+                              .buffers = BufferPool::Create(1 << 20),
                               .metrics = &metrics_});
   }
 
@@ -59,21 +67,31 @@ class ComputeQueueTest : public ::testing::Test {
         ++request.num_outputs;
       }
     }
+    PooledBuffer rows = BufferPool::Create(0)->Take(
+        static_cast<size_t>(request.num_rows * kHidden) * sizeof(float));
     for (int64_t i = 0; i < request.num_rows * kHidden; ++i) {
-      request.rows.push_back(seed + static_cast<float>(i));
+      rows.data<float>()[i] = seed + static_cast<float>(i);
     }
+    request.rows = ActivationRows::Floats(std::move(rows));
     return request;
   }
 
+  static std::vector<float> Expected(int layer, float seed,
+                                     std::vector<experts::ExpertRun> runs) {
+    return Expected(Request(layer, seed, std::move(runs)));
+  }
+  static std::vector<float> Outputs(const ComputeOutcome& outcome) {
+    const absl::Span<const float> outputs = outcome.outputs.span<float>();
+    return {outputs.begin(), outputs.end()};
+  }
   static std::vector<float> Expected(const ComputeRequest& request) {
     std::vector<float> out(request.num_outputs * kHidden);
     int64_t next = 0;
     for (const experts::ExpertRun& run : request.runs) {
       for (const int32_t row : run.rows) {
-        FakeExpertRow(
-            request.layer, run.expert,
-            absl::MakeConstSpan(request.rows).subspan(row * kHidden, kHidden),
-            absl::MakeSpan(out).subspan(kHidden * next++, kHidden));
+        FakeExpertRow(request.layer, run.expert,
+                      request.rows.floats().subspan(row * kHidden, kHidden),
+                      absl::MakeSpan(out).subspan(kHidden * next++, kHidden));
       }
     }
     return out;
@@ -90,6 +108,11 @@ class ComputeQueueTest : public ::testing::Test {
                         .done = [promise](ComputeOutcome outcome) {
                           promise->set_value(std::move(outcome));
                         }});
+    // A thread that has read a request: it computes, unless another one does.
+    if (submitted.ok()) {
+      readers_.push_back(
+          StartThread("reader", [this] { queue_->RunPending(); }));
+    }
     if (status == nullptr) {
       EXPECT_THAT(submitted, IsOk());
     } else {
@@ -113,15 +136,16 @@ class ComputeQueueTest : public ::testing::Test {
   std::shared_ptr<std::atomic<bool>> abandoned_ =
       std::make_shared<std::atomic<bool>>(false);
   std::unique_ptr<ComputeQueue> queue_;
+  std::vector<std::thread> readers_;
 };
 
 TEST_F(ComputeQueueTest, Computes) {
   Start();
-  const ComputeRequest request = Request(1, 3, {{0, {0, 2}}, {5, {1}}});
-  auto future = Submit(request);
+  const std::vector<experts::ExpertRun> runs = {{0, {0, 2}}, {5, {1}}};
+  auto future = Submit(Request(1, 3, runs));
   const ComputeOutcome outcome = Get(future);
   EXPECT_THAT(outcome.status, IsOk());
-  EXPECT_EQ(outcome.outputs, Expected(request));
+  EXPECT_EQ(Outputs(outcome), Expected(1, 3, runs));
   EXPECT_EQ(metrics_.rows->value(), 3);
   EXPECT_EQ(metrics_.outputs->value(), 3);
 }
@@ -129,20 +153,20 @@ TEST_F(ComputeQueueTest, Computes) {
 TEST_F(ComputeQueueTest, RequestsOfOneLayerThatWaitShareABatch) {
   Start();
   engine_.Hold();
-  const ComputeRequest first = Request(0, 1, {{0, {0}}});
-  const ComputeRequest same1 = Request(1, 100, {{1, {0, 1}}, {3, {1}}});
-  const ComputeRequest other = Request(0, 300, {{1, {0}}});
-  const ComputeRequest same2 = Request(1, 200, {{0, {1}}, {1, {0, 2}}});
-  auto future0 = Submit(first);
+  const std::vector<experts::ExpertRun> first = {{0, {0}}};
+  const std::vector<experts::ExpertRun> same1 = {{1, {0, 1}}, {3, {1}}};
+  const std::vector<experts::ExpertRun> other = {{1, {0}}};
+  const std::vector<experts::ExpertRun> same2 = {{0, {1}}, {1, {0, 2}}};
+  auto future0 = Submit(Request(0, 1, first));
   ASSERT_TRUE(engine_.WaitUntilHeld(Soon()));
-  auto future1 = Submit(same1);
-  auto future2 = Submit(other);
-  auto future3 = Submit(same2);
+  auto future1 = Submit(Request(1, 100, same1));
+  auto future2 = Submit(Request(0, 300, other));
+  auto future3 = Submit(Request(1, 200, same2));
   engine_.Release();
-  EXPECT_EQ(Get(future0).outputs, Expected(first));
-  EXPECT_EQ(Get(future1).outputs, Expected(same1));
-  EXPECT_EQ(Get(future2).outputs, Expected(other));
-  EXPECT_EQ(Get(future3).outputs, Expected(same2));
+  EXPECT_EQ(Outputs(Get(future0)), Expected(0, 1, first));
+  EXPECT_EQ(Outputs(Get(future1)), Expected(1, 100, same1));
+  EXPECT_EQ(Outputs(Get(future2)), Expected(0, 300, other));
+  EXPECT_EQ(Outputs(Get(future3)), Expected(1, 200, same2));
   EXPECT_EQ(engine_.num_batches(), 3);  // first; same1 and same2; other
 }
 

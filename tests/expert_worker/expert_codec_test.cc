@@ -1,12 +1,17 @@
 #include "expert_worker/service/expert_codec.h"
 
+#include <algorithm>
+#include <cmath>
 #include <cstdint>
-#include <cstring>
+#include <limits>
+#include <memory>
+#include <numeric>
 #include <string>
 #include <vector>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "kernels/kernel_table.h"
 #include "tests/testing/matchers.h"
 
 namespace switchyard::expert_worker {
@@ -54,6 +59,15 @@ v1::Compute GoodCompute() {
   return compute;
 }
 
+// Decoded as if it had come over the wire.
+absl::StatusOr<ComputeRequest> Decode(
+    v1::Compute compute, const WorkerIdentity& identity = Identity()) {
+  const std::unique_ptr<std::string> activations(compute.release_activations());
+  return ComputeFromProto(
+      compute, activations == nullptr ? BytePieces() : BytePieces(*activations),
+      identity, BufferPool::Create(0).get());
+}
+
 TEST(CheckHelloTest, WelcomesASameOne) {
   const HelloVerdict verdict = CheckHello(GoodHello(), Identity());
   EXPECT_EQ(verdict.refusal, Refusal::kNone);
@@ -67,7 +81,7 @@ TEST(CheckHelloTest, RefusesEachDifferenceWithBothValues) {
   EXPECT_EQ(verdict.refusal, Refusal::kVersion);
   EXPECT_THAT(verdict.status,
               StatusIs(absl::StatusCode::kFailedPrecondition,
-                       AllOf(HasSubstr("has 77"), HasSubstr("has 1"))));
+                       AllOf(HasSubstr("has 77"), HasSubstr("has 2"))));
 
   hello = GoodHello();
   hello.set_model_fingerprint("xyz");
@@ -103,13 +117,14 @@ TEST(CheckHelloTest, AFormatFromTheFutureIsRefusedToo) {
 TEST(ComputeFromProtoTest, DecodesWhatIsWellFormed) {
   v1::Compute compute = GoodCompute();
   compute.set_timeout_micros(1500);
-  const auto request = ComputeFromProto(compute, Identity());
+  const auto request = Decode(compute);
   ASSERT_THAT(request, IsOk());
   EXPECT_EQ(request->sequence, 9);
   EXPECT_EQ(request->layer, 4);
   EXPECT_EQ(request->num_rows, 2);
   EXPECT_EQ(request->num_outputs, 3);
-  EXPECT_THAT(request->rows, ElementsAre(0, 1, 2, 3, 4, 5, 6, 7));
+  EXPECT_THAT(request->rows.floats(), ElementsAre(0, 1, 2, 3, 4, 5, 6, 7));
+  EXPECT_EQ(request->rows.quantized().values, nullptr);
   ASSERT_EQ(request->runs.size(), 2);
   EXPECT_EQ(request->runs[0].expert, 2);
   EXPECT_THAT(request->runs[0].rows, ElementsAre(0, 1));
@@ -120,11 +135,9 @@ TEST(ComputeFromProtoTest, DecodesWhatIsWellFormed) {
 
 TEST(ComputeFromProtoTest, NoTimeoutAndAHugeOneAreNoLimit) {
   v1::Compute compute = GoodCompute();
-  EXPECT_EQ(ComputeFromProto(compute, Identity())->timeout,
-            absl::InfiniteDuration());
+  EXPECT_EQ(Decode(compute)->timeout, absl::InfiniteDuration());
   compute.set_timeout_micros(~uint64_t{0});
-  EXPECT_EQ(ComputeFromProto(compute, Identity())->timeout,
-            absl::InfiniteDuration());
+  EXPECT_EQ(Decode(compute)->timeout, absl::InfiniteDuration());
 }
 
 struct BadCompute {
@@ -138,9 +151,8 @@ class BadComputeTest : public ::testing::TestWithParam<BadCompute> {};
 TEST_P(BadComputeTest, IsRefusedWithTheNumbers) {
   v1::Compute compute = GoodCompute();
   GetParam().spoil(&compute);
-  EXPECT_THAT(
-      ComputeFromProto(compute, Identity()),
-      StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(GetParam().text)));
+  EXPECT_THAT(Decode(compute), StatusIs(absl::StatusCode::kInvalidArgument,
+                                        HasSubstr(GetParam().text)));
 }
 
 INSTANTIATE_TEST_SUITE_P(
@@ -167,7 +179,8 @@ INSTANTIATE_TEST_SUITE_P(
                    "1073741824 rows"},
         BadCompute{"ShortActivations",
                    [](v1::Compute* c) { c->mutable_activations()->pop_back(); },
-                   "31 bytes of activations, but 2 rows of 4 floats need 32"},
+                   "31 bytes of activations, but 2 rows of 4 columns as "
+                   "ACTIVATION_FORMAT_F32 need 32"},
         BadCompute{
             "LongActivations",
             [](v1::Compute* c) { c->mutable_activations()->push_back('x'); },
@@ -200,6 +213,159 @@ INSTANTIATE_TEST_SUITE_P(
                    "row 0 after 0"}),
     [](const auto& info) { return info.param.name; });
 
+// ---------------------------------------------------------------------------
+// Quantised rows.
+
+constexpr int64_t kOddHidden = 40;  // 64 columns; the second group has 8
+
+WorkerIdentity QuantizedIdentity() {
+  WorkerIdentity identity = Identity();
+  identity.hidden_size = kOddHidden;
+  identity.weight_format = v1::WEIGHT_FORMAT_Q4_GROUP32;
+  return identity;
+}
+
+struct QuantizedPayload {
+  std::vector<int8_t> values = std::vector<int8_t>(2 * 64, 0);
+  std::vector<float> scales = {0.5F, 0.25F, 2, 0};
+
+  QuantizedPayload() {
+    for (int row = 0; row < 2; ++row) {
+      for (int i = 0; i < kOddHidden; ++i) {
+        values[row * 64 + i] = static_cast<int8_t>(i - 20 + 50 * row);
+      }
+    }
+    values[3] = -127;
+    values[4] = 127;
+  }
+  std::string Bytes() const {
+    return std::string(reinterpret_cast<const char*>(values.data()),
+                       values.size()) +
+           std::string(reinterpret_cast<const char*>(scales.data()),
+                       scales.size() * sizeof(float));
+  }
+};
+
+TEST(QuantizedRowsTest, ComeWithTheirSums) {
+  const QuantizedPayload payload;
+  v1::Compute compute = GoodCompute();
+  compute.set_activations(payload.Bytes());
+  const auto request = Decode(compute, QuantizedIdentity());
+  ASSERT_THAT(request, IsOk());
+  EXPECT_TRUE(request->rows.floats().empty());
+  const kernels::QuantizedRows& rows = request->rows.quantized();
+  EXPECT_EQ(rows.cols, kOddHidden);
+  EXPECT_EQ(std::vector<int8_t>(rows.values, rows.values + 128),
+            payload.values);
+  EXPECT_EQ(std::vector<float>(rows.scales, rows.scales + 4), payload.scales);
+  for (int group = 0; group < 4; ++group) {
+    EXPECT_EQ(rows.sums[group],
+              std::accumulate(payload.values.begin() + group * 32,
+                              payload.values.begin() + (group + 1) * 32, 0));
+  }
+}
+
+TEST(QuantizedRowsTest, AreWhatTheKernelsMakeOfFloats) {
+  std::vector<float> x(2 * kOddHidden);
+  for (size_t i = 0; i < x.size(); ++i) x[i] = std::sin(static_cast<float>(i));
+  x[17] = std::numeric_limits<float>::infinity();  // its group's scale is NaN
+  std::vector<int8_t> values(2 * 64);
+  std::vector<float> scales(4);
+  std::vector<int32_t> sums(4);
+  for (int row = 0; row < 2; ++row) {
+    kernels::Kernels().quantize_row(&x[row * kOddHidden], kOddHidden,
+                                    &values[row * 64], &scales[row * 2],
+                                    &sums[row * 2]);
+  }
+  v1::Compute compute = GoodCompute();
+  compute.set_activations(values.data(), values.size());
+  compute.mutable_activations()->append(
+      reinterpret_cast<const char*>(scales.data()), 4 * sizeof(float));
+  const auto request = Decode(compute, QuantizedIdentity());
+  ASSERT_THAT(request, IsOk());
+  const kernels::QuantizedRows& rows = request->rows.quantized();
+  EXPECT_EQ(std::vector<int32_t>(rows.sums, rows.sums + 4), sums);
+  EXPECT_TRUE(std::isnan(rows.scales[0]));
+}
+
+TEST(QuantizedRowsTest, FloatsAreOfAnotherSize) {
+  v1::Compute compute = GoodCompute();
+  compute.set_activations(std::string(2 * kOddHidden * 4, '\0'));
+  EXPECT_THAT(
+      Decode(compute, QuantizedIdentity()),
+      StatusIs(absl::StatusCode::kInvalidArgument,
+               HasSubstr("320 bytes of activations, but 2 rows of 40 columns "
+                         "as ACTIVATION_FORMAT_I8_GROUP32 need 144")));
+}
+
+struct BadRows {
+  const char* name;
+  void (*spoil)(QuantizedPayload*);
+  const char* text;
+};
+class BadRowsTest : public ::testing::TestWithParam<BadRows> {};
+
+TEST_P(BadRowsTest, AreRefused) {
+  QuantizedPayload payload;
+  GetParam().spoil(&payload);
+  v1::Compute compute = GoodCompute();
+  compute.set_activations(payload.Bytes());
+  EXPECT_THAT(
+      Decode(compute, QuantizedIdentity()),
+      StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(GetParam().text)));
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    All, BadRowsTest,
+    ::testing::Values(
+        BadRows{"Minus128", [](QuantizedPayload* p) { p->values[70] = -128; },
+                "-128"},
+        BadRows{"NegativeScale",
+                [](QuantizedPayload* p) { p->scales[2] = -1e-30F; }, "scale"},
+        BadRows{"InfiniteScale",
+                [](QuantizedPayload* p) {
+                  p->scales[1] = std::numeric_limits<float>::infinity();
+                },
+                "scale"},
+        BadRows{"Padding", [](QuantizedPayload* p) { p->values[127] = 1; },
+                "beyond column 40"}),
+    [](const auto& info) { return info.param.name; });
+
+TEST(QuantizedRowsTest, AGroupOfNothingButPaddingHasNoScale) {
+  WorkerIdentity identity = QuantizedIdentity();
+  identity.hidden_size = 32;  // 64 columns: the second group is padding
+  QuantizedPayload payload;
+  for (int row = 0; row < 2; ++row) {
+    std::fill_n(payload.values.begin() + row * 64 + 32, 32, int8_t{0});
+  }
+  payload.scales = {1, 0, 1, std::numeric_limits<float>::quiet_NaN()};
+  v1::Compute compute = GoodCompute();
+  compute.set_activations(payload.Bytes());
+  EXPECT_THAT(Decode(compute, identity),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("beyond column 32")));
+  payload.scales[3] = 0;
+  compute.set_activations(payload.Bytes());
+  EXPECT_THAT(Decode(compute, identity), IsOk());
+}
+
+TEST(CheckHelloTest, QuantisedWeightsWantQuantisedRows) {
+  v1::Hello hello = GoodHello();
+  EXPECT_EQ(CheckHello(hello, QuantizedIdentity()).refusal,
+            Refusal::kWeightFormat);
+  hello.set_weight_format(v1::WEIGHT_FORMAT_Q4_GROUP32);
+  EXPECT_EQ(CheckHello(hello, QuantizedIdentity()).refusal,
+            Refusal::kActivationFormat);
+  hello.set_activation_format(v1::ACTIVATION_FORMAT_I8_GROUP32);
+  EXPECT_EQ(CheckHello(hello, QuantizedIdentity()).refusal, Refusal::kNone);
+  hello.set_weight_format(v1::WEIGHT_FORMAT_Q8_GROUP32);
+  const HelloVerdict verdict = CheckHello(hello, QuantizedIdentity());
+  EXPECT_THAT(verdict.status,
+              StatusIs(absl::StatusCode::kFailedPrecondition,
+                       AllOf(HasSubstr("WEIGHT_FORMAT_Q8_GROUP32"),
+                             HasSubstr("WEIGHT_FORMAT_Q4_GROUP32"))));
+}
+
 TEST(ComputeFromProtoTest, MoreOutputsThanAReplyCarriesAreRefused) {
   WorkerIdentity identity = Identity();
   // One output row is a third of what a reply carries: three fit, four do not.
@@ -214,27 +380,31 @@ TEST(ComputeFromProtoTest, MoreOutputsThanAReplyCarriesAreRefused) {
     run->set_expert(expert);
     run->add_rows(0);
   }
-  EXPECT_THAT(ComputeFromProto(compute, identity), IsOk());
+  EXPECT_THAT(Decode(compute, identity), IsOk());
   v1::ExpertRun* run = compute.add_runs();
   run->set_expert(3);
   run->add_rows(0);
-  EXPECT_THAT(ComputeFromProto(compute, identity),
+  EXPECT_THAT(Decode(compute, identity),
               StatusIs(absl::StatusCode::kInvalidArgument,
                        HasSubstr("more than 3 outputs")));
 }
 
 TEST(EncodeTest, OutputsAndTimes) {
-  const std::vector<float> outputs = {1.5F, -2.0F};
-  const v1::ExpertReply reply = OutputsToProto(
-      7, outputs,
-      {.queue = absl::Microseconds(3), .compute = absl::Nanoseconds(5)});
+  // 1.5 and -2 as IEEE binary32, little-endian.
+  const std::string outputs("\x00\x00\xc0\x3f\x00\x00\x00\xc0", 8);
+  v1::ExpertReply reply;
+  ASSERT_TRUE(reply.ParseFromString(
+      BytesBeforeOutputs(7, outputs.size(),
+                         {.received = absl::FromUnixNanos(1234),
+                          .queue = absl::Microseconds(3),
+                          .compute = absl::Nanoseconds(5)}) +
+      outputs));
   EXPECT_EQ(reply.result().sequence(), 7);
   EXPECT_EQ(reply.result().code(), 0);
   EXPECT_EQ(reply.result().queue_nanos(), 3000);
   EXPECT_EQ(reply.result().compute_nanos(), 5);
-  // 1.5 and -2 as IEEE binary32, little-endian.
-  EXPECT_EQ(reply.result().outputs(),
-            std::string("\x00\x00\xc0\x3f\x00\x00\x00\xc0", 8));
+  EXPECT_EQ(reply.result().received_unix_nanos(), 1234);
+  EXPECT_EQ(reply.result().outputs(), outputs);
 }
 
 TEST(EncodeTest, AFailureHasCodeAndTextAndNoOutputs) {
@@ -246,8 +416,10 @@ TEST(EncodeTest, AFailureHasCodeAndTextAndNoOutputs) {
 }
 
 TEST(EncodeTest, AClockThatWentBackIsNoHugeTime) {
-  const v1::ExpertReply reply = FailureToProto(
-      1, absl::NotFoundError(""), {.queue = -absl::Seconds(1), .compute = {}});
+  const v1::ExpertReply reply = FailureToProto(1, absl::NotFoundError(""),
+                                               {.received = absl::UnixEpoch(),
+                                                .queue = -absl::Seconds(1),
+                                                .compute = {}});
   EXPECT_EQ(reply.result().queue_nanos(), 0);
 }
 

@@ -78,7 +78,7 @@ class Peer {
   static v1::ExpertRequest Hello() {
     v1::ExpertRequest request;
     v1::Hello* hello = request.mutable_hello();
-    hello->set_protocol_version(1);
+    hello->set_protocol_version(2);
     hello->set_model_fingerprint("f00d");
     hello->set_weight_format(v1::WEIGHT_FORMAT_CHECKPOINT_F32);
     hello->set_activation_format(v1::ACTIVATION_FORMAT_F32);
@@ -272,7 +272,8 @@ TEST(ExpertServiceTest, ARequestWithWrongSizesIsAnsweredAndTheStreamGoesOn) {
   const v1::Result result = peer.ReadResult();
   EXPECT_EQ(result.sequence(), 5);
   EXPECT_EQ(result.code(), 3);  // INVALID_ARGUMENT
-  EXPECT_THAT(result.message(), HasSubstr("3 rows of 8 floats need 96"));
+  EXPECT_THAT(result.message(),
+              HasSubstr("64 bytes of activations, but 3 rows of 8 "));
   peer.Write(Peer::Compute(6, 0, 0, 2));
   EXPECT_EQ(peer.ReadResult().code(), 0);
 }

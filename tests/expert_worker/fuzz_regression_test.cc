@@ -28,7 +28,7 @@ TEST(FuzzRegression, ExpertCodec) {
     ASSERT_THAT(bytes, testing::IsOk());
     inputs.push_back(*std::move(bytes));
   }
-  ASSERT_GE(inputs.size(), 6);
+  ASSERT_GE(inputs.size(), 8);
   for (const std::string& input : inputs) {
     for (size_t n = 0; n <= input.size(); ++n) RunTarget(input.substr(0, n));
     std::string changed = input;

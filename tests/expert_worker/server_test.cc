@@ -117,7 +117,7 @@ TEST(ExpertServerTest, WhatCannotBeLoadedIsReported) {
       rpc::NewChannel(absl::StrCat("127.0.0.1:", (*server)->port())),
       "/switchyard.v1.Expert/Connect");
   v1::ExpertRequest hello;
-  hello.mutable_hello()->set_protocol_version(1);
+  hello.mutable_hello()->set_protocol_version(2);
   stream.Write(hello.SerializeAsString());
   EXPECT_FALSE(stream.Read().has_value());
   EXPECT_THAT(stream.Finish(), StatusIs(absl::StatusCode::kUnavailable,

@@ -1,10 +1,17 @@
+#include <cmath>
 #include <cstdint>
+#include <memory>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "absl/time/time.h"
 #include "attention_worker/client/expert_codec.h"
+#include "base/buffer_pool.h"
+#include "base/byte_pieces.h"
 #include "base/check.h"
 #include "expert_worker/service/expert_codec.h"
+#include "kernels/quantized.h"
 #include "proto/expert.pb.h"
 #include "tests/fuzz/fuzz_target.h"
 
@@ -17,12 +24,52 @@ constexpr int kExperts = 10;
 constexpr int64_t kHidden = 4;
 constexpr int64_t kMaxRows = 100;
 
+std::shared_ptr<BufferPool> Buffers() {
+  static const std::shared_ptr<BufferPool>& buffers =
+      *new std::shared_ptr<BufferPool>(BufferPool::Create(1 << 20));
+  return buffers;
+}
+
+// The message in pieces, as a network may deliver it.
+BytePieces Pieces(const std::string& bytes) {
+  auto owner = std::make_shared<std::string>(bytes);
+  std::vector<absl::Span<const char>> pieces;
+  for (size_t at = 0, n = 1; at < owner->size(); at += n, n = n % 7 + 1) {
+    pieces.push_back(absl::MakeConstSpan(*owner).subspan(at, n));
+  }
+  return BytePieces(std::move(pieces), std::move(owner));
+}
+
+void CheckQuantizedRows(const kernels::QuantizedRows& rows, int64_t num_rows) {
+  SY_CHECK(rows.cols == kHidden);
+  const int64_t columns = kernels::PaddedColumns(kHidden);
+  for (int64_t i = 0; i < num_rows * columns; ++i) {
+    SY_CHECK(rows.values[i] >= -127);
+    SY_CHECK(i % columns < kHidden || rows.values[i] == 0);
+  }
+  for (int64_t g = 0; g < num_rows * kernels::NumGroups(kHidden); ++g) {
+    int32_t sum = 0;
+    for (int64_t i = 0; i < kernels::kGroupColumns; ++i) {
+      sum += rows.values[g * kernels::kGroupColumns + i];
+    }
+    SY_CHECK(rows.sums[g] == sum);
+    SY_CHECK(!(rows.scales[g] < 0) && !std::isinf(rows.scales[g]));
+  }
+}
+
 // All that experts/expert_engine.h asks of a batch.
-void CheckRequest(const expert_worker::ComputeRequest& request) {
+void CheckRequest(const expert_worker::ComputeRequest& request,
+                  bool quantized) {
   SY_CHECK(0 <= request.layer && request.layer < kLayers);
   SY_CHECK(1 <= request.num_rows && request.num_rows <= kMaxRows);
-  SY_CHECK(static_cast<int64_t>(request.rows.size()) ==
-           request.num_rows * kHidden);
+  if (quantized) {
+    SY_CHECK(request.rows.floats().empty());
+    CheckQuantizedRows(request.rows.quantized(), request.num_rows);
+  } else {
+    SY_CHECK(static_cast<int64_t>(request.rows.floats().size()) ==
+             request.num_rows * kHidden);
+    SY_CHECK(request.rows.quantized().values == nullptr);
+  }
   SY_CHECK(request.timeout > absl::ZeroDuration());
   int64_t outputs = 0;
   int last_expert = -1;
@@ -41,32 +88,50 @@ void CheckRequest(const expert_worker::ComputeRequest& request) {
 }
 
 void FuzzRequest(const std::string& bytes) {
-  v1::ExpertRequest request;
-  if (!request.ParseFromString(bytes)) return;
-  const expert_worker::WorkerIdentity identity = {
-      .model_fingerprint = "f00d",
-      .instance_id = "fuzz",
-      .num_layers = kLayers,
-      .num_experts = kExperts,
-      .hidden_size = kHidden,
-      .max_rows_in_flight = kMaxRows};
-  if (request.has_hello()) {
-    const auto verdict = expert_worker::CheckHello(request.hello(), identity);
-    SY_CHECK(verdict.status.ok() ==
-             (verdict.refusal == expert_worker::Refusal::kNone));
-    SY_CHECK(!verdict.status.ok() ||
-             request.hello().model_fingerprint() == "f00d");
-  }
-  if (request.has_compute()) {
-    const auto decoded =
-        expert_worker::ComputeFromProto(request.compute(), identity);
-    if (decoded.ok()) CheckRequest(*decoded);
+  const auto decoded = expert_worker::DecodeRequest(Pieces(bytes));
+  v1::ExpertRequest whole;
+  // Cut out of the message or not, it is what Protobuf takes it for.
+  SY_CHECK(decoded.ok() == whole.ParseFromString(bytes));
+  if (!decoded.ok()) return;
+  const v1::ExpertRequest& request = decoded->message;
+  SY_CHECK(request.kind_case() == whole.kind_case());
+  expert_worker::WorkerIdentity identity = {.model_fingerprint = "f00d",
+                                            .instance_id = "fuzz",
+                                            .num_layers = kLayers,
+                                            .num_experts = kExperts,
+                                            .hidden_size = kHidden,
+                                            .max_rows_in_flight = kMaxRows};
+  for (const auto format :
+       {v1::WEIGHT_FORMAT_CHECKPOINT_F32, v1::WEIGHT_FORMAT_Q8_GROUP32}) {
+    identity.weight_format = format;
+    if (request.has_hello()) {
+      const auto verdict = expert_worker::CheckHello(request.hello(), identity);
+      SY_CHECK(verdict.status.ok() ==
+               (verdict.refusal == expert_worker::Refusal::kNone));
+      SY_CHECK(!verdict.status.ok() ||
+               (request.hello().model_fingerprint() == "f00d" &&
+                request.hello().weight_format() == format));
+    }
+    if (request.has_compute()) {
+      SY_CHECK(request.compute().activations().empty());
+      SY_CHECK(decoded->activations.size() ==
+               whole.compute().activations().size());
+      const auto compute = expert_worker::ComputeFromProto(
+          request.compute(), decoded->activations, identity, Buffers().get());
+      if (compute.ok()) {
+        CheckRequest(*compute, format == v1::WEIGHT_FORMAT_Q8_GROUP32);
+      }
+    }
   }
 }
 
 void FuzzReply(const std::string& bytes) {
-  v1::ExpertReply reply;
-  if (!reply.ParseFromString(bytes)) return;
+  const auto decoded = attention_worker::DecodeReply(Pieces(bytes));
+  v1::ExpertReply whole;
+  SY_CHECK(decoded.ok() == whole.ParseFromString(bytes));
+  if (!decoded.ok()) return;
+  const v1::ExpertReply& reply = decoded->message;
+  SY_CHECK(reply.kind_case() == whole.kind_case());
   const attention_worker::ExpectedWorker expected = {
       .model_fingerprint = "f00d",
       .num_layers = kLayers,
@@ -97,13 +162,14 @@ void FuzzReply(const std::string& bytes) {
     const absl::Status failure =
         attention_worker::FailureFromProto(reply.result());
     SY_CHECK(failure.ok() == (reply.result().code() == 0));
-    for (const int64_t outputs : {0, 1, 3}) {
-      if (!failure.ok()) continue;
-      const auto decoded =
-          attention_worker::OutputsFromProto(reply.result(), outputs, kHidden);
-      if (!decoded.ok()) continue;
-      SY_CHECK(static_cast<int64_t>(decoded->outputs.size()) ==
-               outputs * kHidden);
+    SY_CHECK(reply.result().outputs().empty());
+    SY_CHECK(decoded->outputs.size() == whole.result().outputs().size());
+    for (const int64_t num_outputs : {0, 1, 3}) {
+      const auto outputs = attention_worker::OutputsFromBytes(
+          decoded->outputs, num_outputs, kHidden);
+      if (!outputs.ok()) continue;
+      SY_CHECK(static_cast<int64_t>(outputs->num_floats()) ==
+               num_outputs * kHidden);
     }
   }
 }

@@ -1,9 +1,12 @@
 #include "tests/testing/fake_expert_client.h"
 
+#include <algorithm>
+#include <memory>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "base/buffer_pool.h"
 #include "base/check.h"
 
 namespace switchyard::testing {
@@ -18,6 +21,14 @@ void FakeExpertRow(int layer, int expert, absl::Span<const float> in,
     out[i] = in[i] * scale + static_cast<float>(layer * 1000 + expert * 10 +
                                                 static_cast<int>(i));
   }
+}
+
+ExpertReply ReplyOf(absl::Span<const float> outputs) {
+  static const std::shared_ptr<BufferPool>& pool =
+      *new std::shared_ptr<BufferPool>(BufferPool::Create(1 << 20));
+  PooledBuffer buffer = pool->Take(outputs.size() * sizeof(float));
+  std::copy(outputs.begin(), outputs.end(), buffer.data<float>());
+  return ExpertReply(std::move(buffer));
 }
 
 FakeExpertClient::~FakeExpertClient() {
@@ -117,11 +128,22 @@ void FakeExpertClient::SetListener(std::function<void()> listener) {
   listener_ = std::move(listener);
 }
 
-void FakeExpertClient::Forward(ExpertCall call, Done done) {
+void FakeExpertClient::Forward(const ExpertCall& call, Done done) {
   absl::Status status;
+  SY_CHECK(call.num_rows > 0);
+  const auto hidden = static_cast<size_t>(call.hidden_size);
+  Held held{.layer = call.layer,
+            .rows = {},
+            .runs = {call.runs.begin(), call.runs.end()},
+            .done = std::move(done)};
+  for (const int32_t row : call.source_rows) {
+    const auto values =
+        call.rows.subspan(static_cast<size_t>(row) * hidden, hidden);
+    held.rows.emplace_back(values.begin(), values.end());
+  }
   {
     MutexLock lock(&mutex_);
-    records_.push_back({call.layer, call.num_rows, call.runs, call.deadline});
+    records_.push_back({call.layer, call.num_rows, held.runs, call.deadline});
     if (!health_.ok()) {
       status = absl::UnavailableError(health_.message());
     } else if (!failures_.empty()) {
@@ -130,7 +152,7 @@ void FakeExpertClient::Forward(ExpertCall call, Done done) {
     } else if (absl::Now() >= call.deadline) {
       status = absl::DeadlineExceededError("too late");
     } else {
-      for (const experts::ExpertRun& run : call.runs) {
+      for (const experts::ExpertRun& run : held.runs) {
         if (call.layer < holdings_.num_layers() &&
             run.expert < holdings_.num_experts() &&
             holdings_.Contains(call.layer, run.expert)) {
@@ -141,12 +163,12 @@ void FakeExpertClient::Forward(ExpertCall call, Done done) {
       }
     }
     if (status.ok() && holding_) {
-      held_.push_back({std::move(call), std::move(done)});
+      held_.push_back(std::move(held));
       changed_.SignalAll();
       return;
     }
   }
-  Answer({std::move(call), std::move(done)}, status);
+  Answer(std::move(held), status);
 }
 
 void FakeExpertClient::Answer(Held held, const absl::Status& status) const {
@@ -154,20 +176,17 @@ void FakeExpertClient::Answer(Held held, const absl::Status& status) const {
     std::move(held.done)(status);
     return;
   }
-  const ExpertCall& call = held.call;
-  SY_CHECK(call.num_rows > 0);
-  const size_t hidden = call.rows.size() / static_cast<size_t>(call.num_rows);
-  ExpertReply reply;
-  reply.compute_time = compute_time_;
-  for (const experts::ExpertRun& run : call.runs) {
+  const size_t hidden = held.rows.front().size();
+  std::vector<float> outputs;
+  for (const experts::ExpertRun& run : held.runs) {
     for (const int32_t row : run.rows) {
-      reply.outputs.resize(reply.outputs.size() + hidden);
-      FakeExpertRow(
-          call.layer, run.expert,
-          absl::MakeConstSpan(call.rows).subspan(row * hidden, hidden),
-          absl::MakeSpan(reply.outputs).last(hidden));
+      outputs.resize(outputs.size() + hidden);
+      FakeExpertRow(held.layer, run.expert, held.rows[row],
+                    absl::MakeSpan(outputs).last(hidden));
     }
   }
+  ExpertReply reply = ReplyOf(outputs);
+  reply.set_compute_time(compute_time_);
   std::move(held.done)(std::move(reply));
 }
 

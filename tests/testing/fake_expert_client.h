@@ -26,6 +26,9 @@ namespace switchyard::testing {
 void FakeExpertRow(int layer, int expert, absl::Span<const float> in,
                    absl::Span<float> out);
 
+// A reply that owns these.
+attention_worker::ExpertReply ReplyOf(absl::Span<const float> outputs);
+
 // A working client, not a script: every row is answered by FakeExpertRow.
 // Answers in Forward unless told to Hold. Passes the contract test that the
 // real clients pass (tests/attention_worker/client/expert_client_contract.h).
@@ -84,12 +87,14 @@ class FakeExpertClient final : public attention_worker::ExpertClient {
       ABSL_LOCKS_EXCLUDED(mutex_);
   int64_t max_call_rows() const override { return max_call_rows_; }
   bool computes_in_forward() const override { return computes_in_forward_; }
-  void Forward(attention_worker::ExpertCall call, Done done) override
+  void Forward(const attention_worker::ExpertCall& call, Done done) override
       ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
-  struct Held {
-    attention_worker::ExpertCall call;
+  struct Held {  // the parts of the call that an answer needs, copied
+    int layer = 0;
+    std::vector<std::vector<float>> rows;
+    std::vector<experts::ExpertRun> runs;
     Done done;
   };
 

@@ -1,12 +1,33 @@
 #include "tests/testing/fake_expert_engine.h"
 
+#include <cstdint>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "base/check.h"
+#include "kernels/quantized.h"
 #include "tests/testing/fake_expert_client.h"
 
 namespace switchyard::testing {
+namespace {
+
+std::vector<float> Dequantize(const kernels::QuantizedRows& rows,
+                              int64_t num_rows) {
+  std::vector<float> floats;
+  for (int64_t row = 0; row < num_rows; ++row) {
+    for (int64_t c = 0; c < rows.cols; ++c) {
+      floats.push_back(
+          static_cast<float>(
+              rows.values[row * kernels::PaddedColumns(rows.cols) + c]) *
+          rows.scales[row * kernels::NumGroups(rows.cols) +
+                      c / kernels::kGroupColumns]);
+    }
+  }
+  return floats;
+}
+
+}  // namespace
 
 void FakeExpertEngine::Hold() {
   MutexLock lock(&mutex_);
@@ -51,7 +72,13 @@ absl::Status FakeExpertEngine::Compute(const experts::ExpertBatch& batch,
     }
   }
   SY_CHECK(batch.num_rows > 0);
-  const size_t hidden = batch.rows.size() / static_cast<size_t>(batch.num_rows);
+  std::vector<float> dequantized;
+  absl::Span<const float> rows = batch.rows;
+  if (batch.quantized.values != nullptr) {
+    dequantized = Dequantize(batch.quantized, batch.num_rows);
+    rows = dequantized;
+  }
+  const size_t hidden = rows.size() / static_cast<size_t>(batch.num_rows);
   size_t output = 0;
   int last_expert = -1;
   for (const experts::ExpertRun& run : batch.runs) {
@@ -65,8 +92,7 @@ absl::Status FakeExpertEngine::Compute(const experts::ExpertBatch& batch,
     for (const int32_t row : run.rows) {
       SY_CHECK(row > last_row && row < batch.num_rows);
       last_row = row;
-      FakeExpertRow(batch.layer, run.expert,
-                    batch.rows.subspan(row * hidden, hidden),
+      FakeExpertRow(batch.layer, run.expert, rows.subspan(row * hidden, hidden),
                     outputs.subspan(output++ * hidden, hidden));
     }
   }

@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "base/check.h"
+#include "rpc/address.h"
 
 namespace switchyard::testing {
 namespace {
@@ -19,10 +20,12 @@ model::ExpertSet HoldingsOf(const FakeExpertWorker::Options& options) {
   return all;
 }
 
-expert_worker::ConnectionOptions WithMetrics(
+expert_worker::ConnectionOptions Completed(
     expert_worker::ConnectionOptions options,
-    expert_worker::ExpertMetrics* metrics) {
+    expert_worker::ExpertMetrics* metrics,
+    std::shared_ptr<BufferPool> buffers) {
   options.metrics = metrics;
+  options.buffers = std::move(buffers);
   return options;
 }
 
@@ -37,14 +40,15 @@ FakeExpertWorker::FakeExpertWorker(Options options)
               .hidden_size = options_.identity.hidden_size,
               .max_bytes = options_.max_queue_bytes,
               .max_batch_outputs = options_.max_batch_outputs,
+              .buffers = buffers_,
               .metrics = &metrics_}),
-      service_(WithMetrics(options_.connection, &metrics_)) {
+      service_(Completed(options_.connection, &metrics_, buffers_)) {
   grpc::Service* const services[] = {service_.grpc_service()};
   absl::StatusOr<std::unique_ptr<rpc::Server>> server;
   // A port that was in use a moment ago may need one.
   const absl::Time deadline = absl::Now() + absl::Seconds(20);
   do {
-    server = rpc::Server::Start("127.0.0.1", options_.port, services,
+    server = rpc::Server::Start(options_.host, options_.port, services,
                                 /*num_queues=*/1);
   } while (!server.ok() && absl::Now() < deadline);
   SY_CHECK(server.ok());
@@ -54,7 +58,7 @@ FakeExpertWorker::FakeExpertWorker(Options options)
 }
 
 std::string FakeExpertWorker::address() const {
-  return absl::StrCat("127.0.0.1:", port());
+  return rpc::ListeningAddress(options_.host, port());
 }
 
 void FakeExpertWorker::SetServing() {
@@ -65,8 +69,9 @@ void FakeExpertWorker::SetServing() {
 
 void FakeExpertWorker::Kill() {
   server_->Shutdown(absl::ZeroDuration());
-  service_.Stop();
+  // The thread that computes is one of the service's.
   engine_.Release();
+  service_.Stop();
 }
 
 }  // namespace switchyard::testing

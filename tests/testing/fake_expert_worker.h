@@ -7,6 +7,7 @@
 #include <memory>
 #include <string>
 
+#include "base/buffer_pool.h"
 #include "expert_worker/service/compute_queue.h"
 #include "expert_worker/service/expert_metrics.h"
 #include "expert_worker/service/expert_service.h"
@@ -17,7 +18,7 @@
 
 namespace switchyard::testing {
 
-// Listens on 127.0.0.1 from construction to Kill or destruction.
+// Listens from construction to Kill or destruction.
 class FakeExpertWorker {
  public:
   struct Options {
@@ -32,7 +33,8 @@ class FakeExpertWorker {
     int64_t max_queue_bytes = 1 << 20;
     int64_t max_batch_outputs = 4096;
     expert_worker::ConnectionOptions connection;
-    bool serving = true;  // false: loading, until SetServing
+    std::string host = "127.0.0.1";  // or unix:/path
+    bool serving = true;             // false: loading, until SetServing
   };
 
   explicit FakeExpertWorker(Options options);
@@ -46,13 +48,15 @@ class FakeExpertWorker {
   expert_worker::ExpertMetrics& metrics() { return metrics_; }
 
   void SetServing();
-  // Cuts all streams at once, and stops listening. Held computations go on.
+  // Cuts all streams at once, and stops listening. Held computations go on, and
+  // their outcomes get nowhere.
   void Kill();
 
  private:
   const Options options_;
   const std::unique_ptr<metrics::Registry> registry_;
   expert_worker::ExpertMetrics metrics_;
+  const std::shared_ptr<BufferPool> buffers_ = BufferPool::Create(1 << 20);
   FakeExpertEngine engine_;
   expert_worker::ComputeQueue queue_;
   expert_worker::ExpertService service_;

@@ -3,6 +3,7 @@
 #ifndef SWITCHYARD_TESTS_ATTENTION_WORKER_CLIENT_CLIENT_TEST_UTIL_H_
 #define SWITCHYARD_TESTS_ATTENTION_WORKER_CLIENT_CLIENT_TEST_UTIL_H_
 
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <future>
@@ -20,13 +21,24 @@ namespace switchyard::attention_worker {
 // No test takes this long unless it fails.
 inline absl::Time Soon() { return absl::Now() + absl::Seconds(20); }
 
+// A call that owns what it is about.
+struct TestCall {
+  int layer = 0;
+  int64_t num_rows = 0;
+  int64_t hidden_size = 0;
+  std::vector<float> rows;
+  std::vector<experts::ExpertRun> runs;
+  absl::Time deadline = absl::InfiniteFuture();
+};
+
 // `num_rows` rows through each of `experts` (ascending); values differ by
 // `seed`.
-inline ExpertCall MakeExpertCall(int layer, const std::vector<int>& experts,
-                                 int num_rows, int64_t hidden, float seed) {
-  ExpertCall call;
+inline TestCall MakeExpertCall(int layer, const std::vector<int>& experts,
+                               int num_rows, int64_t hidden, float seed) {
+  TestCall call;
   call.layer = layer;
   call.num_rows = num_rows;
+  call.hidden_size = hidden;
   call.deadline = Soon();
   for (int64_t i = 0; i < num_rows * hidden; ++i) {
     call.rows.push_back(seed + static_cast<float>(i) / 8);
@@ -40,8 +52,8 @@ inline ExpertCall MakeExpertCall(int layer, const std::vector<int>& experts,
 }
 
 // What FakeExpertRow makes of it.
-inline std::vector<float> FakeOutputs(const ExpertCall& call) {
-  const int64_t hidden = static_cast<int64_t>(call.rows.size()) / call.num_rows;
+inline std::vector<float> FakeOutputs(const TestCall& call) {
+  const int64_t hidden = call.hidden_size;
   std::vector<float> out;
   for (const experts::ExpertRun& run : call.runs) {
     for (const int32_t row : run.rows) {
@@ -55,13 +67,34 @@ inline std::vector<float> FakeOutputs(const ExpertCall& call) {
   return out;
 }
 
+inline std::vector<float> Outputs(ExpertReply& reply) {
+  const std::shared_ptr<BufferPool> pool = BufferPool::Create(0);
+  const absl::Span<const float> outputs = reply.Outputs(pool.get());
+  return {outputs.begin(), outputs.end()};
+}
+
 using ReplyFuture = std::future<absl::StatusOr<ExpertReply>>;
 
 // Answering twice, or never, breaks the promise, which fails the test.
-inline ReplyFuture StartCall(ExpertClient* client, ExpertCall call) {
+inline ReplyFuture StartCall(ExpertClient* client, const TestCall& call) {
   auto promise = std::make_shared<std::promise<absl::StatusOr<ExpertReply>>>();
   ReplyFuture future = promise->get_future();
-  client->Forward(std::move(call),
+  // Among rows that are not the call's, which must not be sent.
+  std::vector<float> all(call.rows.size() * 2, -1e30F);
+  std::vector<int32_t> source_rows;
+  for (int64_t row = 0; row < call.num_rows; ++row) {
+    source_rows.push_back(static_cast<int32_t>(2 * row + 1));
+    std::copy_n(call.rows.begin() + row * call.hidden_size, call.hidden_size,
+                all.begin() + source_rows.back() * call.hidden_size);
+  }
+  client->Forward({.layer = call.layer,
+                   .hidden_size = call.hidden_size,
+                   .num_rows = call.num_rows,
+                   .source_rows = source_rows,
+                   .rows = all,
+                   .quantized = {},
+                   .runs = call.runs,
+                   .deadline = call.deadline},
                   [promise](absl::StatusOr<ExpertReply> reply) {
                     promise->set_value(std::move(reply));
                   });
@@ -77,8 +110,8 @@ inline absl::StatusOr<ExpertReply> Await(ReplyFuture& future) {
 }
 
 inline absl::StatusOr<ExpertReply> CallAndWait(ExpertClient* client,
-                                               ExpertCall call) {
-  ReplyFuture future = StartCall(client, std::move(call));
+                                               const TestCall& call) {
+  ReplyFuture future = StartCall(client, call);
   return Await(future);
 }
 

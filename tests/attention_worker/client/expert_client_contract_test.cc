@@ -103,18 +103,18 @@ TEST_P(ExpertClientContract, HoldsWhatItHolds) {
 }
 
 TEST_P(ExpertClientContract, AnswersRunAfterRun) {
-  const ExpertCall call = MakeExpertCall(2, {0, 3, 11}, 5, kHidden, 1);
-  const auto reply = CallAndWait(&client(), call);
+  const TestCall call = MakeExpertCall(2, {0, 3, 11}, 5, kHidden, 1);
+  auto reply = CallAndWait(&client(), call);
   ASSERT_THAT(reply, IsOk());
-  EXPECT_EQ(reply->outputs, FakeOutputs(call));
+  EXPECT_EQ(Outputs(*reply), FakeOutputs(call));
 }
 
 TEST_P(ExpertClientContract, AnswersACallWithoutADeadline) {
-  ExpertCall call = MakeExpertCall(0, {7}, 1, kHidden, 1);
+  TestCall call = MakeExpertCall(0, {7}, 1, kHidden, 1);
   call.deadline = absl::InfiniteFuture();
-  const auto reply = CallAndWait(&client(), call);
+  auto reply = CallAndWait(&client(), call);
   ASSERT_THAT(reply, IsOk());
-  EXPECT_EQ(reply->outputs, FakeOutputs(call));
+  EXPECT_EQ(Outputs(*reply), FakeOutputs(call));
 }
 
 TEST_P(ExpertClientContract, WhatIsNotHeldIsNotFound) {
@@ -125,7 +125,7 @@ TEST_P(ExpertClientContract, WhatIsNotHeldIsNotFound) {
 }
 
 TEST_P(ExpertClientContract, APastDeadlineIsExceeded) {
-  ExpertCall call = MakeExpertCall(0, {7}, 1, kHidden, 1);
+  TestCall call = MakeExpertCall(0, {7}, 1, kHidden, 1);
   call.deadline = absl::Now() - absl::Seconds(1);
   EXPECT_THAT(CallAndWait(&client(), call),
               StatusIs(absl::StatusCode::kDeadlineExceeded));
@@ -137,11 +137,11 @@ TEST_P(ExpertClientContract, ManyThreadsGetTheirOwnAnswers) {
   for (int t = 0; t < 4; ++t) {
     threads.push_back(StartThread("caller", [&, t] {
       for (int i = 0; i < 50; ++i) {
-        const ExpertCall call =
+        const TestCall call =
             MakeExpertCall(i % 2 * 2, {i % 12}, 1 + i % 3, kHidden,
                            static_cast<float>(t * 1000 + i));
-        const auto reply = CallAndWait(&client(), call);
-        if (reply.ok() && reply->outputs == FakeOutputs(call)) ++right;
+        auto reply = CallAndWait(&client(), call);
+        if (reply.ok() && Outputs(*reply) == FakeOutputs(call)) ++right;
       }
     }));
   }

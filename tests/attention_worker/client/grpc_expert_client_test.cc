@@ -34,7 +34,7 @@ constexpr int64_t kHidden = 8;
 v1::ExpertReply GoodWelcome() {
   v1::ExpertReply reply;
   v1::Welcome* welcome = reply.mutable_welcome();
-  welcome->set_protocol_version(1);
+  welcome->set_protocol_version(2);
   welcome->set_model_fingerprint("f00d");
   welcome->set_weight_format(v1::WEIGHT_FORMAT_CHECKPOINT_F32);
   welcome->set_instance_id("scripted");
@@ -69,7 +69,7 @@ void ReadToTheEnd(ScriptedExpertServer::Stream* stream) {
   }
 }
 
-ExpertCall OneRow(float seed = 1) {
+TestCall OneRow(float seed = 1) {
   return MakeExpertCall(1, {4}, 1, kHidden, seed);
 }
 
@@ -136,7 +136,8 @@ TEST_F(GrpcExpertClientTest, CountsWhatItDoes) {
   EXPECT_GT(
       Metric(WithWorker("switchyard_expert_dispatch_received_bytes_total")),
       6 * kHidden * 4);
-  for (const char* phase : {"queue", "compute", "wire"}) {
+  for (const char* phase :
+       {"encode", "wire_out", "queue", "compute", "wire_back"}) {
     EXPECT_EQ(
         Metric(absl::StrCat("switchyard_expert_dispatch_seconds_count{phase=\"",
                             phase, "\",worker=\"", worker.address(), "\"}")),
@@ -220,9 +221,9 @@ INSTANTIATE_TEST_SUITE_P(
     All, BadWelcomeTest,
     ::testing::Values(
         BadWelcome{"Version",
-                   [](v1::Welcome* w) { w->set_protocol_version(2); },
-                   "protocol version differs: the expert worker has 2, this "
-                   "attention worker has 1"},
+                   [](v1::Welcome* w) { w->set_protocol_version(3); },
+                   "protocol version differs: the expert worker has 3, this "
+                   "attention worker has 2"},
         BadWelcome{"Fingerprint",
                    [](v1::Welcome* w) { w->set_model_fingerprint("beef"); },
                    "has beef, this attention worker has f00d"},
@@ -278,10 +279,10 @@ TEST_F(GrpcExpertClientTest, AWorkerKilledMidCallAndRestartedIsUsedAgain) {
     options.port = port;
     worker = std::make_unique<FakeExpertWorker>(options);
     ASSERT_TRUE(WaitUntilConnected());
-    const ExpertCall call = OneRow();
-    const auto reply = CallAndWait(client_.get(), call);
+    const TestCall call = OneRow();
+    auto reply = CallAndWait(client_.get(), call);
     ASSERT_THAT(reply, IsOk());
-    EXPECT_EQ(reply->outputs, FakeOutputs(call));
+    EXPECT_EQ(Outputs(*reply), FakeOutputs(call));
   }
   EXPECT_EQ(Metric(WithWorker("switchyard_expert_worker_reconnects_total")), 3);
 }
@@ -306,7 +307,7 @@ TEST_F(GrpcExpertClientTest, DeadlinesAreKeptWhateverTheWorkerDoes) {
   });
   Connect(Options(server.address()));
   ASSERT_TRUE(WaitUntilConnected());
-  ExpertCall call = OneRow();
+  TestCall call = OneRow();
   call.deadline = absl::Now() + absl::Milliseconds(30);
   EXPECT_THAT(CallAndWait(client_.get(), call),
               StatusIs(absl::StatusCode::kDeadlineExceeded));
@@ -351,9 +352,9 @@ TEST_F(GrpcExpertClientTest, RepliesMayComeInAnyOrder) {
         StartCall(client_.get(), OneRow(static_cast<float>(10 + i))));
   }
   for (int i = 0; i < 3; ++i) {
-    const auto reply = Await(calls[i]);
+    auto reply = Await(calls[i]);
     ASSERT_THAT(reply, IsOk());
-    EXPECT_EQ(reply->outputs[0], static_cast<float>(10 + i));
+    EXPECT_EQ(Outputs(*reply)[0], static_cast<float>(10 + i));
   }
   EXPECT_EQ(
       Metric(WithWorker("switchyard_expert_dispatch_unmatched_replies_total")),
@@ -505,7 +506,7 @@ TEST_F(GrpcExpertClientTest, TheWorkersLimitOfRowsIsKept) {
         StartCall(client_.get(), MakeExpertCall(0, {1}, 2, kHidden, 1)));
   }
   // One that cannot be sent in time ends at its deadline all the same.
-  ExpertCall hasty = MakeExpertCall(0, {1}, 2, kHidden, 1);
+  TestCall hasty = MakeExpertCall(0, {1}, 2, kHidden, 1);
   hasty.deadline = absl::Now() + absl::Milliseconds(50);
   ReplyFuture hasty_reply = StartCall(client_.get(), hasty);
   // All twelve rows are waiting or in flight.

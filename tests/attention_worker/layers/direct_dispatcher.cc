@@ -16,25 +16,29 @@ DispatchResult DirectDispatcher::Dispatch(const DispatchRequest& request,
   rows_of_layer[layer] += request.num_rows;
   const int64_t h = request.hidden_size;
   const int k = request.experts_per_row;
-  DispatchResult result;
   // A failed sequence's outputs mean nothing: make them poisonous.
-  result.outputs.assign(request.num_rows * k * h,
-                        std::numeric_limits<float>::quiet_NaN());
+  outputs_.assign(request.num_rows * k * h,
+                  std::numeric_limits<float>::quiet_NaN());
+  pointers_.resize(request.num_rows * k);
+  sequence_status_.clear();
   for (absl::Time deadline : request.deadlines) {
-    result.sequence_status.push_back(fail ? fail(request.layer, deadline)
-                                          : absl::OkStatus());
+    sequence_status_.push_back(fail ? fail(request.layer, deadline)
+                                    : absl::OkStatus());
   }
   for (int64_t pair = 0; pair < request.num_rows * k; ++pair) {
     const int64_t row = pair / k;
-    if (!result.sequence_status[request.sequence_of_row[row]].ok()) continue;
+    pointers_[pair] = &outputs_[pair * h];
+    if (!sequence_status_[request.sequence_of_row[row]].ok()) continue;
     const auto expert =
         checkpoint_.FindExpert(request.layer, request.experts[pair]);
     SY_CHECK(expert.ok());
     experts::ExpertFfn(kernels_, *expert, request.rows.data() + row * h, 1,
-                       &result.outputs[pair * h]);
+                       &outputs_[pair * h]);
   }
   overlap();
-  return result;
+  return {.outputs = pointers_,
+          .sequence_status = sequence_status_,
+          .compute_time = {}};
 }
 
 }  // namespace switchyard::attention_worker

@@ -37,6 +37,10 @@ class DirectDispatcher final : public ExpertDispatcher {
  private:
   const model::Checkpoint& checkpoint_;
   const kernels::KernelTable& kernels_;
+  // What the last result points at.
+  std::vector<float> outputs_;
+  std::vector<const float*> pointers_;
+  std::vector<absl::Status> sequence_status_;
 };
 
 }  // namespace switchyard::attention_worker

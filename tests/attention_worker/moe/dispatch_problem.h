@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <limits>
 #include <numeric>
 #include <random>
 #include <vector>
@@ -57,6 +58,7 @@ struct DispatchProblem {
             .experts_per_row = experts_per_row,
             .hidden_size = hidden_size,
             .rows = rows,
+            .quantized = {},
             .experts = experts,
             .sequence_of_row = sequence_of_row,
             .deadlines = deadlines};
@@ -75,6 +77,21 @@ struct DispatchProblem {
     return out;
   }
 };
+
+// [T, K, H]; NaN where there is no output.
+inline std::vector<float> Outputs(const DispatchResult& result,
+                                  int64_t hidden_size) {
+  std::vector<float> all;
+  for (const float* const pair : result.outputs) {
+    if (pair == nullptr) {
+      all.resize(all.size() + hidden_size,
+                 std::numeric_limits<float>::quiet_NaN());
+    } else {
+      all.insert(all.end(), pair, pair + hidden_size);
+    }
+  }
+  return all;
+}
 
 }  // namespace switchyard::attention_worker
 

@@ -121,7 +121,7 @@ TEST_F(ExpertDispatcherTest, PutsEveryPairInItsPlace) {
   const DispatchResult result =
       dispatcher->Dispatch(problem.Request(), Nothing);
   EXPECT_THAT(result.sequence_status, Each(IsOk()));
-  EXPECT_EQ(result.outputs, problem.Expected());
+  EXPECT_EQ(Outputs(result, kHidden), problem.Expected());
 }
 
 TEST_F(ExpertDispatcherTest, OneCallEachWithEveryRowOnce) {
@@ -132,7 +132,7 @@ TEST_F(ExpertDispatcherTest, OneCallEachWithEveryRowOnce) {
   const DispatchProblem problem = RowsFor({{15, 9}, {0, 12}, {7, 3}});
   const DispatchResult result =
       dispatcher->Dispatch(problem.Request(), Nothing);
-  EXPECT_EQ(result.outputs, problem.Expected());
+  EXPECT_EQ(Outputs(result, kHidden), problem.Expected());
   ASSERT_EQ(a->num_calls(), 1);
   ASSERT_EQ(b->num_calls(), 1);
   const FakeExpertClient::Record to_a = a->records()[0];
@@ -154,7 +154,7 @@ TEST_F(ExpertDispatcherTest, RunsAreAscendingWhateverTheOrderOfExperts) {
   const DispatchProblem problem = RowsFor({{9, 5}, {5, 1}, {1, 9}});
   const DispatchResult result =
       dispatcher->Dispatch(problem.Request(), Nothing);
-  EXPECT_EQ(result.outputs, problem.Expected());
+  EXPECT_EQ(Outputs(result, kHidden), problem.Expected());
   const FakeExpertClient::Record call = a->records()[0];
   for (const experts::ExpertRun& run : call.runs) {
     EXPECT_TRUE(std::is_sorted(run.rows.begin(), run.rows.end())) << run.expert;
@@ -177,7 +177,7 @@ TEST_F(ExpertDispatcherTest, OverlapsAfterSendingAndBeforeComputingHere) {
   });
   EXPECT_EQ(overlaps, 1);
   EXPECT_EQ(local->num_calls(), 1);
-  EXPECT_EQ(result.outputs, problem.Expected());
+  EXPECT_EQ(Outputs(result, kHidden), problem.Expected());
 }
 
 TEST_F(ExpertDispatcherTest, ComputeTimeIsThatOfTheSlowestHolder) {
@@ -221,7 +221,7 @@ TEST_F(ExpertDispatcherTest, ThePolicyChoosesAmongReachableHolders) {
   };
   auto dispatcher = Make();
   const DispatchProblem problem = RowsFor({{1, 5}});
-  EXPECT_EQ(dispatcher->Dispatch(problem.Request(), Nothing).outputs,
+  EXPECT_EQ(Outputs(dispatcher->Dispatch(problem.Request(), Nothing), kHidden),
             problem.Expected());
   EXPECT_EQ(a->num_calls(), 0);
   EXPECT_EQ(b->num_calls(), 1);
@@ -242,7 +242,7 @@ TEST_P(RetryTest, AnotherHolderTakesOver) {
   const DispatchResult result =
       dispatcher->Dispatch(problem.Request(), Nothing);
   EXPECT_THAT(result.sequence_status, Each(IsOk()));
-  EXPECT_EQ(result.outputs, problem.Expected());
+  EXPECT_EQ(Outputs(result, kHidden), problem.Expected());
   EXPECT_EQ(a->num_calls(), 1);
   EXPECT_EQ(b->num_calls(), 1);
 }
@@ -255,7 +255,7 @@ TEST_P(RetryTest, TheOnlyHolderIsAskedAgain) {
   const DispatchResult result =
       dispatcher->Dispatch(problem.Request(), Nothing);
   EXPECT_THAT(result.sequence_status, Each(IsOk()));
-  EXPECT_EQ(result.outputs, problem.Expected());
+  EXPECT_EQ(Outputs(result, kHidden), problem.Expected());
   EXPECT_EQ(a->num_calls(), 4);
   EXPECT_EQ(CounterValue("switchyard_moe_resent_pairs_total"), 3 * 5 * kPerRow);
 }
@@ -279,7 +279,7 @@ TEST_F(ExpertDispatcherTest, AHolderThatDiesMidCallIsReplaced) {
     a->Disconnect(absl::UnavailableError("killed"));
   });
   EXPECT_THAT(result.sequence_status, Each(IsOk()));
-  EXPECT_EQ(result.outputs, problem.Expected());
+  EXPECT_EQ(Outputs(result, kHidden), problem.Expected());
   EXPECT_EQ(b->num_calls(), 1);
 }
 
@@ -302,7 +302,7 @@ TEST_F(ExpertDispatcherTest, PairsWaitForAHolderToComeBack) {
   });
   worker.join();
   EXPECT_THAT(result.sequence_status, Each(IsOk()));
-  EXPECT_EQ(result.outputs, problem.Expected());
+  EXPECT_EQ(Outputs(result, kHidden), problem.Expected());
 }
 
 TEST_F(ExpertDispatcherTest, ASequenceWithoutHolderFailsAloneAtItsDeadline) {
@@ -330,11 +330,12 @@ TEST_F(ExpertDispatcherTest, ASequenceWithoutHolderFailsAloneAtItsDeadline) {
               StatusIs(absl::StatusCode::kDeadlineExceeded,
                        HasSubstr("experts 10-11 ")));
   const std::vector<float> expected = problem.Expected();
+  const std::vector<float> outputs = Outputs(result, kHidden);
   const auto same = [&](size_t row) {
     const size_t size = 2 * kHidden;
     return std::equal(expected.begin() + row * size,
                       expected.begin() + (row + 1) * size,
-                      result.outputs.begin() + row * size);
+                      outputs.begin() + row * size);
   };
   EXPECT_TRUE(same(0));
   EXPECT_TRUE(same(3));
@@ -392,7 +393,7 @@ TEST_F(ExpertDispatcherTest, ALateReplyIsNotTakenForALaterOne) {
   for (float& x : second.rows) x += 1000;
   const DispatchResult result = dispatcher->Dispatch(
       second.Request(), [&] { a->ReleaseAll(); });  // the first's comes first
-  EXPECT_EQ(result.outputs, second.Expected());
+  EXPECT_EQ(Outputs(result, kHidden), second.Expected());
   EXPECT_EQ(CounterValue("switchyard_moe_late_replies_total"), 1);
 }
 
@@ -443,7 +444,7 @@ TEST_F(ExpertDispatcherTest, LargeCallsAreCutAndFewAreInFlight) {
   });
   over = true;
   worker.join();
-  EXPECT_EQ(result.outputs, problem.Expected());
+  EXPECT_EQ(Outputs(result, kHidden), problem.Expected());
   EXPECT_GE(a->num_calls(), 20 * kPerRow / 3);
   for (const FakeExpertClient::Record& record : a->records()) {
     EXPECT_LE(record.num_rows, 3);
@@ -455,7 +456,7 @@ TEST_F(ExpertDispatcherTest, CallsAreCutByTheBytesOfTheirOutputs) {
   options_.max_call_output_bytes = 10 * kHidden * sizeof(float);
   auto dispatcher = Make();
   const DispatchProblem problem = Problem(20);
-  EXPECT_EQ(dispatcher->Dispatch(problem.Request(), Nothing).outputs,
+  EXPECT_EQ(Outputs(dispatcher->Dispatch(problem.Request(), Nothing), kHidden),
             problem.Expected());
   for (const FakeExpertClient::Record& record : a->records()) {
     size_t outputs = 0;
@@ -498,7 +499,7 @@ TEST_F(ExpertDispatcherTest, TheSameBitsFromAnyDeal) {
       const DispatchResult result =
           dispatcher->Dispatch(problem.Request(), Nothing);
       EXPECT_THAT(result.sequence_status, Each(IsOk()));
-      ASSERT_EQ(result.outputs, problem.Expected())
+      ASSERT_EQ(Outputs(result, kHidden), problem.Expected())
           << num_holders << " holders, round " << round;
     }
   }
@@ -565,7 +566,8 @@ TEST_F(ExpertDispatcherTest, AnyFailuresGiveTheSameOutputs) {
     const DispatchResult result =
         dispatcher->Dispatch(problem.Request(), Nothing);
     EXPECT_THAT(result.sequence_status, Each(IsOk()));
-    EXPECT_EQ(result.outputs, problem.Expected()) << "round " << round;
+    EXPECT_EQ(Outputs(result, kHidden), problem.Expected())
+        << "round " << round;
     if (HasFailure()) break;
   }
   over = true;

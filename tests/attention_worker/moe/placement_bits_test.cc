@@ -52,9 +52,10 @@ class PlacementBitsTest : public ::testing::Test {
     options.registry = registry.get();
     auto dispatcher = NewExpertDispatcher(std::move(options));
     EXPECT_TRUE(dispatcher->MissingExperts().empty());
-    DispatchResult result = dispatcher->Dispatch(problem.Request(), [] {});
+    const DispatchResult result =
+        dispatcher->Dispatch(problem.Request(), [] {});
     EXPECT_THAT(result.sequence_status, Each(IsOk()));
-    return std::move(result.outputs);
+    return Outputs(result, problem.hidden_size);
   }
 
   model::ExpertSet Empty() const {
