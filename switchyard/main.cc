@@ -18,6 +18,9 @@
 //       command goes on where a killed one was.
 //   switchyard verify DIR
 //       Checks every checksum of a model's files.
+//   switchyard synth --layers N --format hf-bf16|q8|q4|q4-q8 --out DIR
+//       A model of random weights, of Qwen3-Next-80B-A3B's geometry or that of
+//       --config FILE, changed by --set hidden_size=512,...; for measurements.
 //   switchyard tokenize --model DIR [--decode] [--skip-special]
 //       JSON lines {"text"} in, {"ids"} out; --decode the other way.
 //   switchyard render --format instruct|thinking|coder
@@ -51,6 +54,7 @@
 #include "switchyard/convert/convert_command.h"
 #include "switchyard/logits/logits_command.h"
 #include "switchyard/serve/serve_command.h"
+#include "switchyard/synth/synth_command.h"
 #include "switchyard/text/text_commands.h"
 #include "switchyard/verify/verify_command.h"
 
@@ -110,7 +114,7 @@ ABSL_FLAG(std::string, ids, "", "logits: token ids, separated by commas");
 ABSL_FLAG(int64_t, prefill, 0,
           "logits: how many tokens go in together; 0: all of them");
 ABSL_FLAG(std::string, out, "",
-          "logits: the .npy file to write; convert: the directory");
+          "logits: the .npy file to write; convert, synth: the directory");
 
 ABSL_FLAG(bool, decode, false, "tokenize: {\"ids\"} in, {\"text\"} out");
 ABSL_FLAG(bool, skip_special, false,
@@ -124,6 +128,17 @@ ABSL_FLAG(std::string, experts, "",
 ABSL_FLAG(std::string, dense, "",
           "convert: the same for projections and shared experts");
 ABSL_FLAG(std::string, lm_head, "", "convert: the same for lm_head");
+
+ABSL_FLAG(int, layers, 0, "synth: layers; 0: as many as the config says");
+ABSL_FLAG(std::string, config, "",
+          "synth: a config.json; default: Qwen3-Next-80B-A3B's");
+ABSL_FLAG(std::string, set, "",
+          "synth: key=value,... over the config, as JSON spells values");
+ABSL_FLAG(bool, mtp, false, "synth: with an MTP head");
+ABSL_FLAG(std::string, tokenizer, "",
+          "synth: a model's directory whose tokenizer is copied; default: a "
+          "tokenizer of bytes");
+ABSL_FLAG(uint64_t, seed, 1, "synth: other seeds, other weights");
 
 namespace switchyard {
 namespace {
@@ -227,6 +242,20 @@ absl::Status Verify() {
   return RunVerify(options, std::cerr, isatty(STDERR_FILENO) != 0);
 }
 
+absl::Status Synth() {
+  SynthOptions options;
+  options.config_path = absl::GetFlag(FLAGS_config);
+  options.overrides = absl::GetFlag(FLAGS_set);
+  options.num_layers = absl::GetFlag(FLAGS_layers);
+  options.mtp = absl::GetFlag(FLAGS_mtp);
+  options.format = absl::GetFlag(FLAGS_format);
+  options.out_dir = absl::GetFlag(FLAGS_out);
+  options.tokenizer_dir = absl::GetFlag(FLAGS_tokenizer);
+  options.seed = absl::GetFlag(FLAGS_seed);
+  options.threads = absl::GetFlag(FLAGS_threads);
+  return RunSynth(options, std::cerr, isatty(STDERR_FILENO) != 0);
+}
+
 absl::Status Tokenize() {
   TokenizeOptions options;
   options.model_dir = absl::GetFlag(FLAGS_model);
@@ -266,6 +295,7 @@ constexpr Command kCommands[] = {
     {"logits", Logits, Needs::kModel},
     {"convert", Convert, Needs::kModel},
     {"verify", Verify, Needs::kModelOrArgument},
+    {"synth", Synth, Needs::kNothing},
     {"tokenize", Tokenize, Needs::kModel},
     {"render", Render, Needs::kNothing},
     {"parse", Parse, Needs::kNothing},
@@ -279,6 +309,7 @@ constexpr char kUsage[] =
     "  logits    fp32 logits of token ids, as .npy\n"
     "  convert   a Hugging Face model to Switchyard's formats\n"
     "  verify    check a model's files against their checksums\n"
+    "  synth     a model of random weights, for measurements\n"
     "  tokenize  text to token ids, and back\n"
     "  render    messages and tools to a prompt\n"
     "  parse     a model's output to a message\n";
@@ -311,7 +342,9 @@ absl::Status Main(int argc, char** argv) {
     if (command.needs != Needs::kNothing &&
         absl::GetFlag(FLAGS_model).empty()) {
       return absl::InvalidArgumentError(absl::StrCat(
-          command.name, " needs --model, a checkpoint's directory"));
+          command.name,
+          command.needs == Needs::kModel ? " needs --model, " : " needs ",
+          "a checkpoint's directory"));
     }
     return command.run();
   }

@@ -11,7 +11,6 @@
 #include "absl/strings/str_cat.h"
 #include "base/json.h"
 #include "base/status_macros.h"
-#include "model/expert_blob.h"
 
 namespace switchyard::model {
 namespace {
@@ -25,7 +24,8 @@ int64_t RoundUp(int64_t value, int64_t unit) {
 
 }  // namespace
 
-ContainerPlan PlanContainer(std::vector<ContainerTensor> tensors) {
+ContainerPlan PlanContainer(std::vector<ContainerTensor> tensors,
+                            int64_t tensor_alignment) {
   ContainerPlan plan;
   Json header = Json::object();
   header["__metadata__"] = {{"format", "pt"}};
@@ -39,7 +39,7 @@ ContainerPlan PlanContainer(std::vector<ContainerTensor> tensors) {
   };
   int paddings = 0;
   for (ContainerTensor& tensor : tensors) {
-    if (const int64_t gap = RoundUp(end, kTensorAlignment) - end; gap > 0) {
+    if (const int64_t gap = RoundUp(end, tensor_alignment) - end; gap > 0) {
       add(absl::StrCat("padding.", paddings++), "U8", {gap}, gap);
     }
     tensor.offset = end;

@@ -12,6 +12,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "model/expert_blob.h"
 
 namespace switchyard::model {
 
@@ -30,9 +31,10 @@ struct ContainerPlan {
 };
 
 // Lays the tensors out in the order given: the data begins at a multiple of
-// 4096, each tensor at a multiple of kTensorAlignment. The format allows no
+// 4096, each tensor at a multiple of `tensor_alignment`. The format allows no
 // gaps, so what would be one is a U8 tensor "padding.N".
-ContainerPlan PlanContainer(std::vector<ContainerTensor> tensors);
+ContainerPlan PlanContainer(std::vector<ContainerTensor> tensors,
+                            int64_t tensor_alignment = kTensorAlignment);
 
 // Create, any number of Writes (thread-safe), Finish. The bytes go to
 // PATH.partial, which takes its place in Finish; the destructor removes what

@@ -123,6 +123,15 @@ absl::StatusOr<VerifyReport> VerifyCheckpoint(
         report.bytes = done;
         if (progress) progress(done, total);
       });
+  if (absl::IsNotFound(status) && report.bytes == 0) {
+    return absl::NotFoundError(
+        absl::StrCat(status.message(), " (", directory,
+                     " is not a converted model, so it is "
+                     "checked against ",
+                     kChecksumsFile,
+                     "; `sha256sum *.safetensors > SHA256SUMS` "
+                     "makes one of files that are known to be good)"));
+  }
   if (absl::IsDataLoss(status)) {
     report.damaged.emplace_back(status.message());
   } else {
