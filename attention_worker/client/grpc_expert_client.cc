@@ -11,6 +11,7 @@
 #include "attention_worker/client/clock_offset.h"
 #include "attention_worker/client/expert_calls.h"
 #include "attention_worker/client/expert_codec.h"
+#include "attention_worker/client/expert_io.h"
 #include "attention_worker/client/expert_stream.h"
 #include "attention_worker/client/reconnect_backoff.h"
 #include "attention_worker/moe/expert_client_metrics.h"

@@ -15,12 +15,13 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
-#include "attention_worker/client/expert_io.h"
 #include "attention_worker/moe/expert_client.h"
 #include "kernels/matrix.h"
 #include "metrics/registry.h"
 
 namespace switchyard::attention_worker {
+
+class ExpertIo;  // expert_io.h
 
 struct GrpcExpertClientOptions {
   std::string address;  // host:port or unix:/path; also the metrics' label

@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "attention_worker/client/expert_io.h"
 #include "attention_worker/client/grpc_expert_client.h"
 #include "attention_worker/moe/expert_dispatcher.h"
 #include "attention_worker/moe/local_expert_client.h"
@@ -63,6 +64,9 @@ absl::StatusOr<std::unique_ptr<BenchModel>> BenchModel::Create(
   dispatcher.required = MainExperts(*model->checkpoint_);
   dispatcher.registry = model->registry_.get();
   dispatcher.pool = model->pool_.get();
+  dispatcher.pump = model->io_;
+  dispatcher.quantize_rows =
+      kernels::IsQuantized(model->checkpoint_->expert_dtype());
   model->dispatcher_ = NewExpertDispatcher(std::move(dispatcher));
   model->counting_ =
       std::make_unique<CountingDispatcher>(model->dispatcher_.get());
@@ -95,6 +99,8 @@ absl::Status BenchModel::MakeExperts(const Options& options) {
         std::make_unique<LocalExpertClient>(experts_.get(), registry_.get()));
     return absl::OkStatus();
   }
+  // No spinning: the workers compute on the same CPUs.
+  io_ = std::make_shared<attention_worker::ExpertIo>(absl::ZeroDuration());
   for (const std::string& address : workers_->addresses()) {
     GrpcExpertClientOptions client;
     client.address = address;
@@ -102,8 +108,10 @@ absl::Status BenchModel::MakeExperts(const Options& options) {
     client.num_layers = checkpoint_->num_expert_layers();
     client.num_experts = checkpoint_->config().num_experts;
     client.hidden_size = checkpoint_->config().hidden_size;
+    client.expert_dtype = checkpoint_->expert_dtype();
     client.instance_id = "bench";
     client.registry = registry_.get();
+    client.io = io_;
     SY_ASSIGN_OR_RETURN(std::unique_ptr<ExpertClient> made,
                         NewGrpcExpertClient(std::move(client)));
     clients_.push_back(std::move(made));

@@ -21,6 +21,10 @@
 #include "switchyard/bench/counting_dispatcher.h"
 #include "switchyard/bench/worker_processes.h"
 
+namespace switchyard::attention_worker {
+class ExpertIo;
+}
+
 namespace switchyard::bench {
 
 // One thread's.
@@ -61,6 +65,7 @@ class BenchModel {
   const model::Checkpoint* checkpoint_ = nullptr;
   std::unique_ptr<WorkerProcesses> workers_;
   std::unique_ptr<experts::ExpertEngine> experts_;
+  std::shared_ptr<attention_worker::ExpertIo> io_;  // null: no clients of it
   std::vector<std::unique_ptr<attention_worker::ExpertClient>> clients_;
   std::unique_ptr<attention_worker::ExpertDispatcher> dispatcher_;
   std::unique_ptr<CountingDispatcher> counting_;
