@@ -74,6 +74,9 @@ ABSL_FLAG(int64_t, max_queued_requests, 1024,
           "requests that wait for memory; beyond: RESOURCE_EXHAUSTED");
 ABSL_FLAG(int64_t, chunked_prefill_size, 512,
           "prompt tokens in one step, of all sequences together");
+ABSL_FLAG(bool, disable_radix_cache, false,
+          "forget a sequence's state when it ends, instead of keeping it for "
+          "prompts that begin alike; changes no token");
 ABSL_FLAG(
     int64_t, state_memory, 0,
     "bytes for all sequences' states; 0: half of what the weights leave of "
@@ -110,6 +113,7 @@ ServerOptions OptionsFromFlags() {
   options.max_running_requests = absl::GetFlag(FLAGS_max_running_requests);
   options.max_queued_requests = absl::GetFlag(FLAGS_max_queued_requests);
   options.chunked_prefill_size = absl::GetFlag(FLAGS_chunked_prefill_size);
+  options.prefix_caching = !absl::GetFlag(FLAGS_disable_radix_cache);
   options.expert_wait_timeout = absl::GetFlag(FLAGS_expert_wait_timeout);
   options.max_request_time = absl::GetFlag(FLAGS_request_timeout);
   options.verify_checksums = absl::GetFlag(FLAGS_verify_checksums);

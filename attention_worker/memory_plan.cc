@@ -83,19 +83,19 @@ absl::StatusOr<MemoryPlan> PlanMemory(const MemoryRequest& request,
   MemoryPlan plan;
   plan.state_bytes = request.state_bytes > 0 ? request.state_bytes : left / 2;
   if (plan.state_bytes <= 0 || plan.state_bytes > left) {
-    return DoesNotFit(request,
-                      std::max<int64_t>(plan.state_bytes, shape.BytesFor(1)));
+    return DoesNotFit(request, std::max<int64_t>(plan.state_bytes,
+                                                 shape.Costs().BytesFor(1)));
   }
+  const StateCosts costs = shape.Costs();
   const RequestLimits limits = {.state_memory_bytes = plan.state_bytes,
-                                .fixed_state_bytes = shape.FixedBytes(),
-                                .state_bytes_per_token = shape.BytesPerToken()};
+                                .state_costs = costs};
   const int64_t longest = limits.LongestSequence();
   const int64_t wanted =
       request.max_model_len > 0 ? request.max_model_len : model_context;
   if (longest < 2 || (request.max_model_len > 0 && longest < wanted)) {
     return absl::FailedPreconditionError(absl::StrCat(
         "one sequence of ", wanted, " tokens needs ",
-        Mebibytes(shape.BytesFor(wanted - 1)), " of state, but the budget is ",
+        Mebibytes(costs.BytesFor(wanted - 1)), " of state, but the budget is ",
         Mebibytes(plan.state_bytes),
         "; raise --state-memory or lower --context-length"));
   }
@@ -104,8 +104,9 @@ absl::StatusOr<MemoryPlan> PlanMemory(const MemoryRequest& request,
       "memory: ", Mebibytes(request.available_bytes), " in all, weights ",
       Mebibytes(request.weight_bytes), ", states ", Mebibytes(plan.state_bytes),
       request.state_bytes > 0 ? " (as told)" : " (half of the rest)",
-      "; a sequence takes ", Mebibytes(shape.FixedBytes()), " and ",
-      shape.BytesPerToken(), " bytes a token; context ", plan.max_model_len,
+      "; a sequence takes ", Mebibytes(costs.fixed_bytes), " and ",
+      costs.page_bytes / costs.page_tokens, " bytes a token in pages of ",
+      costs.page_tokens, "; context ", plan.max_model_len,
       plan.max_model_len < wanted
           ? " tokens, as much as the states' memory holds"
           : " tokens");

@@ -42,6 +42,7 @@ struct ServerOptions {
   int64_t max_running_requests = 64;
   int64_t max_queued_requests = 1024;
   int64_t chunked_prefill_size = 512;
+  bool prefix_caching = true;
   absl::Duration expert_wait_timeout = absl::Seconds(30);
   absl::Duration max_request_time = absl::InfiniteDuration();
   bool verify_checksums = false;

@@ -361,6 +361,7 @@ absl::Status AttentionWorkerImpl::MakeModel(const MemoryPlan& plan) {
   engine.max_queued_tokens =
       std::max(4 * plan.max_model_len, 1024 * options_.max_queued_requests);
   engine.chunked_prefill_size = options_.chunked_prefill_size;
+  engine.prefix_caching = options_.prefix_caching;
   engine.state_memory_bytes = plan.state_bytes;
   engine.expert_wait_timeout = options_.expert_wait_timeout;
   engine.metrics = metrics_.get();

@@ -33,7 +33,7 @@ TOPS = ("switchyard", "tests")
 # files beside the parts (server.cc, main.cc, ...) put everything together.
 PARTS = {
     "attention_worker/sampling": "",
-    "attention_worker/scheduler": "",
+    "attention_worker/scheduler": "state",
     "attention_worker/state": "",
     "attention_worker/moe": "",
     "attention_worker/layers": "moe state",

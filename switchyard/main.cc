@@ -78,6 +78,9 @@ ABSL_FLAG(int64_t, max_running_requests, 64, "serve: sequences in one step");
 ABSL_FLAG(int64_t, max_queued_requests, 1024, "serve: beyond it 429");
 ABSL_FLAG(int64_t, chunked_prefill_size, 512,
           "serve, bench: prompt tokens in one step");
+ABSL_FLAG(bool, disable_radix_cache, false,
+          "serve: keep no states of ended sequences for prompts that begin "
+          "alike");
 ABSL_FLAG(int64_t, state_memory, 0,
           "serve: bytes for all sequences' states; 0: from what is available");
 ABSL_FLAG(absl::Duration, request_timeout, absl::Minutes(60),
@@ -156,6 +159,7 @@ absl::Status Serve() {
   options.max_running_requests = absl::GetFlag(FLAGS_max_running_requests);
   options.max_queued_requests = absl::GetFlag(FLAGS_max_queued_requests);
   options.chunked_prefill_size = absl::GetFlag(FLAGS_chunked_prefill_size);
+  options.prefix_caching = !absl::GetFlag(FLAGS_disable_radix_cache);
   options.state_memory_bytes = absl::GetFlag(FLAGS_state_memory);
   options.request_timeout = absl::GetFlag(FLAGS_request_timeout);
   options.drain_timeout = absl::GetFlag(FLAGS_drain_timeout);

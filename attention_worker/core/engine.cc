@@ -34,8 +34,7 @@ RequestLimits LimitsOf(const Engine::Options& options) {
   limits.vocab_size = options.vocab_size;
   limits.max_model_len = options.max_model_len;
   limits.state_memory_bytes = options.state_memory_bytes;
-  limits.fixed_state_bytes = shape.FixedBytes();
-  limits.state_bytes_per_token = shape.BytesPerToken();
+  limits.state_costs = shape.Costs();
   return limits;
 }
 
@@ -70,8 +69,9 @@ absl::Status CheckOptions(const Engine::Options& options) {
   if (limits.LongestSequence() < 2) {
     return absl::InvalidArgumentError(absl::StrCat(
         "state_memory_bytes is ", options.state_memory_bytes,
-        "; one sequence takes ", limits.fixed_state_bytes, " bytes and ",
-        limits.state_bytes_per_token, " bytes more for each token"));
+        "; one sequence takes ", limits.state_costs.fixed_bytes, " bytes and ",
+        limits.state_costs.page_bytes, " bytes more for each ",
+        limits.state_costs.page_tokens, " tokens"));
   }
   return absl::OkStatus();
 }
@@ -81,8 +81,10 @@ absl::Status CheckOptions(const Engine::Options& options) {
 // lock for it. Sinks are called without the lock.
 class EngineImpl final : public Engine {
  public:
-  explicit EngineImpl(Options options)
-      : options_(options), limits_(LimitsOf(options)) {
+  EngineImpl(Options options, std::unique_ptr<StateMemory> memory)
+      : options_(options),
+        limits_(LimitsOf(options)),
+        memory_(std::move(memory)) {
     if (options_.metrics == nullptr) {
       own_registry_ = metrics::Registry::Create();
       own_metrics_ = std::make_unique<EngineMetrics>(own_registry_.get(), "",
@@ -170,6 +172,8 @@ class EngineImpl final : public Engine {
   StepLoop::Options LoopOptions() {
     StepLoop::Options loop;
     loop.runner = options_.runner;
+    loop.memory = memory_.get();
+    loop.prefix_caching = options_.prefix_caching;
     loop.policy = &policy_;
     loop.metrics = options_.metrics;
     loop.timer = options_.timer;
@@ -227,6 +231,7 @@ class EngineImpl final : public Engine {
 
   Options options_;
   const RequestLimits limits_;
+  const std::unique_ptr<StateMemory> memory_;
   const DecodeFirst policy_;
   std::unique_ptr<metrics::Registry> own_registry_;
   std::unique_ptr<EngineMetrics> own_metrics_;
@@ -251,7 +256,10 @@ class EngineImpl final : public Engine {
 
 absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(Options options) {
   SY_RETURN_IF_ERROR(CheckOptions(options));
-  return std::unique_ptr<Engine>(new EngineImpl(options));
+  SY_ASSIGN_OR_RETURN(std::unique_ptr<StateMemory> memory,
+                      StateMemory::Create(options.runner->state_shape(),
+                                          options.state_memory_bytes));
+  return std::unique_ptr<Engine>(new EngineImpl(options, std::move(memory)));
 }
 
 }  // namespace switchyard::attention_worker

@@ -30,6 +30,9 @@ struct GenerationRequest {
   // failover): part of the context, counted as generated, not sent again.
   std::vector<int32_t> resumed_output_ids;
   SamplingParams sampling;
+  // Token counts, ascending, where the prompt may meet others': ends of
+  // messages. Advice; those out of range are passed over.
+  std::vector<int64_t> prefix_boundaries;
   int64_t max_tokens = 0;  // of output, resumed ones included; >= 1
   std::vector<int32_t>
       stop_token_ids;  // end with kStop; the stop token is sent
@@ -70,7 +73,8 @@ class TokenSink {
 struct EngineLoad {
   int64_t running = 0;
   int64_t waiting = 0;
-  int64_t state_bytes_used = 0;
+  int64_t state_bytes_used =
+      0;  // of running sequences; shared pages count for each
   int64_t state_bytes_budget = 0;
 };
 
@@ -87,7 +91,9 @@ class Engine {
     // Prompt and resumed tokens of all requests here, running or waiting.
     int64_t max_queued_tokens = 16 << 20;
     int64_t chunked_prefill_size = 512;  // prompt tokens a step, all sequences
-    int64_t state_memory_bytes = 0;      // budget of all sequences' states
+    // Budget of all sequences' states and of what is kept of finished ones.
+    int64_t state_memory_bytes = 0;
+    bool prefix_caching = true;
     // How long rows may wait for an expert that nobody holds (a request's own
     // deadline may come earlier).
     absl::Duration expert_wait_timeout = absl::Seconds(30);

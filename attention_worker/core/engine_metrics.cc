@@ -76,6 +76,27 @@ EngineMetrics::EngineMetrics(metrics::Registry* registry,
                                           "Requests accepted.", sglang);
   sglang_aborted_ = registry->AddCounter("sglang:num_aborted_requests_total",
                                          "Requests cancelled.", sglang);
+  prefix_queries_ = registry->AddCounter(
+      "vllm:prefix_cache_queries_total",
+      "Tokens of requests that were looked up in the prefix cache.", labels);
+  prefix_hits_ = registry->AddCounter(
+      "vllm:prefix_cache_hits_total",
+      "Tokens of requests that the prefix cache had.", labels);
+  sglang_cached_tokens_ = registry->AddCounter(
+      "sglang:cached_tokens_total",
+      "Tokens of requests that the prefix cache had.", sglang);
+  sglang_hit_rate_ = registry->AddGauge(
+      "sglang:cache_hit_rate",
+      "Share of the last admitted request that the prefix cache had.", sglang);
+  snapshots_ = registry->AddGauge("switchyard_engine_prefix_cache_snapshots",
+                                  "Snapshots that are kept.", sglang);
+  evictions_ = registry->AddGauge("switchyard_engine_prefix_cache_evictions",
+                                  "Snapshots dropped for lack of memory, since "
+                                  "the start.",
+                                  sglang);
+  memory_bytes_ = registry->AddGauge(
+      "switchyard_engine_state_memory_bytes",
+      "Bytes of states and snapshots, each counted once.", sglang);
   preemptions_ = registry->AddCounter(
       "vllm:num_preemptions_total",
       "States given back for lack of memory, to be computed again.", labels);
@@ -140,6 +161,21 @@ void EngineMetrics::RequestPreempted() {
   sglang_retracted_->Increment();
 }
 
+void EngineMetrics::PrefixLookup(int64_t queried, int64_t hit) {
+  prefix_queries_->Increment(static_cast<double>(queried));
+  prefix_hits_->Increment(static_cast<double>(hit));
+  sglang_cached_tokens_->Increment(static_cast<double>(hit));
+  sglang_hit_rate_->Set(static_cast<double>(hit) /
+                        static_cast<double>(queried));
+}
+
+void EngineMetrics::SetPrefixCache(int64_t snapshots, int64_t evictions,
+                                   int64_t memory_bytes) {
+  snapshots_->Set(static_cast<double>(snapshots));
+  evictions_->Set(static_cast<double>(evictions));
+  memory_bytes_->Set(static_cast<double>(memory_bytes));
+}
+
 void EngineMetrics::FirstToken(absl::Duration since_submit) {
   first_token_seconds_->Observe(absl::ToDoubleSeconds(since_submit));
 }
@@ -178,14 +214,17 @@ void EngineMetrics::RequestDone(const absl::Status& status, FinishReason reason,
 }
 
 void EngineMetrics::StepDone(absl::Duration duration, int64_t prompt_tokens,
-                             int64_t decode_tokens, int64_t sampled_tokens) {
+                             int64_t decode_tokens) {
   step_seconds_->Observe(absl::ToDoubleSeconds(duration));
   iteration_tokens_->Observe(
       static_cast<double>(prompt_tokens + decode_tokens));
   prompt_tokens_->Increment(static_cast<double>(prompt_tokens));
   sglang_prompt_tokens_->Increment(static_cast<double>(prompt_tokens));
-  generation_tokens_->Increment(static_cast<double>(sampled_tokens));
-  sglang_generation_tokens_->Increment(static_cast<double>(sampled_tokens));
+}
+
+void EngineMetrics::TokensSampled(int64_t tokens) {
+  generation_tokens_->Increment(static_cast<double>(tokens));
+  sglang_generation_tokens_->Increment(static_cast<double>(tokens));
 }
 
 void EngineMetrics::PartsDone(const StepTimer& timer) {

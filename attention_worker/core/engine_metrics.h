@@ -27,13 +27,20 @@ class EngineMetrics {
   // The first time that the request got a state.
   void RequestAdmitted(absl::Duration queued);
   void RequestPreempted();
+  // A request that was let in looked for `queried` tokens in the prefix cache
+  // and found `hit` of them.
+  void PrefixLookup(int64_t queried, int64_t hit);
+  void SetPrefixCache(int64_t snapshots, int64_t evictions,
+                      int64_t memory_bytes);
   // `since_submit` for a request's first token, `since_last` for the others.
   void FirstToken(absl::Duration since_submit);
   void NextToken(absl::Duration since_last);
   void RequestDone(const absl::Status& status, FinishReason reason,
                    const GenerationUsage& usage, absl::Duration total);
   void StepDone(absl::Duration duration, int64_t prompt_tokens,
-                int64_t decode_tokens, int64_t sampled_tokens);
+                int64_t decode_tokens);
+  // Counted before anybody hears of them.
+  void TokensSampled(int64_t tokens);
   // Of a step that has ended.
   void PartsDone(const StepTimer& timer);
   void SetLoad(const EngineLoad& load);
@@ -53,6 +60,13 @@ class EngineMetrics {
   metrics::Counter* sglang_generation_tokens_;
   metrics::Counter* sglang_requests_;
   metrics::Counter* sglang_aborted_;
+  metrics::Counter* prefix_queries_;
+  metrics::Counter* prefix_hits_;
+  metrics::Counter* sglang_cached_tokens_;
+  metrics::Gauge* sglang_hit_rate_;
+  metrics::Gauge* snapshots_;
+  metrics::Gauge* evictions_;
+  metrics::Gauge* memory_bytes_;
   metrics::Counter* preemptions_;
   metrics::Counter* sglang_retracted_;
   metrics::Counter* finished_stop_;

@@ -69,6 +69,7 @@ SequenceView LiveSequence::View() const {
 GenerationUsage LiveSequence::Usage(absl::Time now) const {
   GenerationUsage usage;
   usage.prompt_tokens = prompt_tokens_;
+  usage.cached_prompt_tokens = cached_prompt_tokens;
   usage.output_tokens = known_tokens() - prompt_tokens_;
   usage.queue_time = admitted.value_or(now) - submitted;
   if (admitted.has_value()) {

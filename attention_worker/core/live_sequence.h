@@ -46,7 +46,11 @@ class LiveSequence {
   TokenHistory history;                  // empty unless penalties look at it
   std::unique_ptr<SequenceState> state;  // in kPrefill and kDecoding
   int64_t charged_bytes = 0;             // what `state` takes of the budget
-  std::optional<absl::Time> admitted;    // first time
+  // Token counts after which the state is kept for others; those still ahead.
+  std::vector<int64_t> snapshot_points;
+  // Of the prompt, at the first admission: read by somebody before.
+  int64_t cached_prompt_tokens = 0;
+  std::optional<absl::Time> admitted;  // first time
   std::optional<absl::Time> first_token;
   absl::Time last_token;
 

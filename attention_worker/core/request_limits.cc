@@ -83,8 +83,7 @@ absl::Status CheckLengths(const GenerationRequest& request,
   if (tokens > limits.LongestSequence()) {
     return Invalid(
         "the prompt's ", prompt, " tokens and max_tokens make ", tokens,
-        " tokens, whose state takes ",
-        limits.fixed_state_bytes + limits.state_bytes_per_token * (tokens - 1),
+        " tokens, whose state takes ", limits.state_costs.BytesFor(tokens - 1),
         " bytes; the budget of all states is ", limits.state_memory_bytes,
         " bytes, enough for ", limits.LongestSequence(),
         " tokens; lower max_tokens or raise --state-memory");
@@ -102,10 +101,7 @@ int64_t RequestLimits::MaxTokensOf(const GenerationRequest& request) const {
 }
 
 int64_t RequestLimits::LongestSequence() const {
-  const int64_t left = state_memory_bytes - fixed_state_bytes;
-  if (left < 0) return 0;
-  if (state_bytes_per_token == 0) return std::numeric_limits<int64_t>::max();
-  return left / state_bytes_per_token + 1;
+  return state_costs.TokensFor(state_memory_bytes) + 1;
 }
 
 absl::Status CheckRequest(const GenerationRequest& request,

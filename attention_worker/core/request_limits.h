@@ -8,6 +8,7 @@
 
 #include "absl/status/status.h"
 #include "attention_worker/core/engine.h"
+#include "attention_worker/state/state_costs.h"
 
 namespace switchyard::attention_worker {
 
@@ -19,8 +20,7 @@ struct RequestLimits {
   int64_t vocab_size = 0;
   int64_t max_model_len = 0;
   int64_t state_memory_bytes = 0;
-  int64_t fixed_state_bytes = 0;
-  int64_t state_bytes_per_token = 0;
+  StateCosts state_costs;
 
   // Prompt and output together, at most, of this request.
   int64_t MaxTokensOf(const GenerationRequest& request) const;

@@ -4,19 +4,28 @@
 #include <optional>
 #include <utility>
 
-#include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
+#include "attention_worker/core/snapshot_points.h"
 #include "base/check.h"
 #include "base/log.h"
 
 namespace switchyard::attention_worker {
 
-StepLoop::StepLoop(Options options) : options_(std::move(options)) {
+// One chunk, and whose.
+struct StepLoop::Work {
+  LiveSequence* sequence = nullptr;
+  SequenceChunk chunk;
+  int64_t begin = 0;  // tokens before the chunk
+  std::vector<SnapshotPoint> points;
+  std::vector<StateBlock> blocks;  // of `points`
+};
+
+StepLoop::StepLoop(Options options)
+    : options_(std::move(options)), cache_(options_.memory->shape()) {
   budget_.prefill_tokens = options_.chunked_prefill_size;
   budget_.max_running = options_.max_running_requests;
   budget_.state_bytes = options_.limits.state_memory_bytes;
-  budget_.fixed_state_bytes = options_.limits.fixed_state_bytes;
-  budget_.state_bytes_per_token = options_.limits.state_bytes_per_token;
+  budget_.costs = options_.limits.state_costs;
   ReportLoad();
 }
 
@@ -41,6 +50,7 @@ bool StepLoop::Step(const absl::flat_hash_set<std::string>& cancelled) {
     const StepPlan plan = MakePlan();
     GiveAndTakeStates(plan, now);
     ReportLoad();
+    SampleRestored();
     Compute(plan, now);
     RemoveFinished();
   }
@@ -94,30 +104,65 @@ StepPlan StepLoop::MakePlan() const {
 void StepLoop::GiveAndTakeStates(const StepPlan& plan, absl::Time now) {
   for (const size_t i : plan.preempt) {
     LiveSequence* sequence = sequences_[i].get();
-    ReleaseState(sequence);
+    KeepOrRelease(sequence);
     sequence->phase = SequencePhase::kWaiting;
     options_.metrics->RequestPreempted();
   }
   for (const size_t i : plan.admit) {
     LiveSequence* sequence = sequences_[i].get();
     SY_CHECK(sequence->phase == SequencePhase::kWaiting);
-    if (!sequence->admitted.has_value()) {
+    const bool first_time = !sequence->admitted.has_value();
+    if (first_time) {
       sequence->admitted = now;
       options_.metrics->RequestAdmitted(now - sequence->submitted);
     }
-    // The last token of a sequence is never read, so it needs no room.
-    absl::StatusOr<std::unique_ptr<SequenceState>> state =
-        SequenceState::Create(options_.runner->state_shape(),
-                              sequence->max_tokens() - 1);
-    if (!state.ok()) {
-      Finish(sequence, state.status(), FinishReason::kStop, now);
-      continue;
+    GiveState(sequence);
+    if (first_time) {
+      sequence->cached_prompt_tokens =
+          std::min(sequence->state->num_tokens, sequence->prompt_tokens());
+      options_.metrics->PrefixLookup(sequence->known_tokens(),
+                                     sequence->state->num_tokens);
     }
-    sequence->state = *std::move(state);
-    sequence->phase = SequencePhase::kPrefill;
-    ++running_;
   }
   ChargeStates();
+}
+
+void StepLoop::GiveState(LiveSequence* sequence) {
+  sequence->state = RestoreOrCreate(sequence);
+  // The plan says that what runs fits, and all else can be evicted.
+  SY_CHECK(sequence->state != nullptr);
+  sequence->phase = SequencePhase::kPrefill;
+  ++running_;
+}
+
+std::unique_ptr<SequenceState> StepLoop::RestoreOrCreate(
+    LiveSequence* sequence) {
+  // The last token of a sequence is never read, so it needs no room.
+  const int64_t max_tokens = sequence->max_tokens() - 1;
+  PrefixCache::Match match;
+  if (options_.prefix_caching) match = cache_.Find(sequence->tokens);
+  std::unique_ptr<SequenceState> state;
+  while (state == nullptr && match.snapshot.fixed != nullptr) {
+    state =
+        SequenceState::TryRestore(options_.memory, match.snapshot, max_tokens);
+    // What is matched cannot be freed while it is held here.
+    if (state == nullptr && !cache_.EvictOne()) match.snapshot = {};
+  }
+  while (state == nullptr) {
+    state = SequenceState::TryCreate(options_.memory, max_tokens);
+    if (state == nullptr && !cache_.EvictOne()) return nullptr;
+  }
+  sequence->snapshot_points.clear();
+  if (options_.prefix_caching) {
+    sequence->snapshot_points = SnapshotPoints(
+        state->num_tokens, match.common_tokens, sequence->known_tokens(),
+        sequence->request.prefix_boundaries);
+  }
+  return state;
+}
+
+void StepLoop::Grow(SequenceState* state, int64_t tokens) {
+  while (!state->TryGrow(tokens)) SY_CHECK(cache_.EvictOne());
 }
 
 void StepLoop::ChargeStates() {
@@ -131,31 +176,88 @@ void StepLoop::ChargeStates() {
   SY_CHECK(state_bytes_used_ <= budget_.state_bytes);
 }
 
+void StepLoop::SampleRestored() {
+  for (const auto& sequence : sequences_) {
+    if (sequence->phase != SequencePhase::kPrefill ||
+        sequence->state->num_tokens < sequence->known_tokens()) {
+      continue;
+    }
+    const std::vector<float> logits =
+        options_.runner->LastLogits(sequence->state.get());
+    options_.metrics->TokensSampled(1);
+    Sample(sequence.get(), logits, options_.clock->Now());
+  }
+}
+
+StepLoop::Work StepLoop::MakeWork(LiveSequence* sequence, int64_t num_tokens,
+                                  absl::Time now) {
+  const int64_t begin = sequence->state->num_tokens;
+  // A plan counts tokens that were restored since as still to be read.
+  num_tokens = std::min(num_tokens, sequence->known_tokens() - begin);
+  SY_CHECK(num_tokens >= 1);
+  Grow(sequence->state.get(), begin + num_tokens);
+  Work work;
+  work.sequence = sequence;
+  work.begin = begin;
+  work.chunk.state = sequence->state.get();
+  work.chunk.tokens =
+      absl::MakeConstSpan(sequence->tokens).subspan(begin, num_tokens);
+  const bool last = begin + num_tokens == sequence->known_tokens();
+  work.chunk.logits = last ? LogitsOf::kLastToken : LogitsOf::kNothing;
+  work.chunk.deadline =
+      std::min(sequence->request.deadline, now + options_.expert_wait_timeout);
+  return work;
+}
+
+void StepLoop::TakeSnapshotBlocks(Work* work) {
+  std::vector<int64_t>& ahead = work->sequence->snapshot_points;
+  const int64_t end =
+      work->begin + static_cast<int64_t>(work->chunk.tokens.size());
+  while (!ahead.empty() && ahead.front() <= end) {
+    const int64_t tokens = ahead.front();
+    ahead.erase(ahead.begin());
+    if (cache_.Contains(
+            absl::MakeConstSpan(work->sequence->tokens).first(tokens))) {
+      continue;
+    }
+    StateBlock block = options_.memory->TryTakeFixed();
+    while (block == nullptr && cache_.EvictOne()) {
+      block = options_.memory->TryTakeFixed();
+    }
+    if (block == nullptr) continue;  // those that run take everything
+    work->points.push_back({tokens - work->begin, block.get()});
+    work->blocks.push_back(std::move(block));
+  }
+  work->chunk.snapshots = work->points;
+}
+
+void StepLoop::KeepSnapshots(const Work& work) {
+  for (size_t i = 0; i < work.points.size(); ++i) {
+    const int64_t tokens = work.begin + work.points[i].after_tokens;
+    cache_.Insert(absl::MakeConstSpan(work.sequence->tokens).first(tokens),
+                  work.sequence->state->SnapshotAt(tokens, work.blocks[i]));
+  }
+}
+
 void StepLoop::Compute(const StepPlan& plan, absl::Time now) {
-  std::vector<SequenceChunk> chunks;
-  std::vector<LiveSequence*> owners;
+  std::vector<Work> works;
+  works.reserve(plan.entries.size());
   int64_t prompt_tokens = 0;
   int64_t decode_tokens = 0;
   for (const StepEntry& entry : plan.entries) {
     LiveSequence* sequence = sequences_[entry.sequence].get();
     if (sequence->phase == SequencePhase::kFinished) continue;
-    const int64_t begin = sequence->state->num_tokens;
-    SY_CHECK(entry.num_tokens >= 1 &&
-             begin + entry.num_tokens <= sequence->known_tokens());
-    const bool last = begin + entry.num_tokens == sequence->known_tokens();
-    chunks.push_back(
-        {.state = sequence->state.get(),
-         .tokens = absl::MakeConstSpan(sequence->tokens)
-                       .subspan(begin, entry.num_tokens),
-         .logits = last ? LogitsOf::kLastToken : LogitsOf::kNothing,
-         .deadline = std::min(sequence->request.deadline,
-                              now + options_.expert_wait_timeout)});
-    owners.push_back(sequence);
+    works.push_back(MakeWork(sequence, entry.num_tokens, now));
     (sequence->phase == SequencePhase::kDecoding ? decode_tokens
                                                  : prompt_tokens) +=
-        entry.num_tokens;
+        static_cast<int64_t>(works.back().chunk.tokens.size());
   }
-  if (chunks.empty()) return;
+  if (works.empty()) return;
+  // After everybody's pages: a snapshot never takes what a running one needs.
+  for (Work& work : works) TakeSnapshotBlocks(&work);
+  std::vector<SequenceChunk> chunks;
+  chunks.reserve(works.size());
+  for (const Work& work : works) chunks.push_back(work.chunk);
   if (options_.timer != nullptr) options_.timer->Start();
   const std::vector<ChunkResult> results = options_.runner->Step(chunks);
   SY_CHECK(results.size() == chunks.size());
@@ -166,18 +268,18 @@ void StepLoop::Compute(const StepPlan& plan, absl::Time now) {
         results[i].status.ok() && chunks[i].logits == LogitsOf::kLastToken;
   }
   // Counted before anybody hears of it: who has its tokens finds them counted.
-  options_.metrics->StepDone(end - now, prompt_tokens, decode_tokens, sampled);
-  for (size_t i = 0; i < chunks.size(); ++i) {
-    Advance(owners[i], chunks[i], results[i], end);
-  }
+  options_.metrics->StepDone(end - now, prompt_tokens, decode_tokens);
+  options_.metrics->TokensSampled(sampled);
+  for (size_t i = 0; i < works.size(); ++i) Advance(works[i], results[i], end);
   if (options_.timer != nullptr) {
     options_.timer->Stop();
     options_.metrics->PartsDone(*options_.timer);
   }
 }
 
-void StepLoop::Advance(LiveSequence* sequence, const SequenceChunk& chunk,
-                       const ChunkResult& result, absl::Time now) {
+void StepLoop::Advance(const Work& work, const ChunkResult& result,
+                       absl::Time now) {
+  LiveSequence* const sequence = work.sequence;
   if (!result.status.ok()) {
     LogWarning(absl::StrCat("request ", sequence->request.id,
                             " failed: ", result.status.ToString()));
@@ -185,7 +287,8 @@ void StepLoop::Advance(LiveSequence* sequence, const SequenceChunk& chunk,
     return;
   }
   SY_CHECK(sequence->state->health == StateHealth::kClean);
-  if (chunk.logits == LogitsOf::kLastToken) {
+  KeepSnapshots(work);
+  if (work.chunk.logits == LogitsOf::kLastToken) {
     SY_CHECK(sequence->state->num_tokens == sequence->known_tokens());
     Sample(sequence, result.logits, now);
   }
@@ -220,7 +323,7 @@ void StepLoop::Sample(LiveSequence* sequence, const std::vector<float>& logits,
 void StepLoop::Finish(LiveSequence* sequence, const absl::Status& status,
                       FinishReason reason, absl::Time now) {
   if (sequence->phase == SequencePhase::kFinished) return;
-  ReleaseState(sequence);
+  KeepOrRelease(sequence);
   sequence->phase = SequencePhase::kFinished;
   const GenerationUsage usage = sequence->Usage(now);
   options_.metrics->RequestDone(status, reason, usage,
@@ -229,6 +332,20 @@ void StepLoop::Finish(LiveSequence* sequence, const absl::Status& status,
   ReportLoad();
   options_.on_done(sequence->request.id);
   sequence->sink->OnDone(status, reason, usage);
+}
+
+void StepLoop::KeepOrRelease(LiveSequence* sequence) {
+  SequenceState* const state = sequence->state.get();
+  if (state == nullptr) return;
+  if (options_.prefix_caching && state->health == StateHealth::kClean &&
+      state->num_tokens > 0) {
+    const auto tokens =
+        absl::MakeConstSpan(sequence->tokens).first(state->num_tokens);
+    if (!cache_.Contains(tokens)) {
+      cache_.Insert(tokens, std::move(*state).IntoSnapshot());
+    }
+  }
+  ReleaseState(sequence);
 }
 
 void StepLoop::ReleaseState(LiveSequence* sequence) {
@@ -258,6 +375,9 @@ void StepLoop::ReportLoad() {
   load.state_bytes_used = state_bytes_used_;
   load.state_bytes_budget = budget_.state_bytes;
   options_.metrics->SetLoad(load);
+  options_.metrics->SetPrefixCache(cache_.num_snapshots(),
+                                   cache_.num_evictions(),
+                                   options_.memory->used_bytes());
   options_.on_load(load);
 }
 

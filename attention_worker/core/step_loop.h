@@ -23,6 +23,8 @@
 #include "attention_worker/layers/model_runner.h"
 #include "attention_worker/layers/step_timer.h"
 #include "attention_worker/scheduler/policy.h"
+#include "attention_worker/state/prefix_cache.h"
+#include "attention_worker/state/state_memory.h"
 #include "base/clock.h"
 
 namespace switchyard::attention_worker {
@@ -32,6 +34,7 @@ class StepLoop {
  public:
   struct Options {
     ModelRunner* runner = nullptr;             // not owned
+    StateMemory* memory = nullptr;             // not owned; outlives this
     const SchedulingPolicy* policy = nullptr;  // not owned
     EngineMetrics* metrics = nullptr;          // not owned, not null
     StepTimer* timer = nullptr;                // not owned; may be null
@@ -40,6 +43,7 @@ class StepLoop {
     int64_t max_running_requests = 0;
     int64_t chunked_prefill_size = 0;
     absl::Duration expert_wait_timeout;
+    bool prefix_caching = true;
     // Called when a request is about to get its last word (so that its id is
     // free by then), and whenever the load changed.
     std::function<void(const std::string& id)> on_done;
@@ -68,10 +72,24 @@ class StepLoop {
                               absl::Time now);
   StepPlan MakePlan() const;
   void GiveAndTakeStates(const StepPlan& plan, absl::Time now);
+  void GiveState(LiveSequence* sequence);
+  // From the longest kept prefix of its tokens, or from nothing.
+  std::unique_ptr<SequenceState> RestoreOrCreate(LiveSequence* sequence);
+  // Keeps the state for others, if it is worth anything, and lets go of it.
+  void KeepOrRelease(LiveSequence* sequence);
+  // Pages for `tokens` tokens; what others left behind makes room.
+  void Grow(SequenceState* state, int64_t tokens);
   void ChargeStates();
+  // Sequences of which everything was restored have nothing left to read: their
+  // next token follows from their last one's hidden state.
+  void SampleRestored();
+  // One entry of a plan on its way through a step.
+  struct Work;
+  Work MakeWork(LiveSequence* sequence, int64_t num_tokens, absl::Time now);
+  void TakeSnapshotBlocks(Work* work);
+  void KeepSnapshots(const Work& work);
   void Compute(const StepPlan& plan, absl::Time now);
-  void Advance(LiveSequence* sequence, const SequenceChunk& chunk,
-               const ChunkResult& result, absl::Time now);
+  void Advance(const Work& work, const ChunkResult& result, absl::Time now);
   void Sample(LiveSequence* sequence, const std::vector<float>& logits,
               absl::Time now);
   void Finish(LiveSequence* sequence, const absl::Status& status,
@@ -82,6 +100,7 @@ class StepLoop {
 
   const Options options_;
   StepBudget budget_;
+  PrefixCache cache_;
   std::vector<std::unique_ptr<LiveSequence>> sequences_;  // in order of arrival
   int64_t running_ = 0;           // sequences that hold a state
   int64_t state_bytes_used_ = 0;  // the sum of their charges

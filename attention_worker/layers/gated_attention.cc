@@ -14,8 +14,8 @@ namespace {
 // Queries that go through the cache together: a block of keys that is in a
 // core's first-level cache serves all of them.
 constexpr int64_t kTileTokens = 8;
-// Keys of one piece of work.
-constexpr int64_t kKeyBlock = 64;
+// Keys of one piece of work: a page's.
+constexpr int64_t kKeyBlock = kPageTokens;
 // Columns of values of one piece of work.
 constexpr int64_t kValueColumns = 64;
 // Scores that are in memory at a time (16 MiB); one token's may be more.
@@ -192,7 +192,7 @@ class Attention {
   void ScoreKeys(const Tile& tile, const Piece& piece, float* scores) const {
     const float scale = 1.0f / std::sqrt(static_cast<float>(d_));
     const int64_t kv_width = kv_heads_ * d_;
-    const float* const keys = tile.sequence->keys + piece.begin * kv_width +
+    const float* const keys = tile.sequence->KeysAt(piece.begin, kv_width) +
                               int64_t{piece.kv_head} * d_;
     for (int64_t t = 0; t < tile.num_rows; ++t) {
       const int64_t n = std::min(piece.end, tile.KeysOf(t)) - piece.begin;
@@ -219,7 +219,7 @@ class Attention {
     const int64_t columns = piece.end - piece.begin;
     std::fill_n(sums, tile.num_rows * group_ * columns, 0.0f);
     for (int64_t j = 0; j < tile.num_keys(); j += kKeyBlock) {
-      const float* const values = tile.sequence->values + j * kv_width +
+      const float* const values = tile.sequence->ValuesAt(j, kv_width) +
                                   int64_t{piece.kv_head} * d_ + piece.begin;
       for (int64_t t = 0; t < tile.num_rows; ++t) {
         const int64_t n = std::min(kKeyBlock, tile.KeysOf(t) - j);
@@ -297,15 +297,16 @@ void GatedAttention(const LayerContext& context,
             std::memcpy(gate + out, in + d, d * sizeof(float));
           }
           const LayerSequence& sequence = *sequence_of_row[row];
-          const int64_t cached =
-              (sequence.first_position + row - sequence.first_row) * kv_width;
+          const int64_t position =
+              sequence.first_position + row - sequence.first_row;
+          float* const keys = sequence.KeysAt(position, kv_width);
           for (int64_t h = 0; h < kv_heads; ++h) {
-            float* const key = sequence.keys + cached + h * d;
+            float* const key = keys + h * d;
             kernels.rms_norm(k + row * kv_width + h * d, weights.k_norm.data(),
                              /*offset=*/1.0f, eps, d, key);
             kernels.rope(key, rope.cos(row), rope.sin(row), rope.half_dim());
           }
-          std::memcpy(sequence.values + cached, v + row * kv_width,
+          std::memcpy(sequence.ValuesAt(position, kv_width), v + row * kv_width,
                       kv_width * sizeof(float));
         }
       });

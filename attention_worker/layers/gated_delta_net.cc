@@ -195,13 +195,25 @@ class Pass {
       std::memcpy(tail + j * n, sequence.conv_tail + j * s.channels() + channel,
                   n * sizeof(float));
     }
+    auto snapshot = sequence.snapshots.begin();
     for (int64_t t = 0; t < sequence.num_rows; ++t) {
       float* const x = qkv_ + (sequence.first_row + t) * s.channels() + channel;
       kernels_.conv_step(weights_.conv1d.data() + channel * s.taps, s.taps, x,
                          tail, n, x);
+      if (snapshot != sequence.snapshots.end() &&
+          snapshot->after_rows == t + 1) {
+        StoreTail(tail, channel, n, snapshot->conv_tail);
+        ++snapshot;
+      }
     }
-    for (int64_t j = 0; j < s.taps - 1; ++j) {
-      std::memcpy(sequence.conv_tail + j * s.channels() + channel, tail + j * n,
+    StoreTail(tail, channel, n, sequence.conv_tail);
+  }
+
+  // `tail` [K - 1, n] to channels [channel, channel + n) of `conv_tail`.
+  void StoreTail(const float* tail, int64_t channel, int64_t n,
+                 float* conv_tail) const {
+    for (int64_t j = 0; j < shape_.taps - 1; ++j) {
+      std::memcpy(conv_tail + j * shape_.channels() + channel, tail + j * n,
                   n * sizeof(float));
     }
   }
@@ -213,6 +225,7 @@ class Pass {
     const int64_t n = std::min(kStateColumns, s.dv - column);
     float* const home = sequence.recurrent + head * s.dk * s.dv + column;
     const bool copied = sequence.num_rows >= kMinTokensToCopy;
+    auto snapshot = sequence.snapshots.begin();
     if (copied) {
       for (int64_t i = 0; i < s.dk; ++i) {
         std::memcpy(copy + i * n, home + i * s.dv, n * sizeof(float));
@@ -229,11 +242,22 @@ class Pass {
                                beta_[row * s.nv + head], s.dk, n,
                                copied ? n : s.dv, copied ? copy : home,
                                out + row * s.v_width() + value);
-    }
-    if (copied) {
-      for (int64_t i = 0; i < s.dk; ++i) {
-        std::memcpy(home + i * s.dv, copy + i * n, n * sizeof(float));
+      if (snapshot != sequence.snapshots.end() &&
+          snapshot->after_rows == t + 1) {
+        StoreColumns(copied ? copy : home, copied ? n : s.dv, n,
+                     snapshot->recurrent + head * s.dk * s.dv + column);
+        ++snapshot;
       }
+    }
+    if (copied) StoreColumns(copy, n, n, home);
+  }
+
+  // `n` columns whose rows are `stride` apart, to a state's.
+  void StoreColumns(const float* columns, int64_t stride, int64_t n,
+                    float* state) const {
+    for (int64_t i = 0; i < shape_.dk; ++i) {
+      std::memcpy(state + i * shape_.dv, columns + i * stride,
+                  n * sizeof(float));
     }
   }
 

@@ -14,6 +14,7 @@
 #include "attention_worker/layers/probe.h"
 #include "attention_worker/layers/scratch.h"
 #include "attention_worker/layers/step_timer.h"
+#include "attention_worker/state/state_shape.h"
 #include "base/compute_pool.h"
 #include "kernels/kernel_table.h"
 #include "kernels/matrix.h"
@@ -42,14 +43,33 @@ struct LayerSequence {
   int64_t num_rows = 0;                          // >= 1
   int64_t first_position = 0;                    // of first_row's token
   absl::Time deadline = absl::InfiniteFuture();  // for missing experts
-  // Full attention: [first_position + num_rows or more, kv_width]; the rows
-  // before first_position hold the earlier tokens.
-  float* keys = nullptr;
-  float* values = nullptr;
+  // Full attention: pages of kPageTokens tokens, the earlier ones' and these
+  // rows'; the layer's keys [kPageTokens, kv_width] begin at keys_in_page
+  // floats in each of them, its values at values_in_page.
+  absl::Span<float* const> pages;
+  int64_t keys_in_page = 0;
+  int64_t values_in_page = 0;
   // Linear attention: [nv, dk, dv] and [K - 1, channels], as the tokens before
   // first_position left them.
   float* recurrent = nullptr;
   float* conv_tail = nullptr;
+  // Copies of both on the way, as they are after so many of the rows.
+  struct LayerSnapshot {
+    int64_t after_rows = 0;  // [1, num_rows], ascending
+    float* recurrent = nullptr;
+    float* conv_tail = nullptr;
+  };
+  absl::Span<const LayerSnapshot> snapshots;
+
+  // K and V of the token at `position`, and of those behind it in its page.
+  float* KeysAt(int64_t position, int64_t kv_width) const {
+    return pages[position / kPageTokens] + keys_in_page +
+           position % kPageTokens * kv_width;
+  }
+  float* ValuesAt(int64_t position, int64_t kv_width) const {
+    return pages[position / kPageTokens] + values_in_page +
+           position % kPageTokens * kv_width;
+  }
 };
 
 // Multiply-adds below which a piece of work is not split further: about ten

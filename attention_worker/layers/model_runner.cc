@@ -64,6 +64,14 @@ class LocalModelRunner final : public ModelRunner {
     return results;
   }
 
+  std::vector<float> LastLogits(SequenceState* state) override {
+    SY_CHECK(state->health == StateHealth::kClean && state->num_tokens >= 1);
+    std::vector<float> logits(config_.vocab_size);
+    const LogitsRow row[] = {{state->last_hidden(), logits.data()}};
+    LmHead(context_, weights_.lm_head, row);
+    return logits;
+  }
+
   const StateShape& state_shape() const override { return shape_; }
 
  private:
@@ -72,8 +80,12 @@ class LocalModelRunner final : public ModelRunner {
       const SequenceState& state = *chunk.state;
       SY_CHECK(state.health == StateHealth::kClean);
       SY_CHECK(!chunk.tokens.empty());
-      SY_CHECK(state.num_tokens + static_cast<int64_t>(chunk.tokens.size()) <=
-               state.max_tokens());
+      const int64_t size = static_cast<int64_t>(chunk.tokens.size());
+      SY_CHECK(state.num_tokens + size <=
+               std::min(state.max_tokens(), state.room()));
+      for (const SnapshotPoint& point : chunk.snapshots) {
+        SY_CHECK(point.after_tokens >= 1 && point.after_tokens <= size);
+      }
       for (int32_t token : chunk.tokens) {
         SY_CHECK(token >= 0 && token < config_.vocab_size);
       }
@@ -83,6 +95,8 @@ class LocalModelRunner final : public ModelRunner {
   void RunLayers(absl::Span<const SequenceChunk> chunks, ActiveBatch* batch,
                  std::vector<ChunkResult>* results) {
     int full = 0, linear = 0;  // layers of either kind so far
+    std::vector<std::vector<LayerSequence::LayerSnapshot>> snapshots(
+        chunks.size());
     for (int i = 0; i < config_.num_hidden_layers && batch->rows() > 0; ++i) {
       const bool is_full = std::holds_alternative<GatedAttentionWeights>(
           weights_.layers[i].mixer);
@@ -90,12 +104,21 @@ class LocalModelRunner final : public ModelRunner {
         SequenceState* const state = chunks[batch->index(s)].state;
         LayerSequence& sequence = batch->sequences()[s];
         if (is_full) {
-          sequence.keys = state->keys(full);
-          sequence.values = state->values(full);
-        } else {
-          sequence.recurrent = state->recurrent(linear);
-          sequence.conv_tail = state->conv_tail(linear);
+          sequence.pages = state->pages();
+          sequence.keys_in_page = shape_.KeysInPage(full);
+          sequence.values_in_page = shape_.ValuesInPage(full);
+          continue;
         }
+        sequence.recurrent = state->recurrent(linear);
+        sequence.conv_tail = state->conv_tail(linear);
+        snapshots[s].clear();
+        for (const SnapshotPoint& point : chunks[batch->index(s)].snapshots) {
+          snapshots[s].push_back(
+              {point.after_tokens,
+               point.fixed + shape_.RecurrentInFixed(linear),
+               point.fixed + shape_.ConvTailInFixed(linear)});
+        }
+        sequence.snapshots = snapshots[s];
       }
       ++(is_full ? full : linear);
       const std::vector<absl::Status> status =
@@ -129,6 +152,11 @@ class LocalModelRunner final : public ModelRunner {
       chunk.state->num_tokens += sequence.num_rows;
       const float* const rows = normed + sequence.first_row * hidden;
       const float* const rows_end = rows + sequence.num_rows * hidden;
+      std::copy(rows_end - hidden, rows_end, chunk.state->last_hidden());
+      for (const SnapshotPoint& point : chunk.snapshots) {
+        std::copy_n(rows + (point.after_tokens - 1) * hidden, hidden,
+                    point.fixed + shape_.HiddenInFixed());
+      }
       if (chunk.want_hidden) result.hidden.assign(rows, rows_end);
       if (chunk.logits == LogitsOf::kNothing) continue;
       const float* row =

@@ -27,13 +27,21 @@ namespace switchyard::attention_worker {
 
 enum class LogitsOf { kNothing, kLastToken, kEveryToken };
 
+// Where a step leaves a copy of a sequence's fixed state on its way.
+struct SnapshotPoint {
+  int64_t after_tokens = 0;  // of the chunk: [1, its size]
+  float* fixed = nullptr;    // StateShape::FixedFloats(), not owned
+};
+
 // The next tokens of one sequence.
 struct SequenceChunk {
-  SequenceState* state = nullptr;    // kClean; room for the tokens. Not owned
+  // kClean; with pages for the tokens (SequenceState::TryGrow). Not owned.
+  SequenceState* state = nullptr;
   absl::Span<const int32_t> tokens;  // >= 1, each in [0, V)
   LogitsOf logits = LogitsOf::kLastToken;
   absl::Time deadline = absl::InfiniteFuture();  // for missing experts
   bool want_hidden = false;  // fill ChunkResult::hidden, what an MtpHead reads
+  absl::Span<const SnapshotPoint> snapshots = {};  // ascending
 };
 
 struct ChunkResult {
@@ -71,6 +79,10 @@ class ModelRunner {
   // has moved on by its chunk. One caller at a time (the step thread).
   virtual std::vector<ChunkResult> Step(
       absl::Span<const SequenceChunk> chunks) = 0;
+
+  // The logits [V] of a state's last token again, from its hidden state.
+  // REQUIRES: kClean, num_tokens >= 1.
+  virtual std::vector<float> LastLogits(SequenceState* state) = 0;
 
   virtual const StateShape& state_shape() const = 0;
 };

@@ -49,8 +49,11 @@ class LocalMtpHead final : public MtpHead {
     batch.Finish();
     JoinInputs(chunks, &batch);
     for (size_t i = 0; i < chunks.size(); ++i) {
-      batch.sequences()[i].keys = chunks[i].state->keys();
-      batch.sequences()[i].values = chunks[i].state->values();
+      LayerSequence& sequence = batch.sequences()[i];
+      sequence.pages = chunks[i].state->pages();
+      sequence.keys_in_page = 0;
+      sequence.values_in_page =
+          kPageTokens * config_.num_key_value_heads * config_.head_dim;
     }
     const std::vector<absl::Status> status = DecoderLayer(
         context_, weights_.layer, config_.num_hidden_layers, rope_, dispatcher_,

@@ -55,9 +55,10 @@ StepPlan DecodeFirst::Plan(absl::Span<const SequenceView> sequences,
   for (size_t i = 0; i < sequences.size() && plan.preempt.empty(); ++i) {
     if (sequences[i].phase != SequencePhase::kWaiting) continue;
     const int64_t running = static_cast<int64_t>(holders.size());
-    const int64_t headroom = running == 0 ? 0
-                                          : (running + 1) * kHeadroomTokens *
-                                                budget.state_bytes_per_token;
+    const int64_t headroom =
+        running == 0 ? 0
+                     : (running + 1) * (budget.costs.BytesFor(kHeadroomTokens) -
+                                        budget.costs.fixed_bytes);
     const int64_t cost = budget.BytesFor(sequences[i]);
     // First come, first served: who does not fit keeps those behind it waiting.
     if (running >= budget.max_running ||

@@ -11,22 +11,22 @@
 
 #include "absl/types/span.h"
 #include "attention_worker/scheduler/sequence.h"
+#include "attention_worker/state/state_costs.h"
 
 namespace switchyard::attention_worker {
 
-// What may be spent. A sequence that holds a state costs
-// fixed_state_bytes + state_bytes_per_token * known_tokens: what it has read
-// and what it is about to read. So a prompt, once admitted, never lacks memory;
-// only tokens that are generated later make a state grow.
+// What may be spent. A sequence that holds a state costs what all its known
+// tokens take: what it has read and what it is about to read. So a prompt, once
+// admitted, never lacks memory; only tokens that are generated later make a
+// state grow.
 struct StepBudget {
-  int64_t prefill_tokens = 0;     // prompt tokens a step, all sequences
-  int64_t max_running = 0;        // sequences that hold a state
-  int64_t state_bytes = 0;        // of all states together
-  int64_t fixed_state_bytes = 0;  // of one state
-  int64_t state_bytes_per_token = 0;
+  int64_t prefill_tokens = 0;  // prompt tokens a step, all sequences
+  int64_t max_running = 0;     // sequences that hold a state
+  int64_t state_bytes = 0;     // of all states together
+  StateCosts costs;            // of one state
 
   int64_t BytesFor(const SequenceView& sequence) const {
-    return fixed_state_bytes + state_bytes_per_token * sequence.known_tokens;
+    return costs.BytesFor(sequence.known_tokens);
   }
 };
 

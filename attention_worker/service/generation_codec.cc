@@ -69,6 +69,13 @@ absl::StatusOr<GenerationRequest> GenerationRequestFromProto(
       IdsFromProto("resumed_output_ids", request.resumed_output_ids()));
   SY_ASSIGN_OR_RETURN(out.stop_token_ids,
                       IdsFromProto("stop_token_ids", request.stop_token_ids()));
+  if (request.prefix_boundaries_size() > request.prompt_ids_size()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "prefix_boundaries has ", request.prefix_boundaries_size(),
+        " entries for a prompt of ", request.prompt_ids_size(), " tokens"));
+  }
+  out.prefix_boundaries.assign(request.prefix_boundaries().begin(),
+                               request.prefix_boundaries().end());
   out.sampling = SamplingFromProto(request.sampling());
   out.max_tokens = request.max_tokens();
   out.want_logprobs = request.want_logprobs();

@@ -1,112 +1,126 @@
 #include "attention_worker/state/sequence_state.h"
 
-#include <cstdio>
+#include <algorithm>
+#include <cstring>
 #include <utility>
 
 #include "base/check.h"
 #include "base/status_macros.h"
 
 namespace switchyard::attention_worker {
-namespace {
 
-constexpr int64_t kFloatBytes = sizeof(float);
-
-int64_t FixedFloats(const StateShape& shape) {
-  return shape.num_linear_layers * (shape.recurrent_floats + shape.conv_floats);
-}
-
-absl::StatusOr<ReservedFloats> ReserveState(const StateShape& shape,
-                                            int64_t max_tokens) {
+std::unique_ptr<SequenceState> SequenceState::TryCreate(StateMemory* memory,
+                                                        int64_t max_tokens) {
   SY_CHECK(max_tokens >= 0);
-  const int64_t fixed = FixedFloats(shape);
-  return ReservedFloats::Create(
-      fixed + 2 * shape.num_full_layers * shape.kv_width * max_tokens, fixed);
-}
-
-ReservedFloats ReserveStateOrDie(const StateShape& shape, int64_t max_tokens) {
-  absl::StatusOr<ReservedFloats> memory = ReserveState(shape, max_tokens);
-  if (!memory.ok()) {
-    std::fprintf(stderr, "%s\n", memory.status().ToString().c_str());
-  }
-  SY_CHECK(memory.ok());
-  return *std::move(memory);
-}
-
-}  // namespace
-
-StateShape::StateShape(const model::ModelConfig& config)
-    : kv_width(int64_t{config.num_key_value_heads} * config.head_dim),
-      recurrent_floats(int64_t{config.linear_num_value_heads} *
-                       config.linear_key_head_dim *
-                       config.linear_value_head_dim),
-      conv_floats((config.linear_conv_kernel_dim - 1) *
-                  (2 * int64_t{config.linear_num_key_heads} *
-                       config.linear_key_head_dim +
-                   int64_t{config.linear_num_value_heads} *
-                       config.linear_value_head_dim)) {
-  for (model::LayerType type : config.layer_types) {
-    ++(type == model::LayerType::kFullAttention ? num_full_layers
-                                                : num_linear_layers);
-  }
-}
-
-int64_t StateShape::FixedBytes() const {
-  return FixedFloats(*this) * kFloatBytes;
-}
-
-int64_t StateShape::BytesPerToken() const {
-  return 2 * num_full_layers * kv_width * kFloatBytes;
-}
-
-int64_t StateShape::BytesFor(int64_t tokens) const {
-  return FixedBytes() + tokens * BytesPerToken();
-}
-
-absl::StatusOr<std::unique_ptr<SequenceState>> SequenceState::Create(
-    const StateShape& shape, int64_t max_tokens) {
-  SY_ASSIGN_OR_RETURN(ReservedFloats memory, ReserveState(shape, max_tokens));
+  StateBlock fixed = memory->TryTakeFixed();
+  if (fixed == nullptr) return nullptr;
+  std::fill_n(fixed.get(), memory->shape().FixedFloats(), 0.0f);
   return std::unique_ptr<SequenceState>(
-      new SequenceState(shape, max_tokens, std::move(memory)));
+      new SequenceState(memory, max_tokens, std::move(fixed)));
 }
 
-SequenceState::SequenceState(const StateShape& shape, int64_t max_tokens)
-    : SequenceState(shape, max_tokens, ReserveStateOrDie(shape, max_tokens)) {}
-
-SequenceState::SequenceState(const StateShape& shape, int64_t max_tokens,
-                             ReservedFloats memory)
-    : shape_(shape), max_tokens_(max_tokens), memory_(std::move(memory)) {}
-
-float* SequenceState::keys(int index) {
-  SY_CHECK(index >= 0 && index < shape_.num_full_layers);
-  return memory_.data() + FixedFloats(shape_) +
-         2 * index * shape_.kv_width * max_tokens_;
+std::unique_ptr<SequenceState> SequenceState::TryRestore(
+    StateMemory* memory, const StateSnapshot& snapshot, int64_t max_tokens) {
+  SY_CHECK(snapshot.num_tokens <= max_tokens);
+  const StateShape& shape = memory->shape();
+  StateBlock fixed = memory->TryTakeFixed();
+  if (fixed == nullptr) return nullptr;
+  std::memcpy(fixed.get(), snapshot.fixed.get(), shape.FixedBytes());
+  std::unique_ptr<SequenceState> state(
+      new SequenceState(memory, max_tokens, std::move(fixed)));
+  state->pages_ = snapshot.pages;
+  if (snapshot.num_tokens % kPageTokens != 0 && !state->pages_.empty()) {
+    // Whoever filled it may write on in it.
+    StateBlock own = memory->TryTakePage();
+    if (own == nullptr) return nullptr;
+    std::memcpy(own.get(), state->pages_.back().get(), shape.PageBytes());
+    state->pages_.back() = std::move(own);
+  }
+  for (const StateBlock& page : state->pages_) {
+    state->page_data_.push_back(page.get());
+  }
+  state->num_tokens = snapshot.num_tokens;
+  return state;
 }
 
-float* SequenceState::values(int index) {
-  return keys(index) + shape_.kv_width * max_tokens_;
+SequenceState::SequenceState(StateMemory* memory, int64_t max_tokens,
+                             StateBlock fixed)
+    : memory_(memory), max_tokens_(max_tokens), fixed_(std::move(fixed)) {}
+
+bool SequenceState::TryGrow(int64_t tokens) {
+  SY_CHECK(tokens <= max_tokens_);
+  while (room() < tokens) {
+    StateBlock page = memory_->TryTakePage();
+    if (page == nullptr) return false;
+    page_data_.push_back(page.get());
+    pages_.push_back(std::move(page));
+  }
+  return true;
+}
+
+int64_t SequenceState::room() const {
+  if (shape().PageFloats() == 0) return max_tokens_;
+  return static_cast<int64_t>(pages_.size()) * kPageTokens;
 }
 
 float* SequenceState::recurrent(int index) {
-  SY_CHECK(index >= 0 && index < shape_.num_linear_layers);
-  return memory_.data() + index * shape_.recurrent_floats;
+  SY_CHECK(index >= 0 && index < shape().num_linear_layers);
+  return fixed_.get() + shape().RecurrentInFixed(index);
 }
 
 float* SequenceState::conv_tail(int index) {
-  SY_CHECK(index >= 0 && index < shape_.num_linear_layers);
-  return memory_.data() + shape_.num_linear_layers * shape_.recurrent_floats +
-         index * shape_.conv_floats;
+  SY_CHECK(index >= 0 && index < shape().num_linear_layers);
+  return fixed_.get() + shape().ConvTailInFixed(index);
+}
+
+float* SequenceState::last_hidden() {
+  return fixed_.get() + shape().HiddenInFixed();
+}
+
+StateSnapshot SequenceState::TrySnapshot() const {
+  SY_CHECK(health == StateHealth::kClean);
+  StateBlock fixed = memory_->TryTakeFixed();
+  if (fixed == nullptr) return {};
+  std::memcpy(fixed.get(), fixed_.get(), shape().FixedBytes());
+  return SnapshotAt(num_tokens, std::move(fixed));
+}
+
+StateSnapshot SequenceState::SnapshotAt(int64_t tokens,
+                                        StateBlock fixed) const {
+  SY_CHECK(tokens <= num_tokens);
+  StateSnapshot snapshot;
+  snapshot.num_tokens = tokens;
+  if (shape().PageFloats() > 0) {
+    snapshot.pages.assign(pages_.begin(),
+                          pages_.begin() + StateShape::PagesFor(tokens));
+  }
+  snapshot.fixed = std::move(fixed);
+  return snapshot;
+}
+
+StateSnapshot SequenceState::IntoSnapshot() && {
+  SY_CHECK(health == StateHealth::kClean);
+  return SnapshotAt(num_tokens, std::move(fixed_));
 }
 
 absl::StatusOr<std::unique_ptr<MtpState>> MtpState::Create(
     const StateShape& shape, int64_t max_tokens) {
   SY_CHECK(max_tokens >= 0);
-  SY_ASSIGN_OR_RETURN(ReservedFloats memory,
-                      ReservedFloats::Create(2 * shape.kv_width * max_tokens,
-                                             /*dense_floats=*/0));
-  return std::unique_ptr<MtpState>(new MtpState(max_tokens, std::move(memory)));
+  SY_ASSIGN_OR_RETURN(
+      ReservedFloats memory,
+      ReservedFloats::Create(
+          StateShape::PagesFor(max_tokens) * 2 * kPageTokens * shape.kv_width,
+          /*dense_floats=*/0));
+  return std::unique_ptr<MtpState>(
+      new MtpState(shape, max_tokens, std::move(memory)));
 }
 
-MtpState::MtpState(int64_t max_tokens, ReservedFloats memory)
-    : max_tokens_(max_tokens), memory_(std::move(memory)) {}
+MtpState::MtpState(const StateShape& shape, int64_t max_tokens,
+                   ReservedFloats memory)
+    : max_tokens_(max_tokens), memory_(std::move(memory)) {
+  for (int64_t p = 0; p < StateShape::PagesFor(max_tokens); ++p) {
+    page_data_.push_back(memory_.data() + p * 2 * kPageTokens * shape.kv_width);
+  }
+}
 
 }  // namespace switchyard::attention_worker

@@ -7,74 +7,83 @@
 
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/types/span.h"
 #include "attention_worker/state/reserved_floats.h"
-#include "model/config.h"
+#include "attention_worker/state/state_memory.h"
+#include "attention_worker/state/state_shape.h"
 
 namespace switchyard::attention_worker {
-
-// The geometry of states, and what they cost.
-struct StateShape {
-  explicit StateShape(const model::ModelConfig& config);
-
-  int num_full_layers = 0;
-  int num_linear_layers = 0;
-  int64_t kv_width = 0;          // num_key_value_heads * head_dim
-  int64_t recurrent_floats = 0;  // nv * dk * dv, one layer
-  int64_t conv_floats = 0;       // (K - 1) * (2 * nk * dk + nv * dv), one layer
-
-  int64_t FixedBytes() const;     // recurrent and convolution state
-  int64_t BytesPerToken() const;  // KV, all full-attention layers
-  // What a sequence of `tokens` costs in all, fp32. Not counted: the unused
-  // rest of the last memory page of each K and V (4 KiB at most, twice a full
-  // layer).
-  int64_t BytesFor(int64_t tokens) const;
-};
 
 // A sequence's state is kClean between steps. A step that failed part-way has
 // moved some layers' recurrent state, which cannot be cut back: the state is
 // then kTorn, and may only be thrown away (or rebuilt from the token ids).
 enum class StateHealth { kClean, kTorn };
 
-// Owned by the step thread; not thread-safe. Reserves address space for
-// `max_tokens` at once, and takes memory for the tokens that it really holds,
-// as they come.
+// What a sequence had accumulated after `num_tokens` tokens. A value: copies
+// share the memory, which nobody changes (of the last page, if it is not full,
+// the sequence that filled it writes the rest).
+struct StateSnapshot {
+  int64_t num_tokens = 0;
+  std::vector<StateBlock> pages;  // StateShape::PagesFor(num_tokens)
+  StateBlock fixed;
+};
+
+// Owned by the step thread; not thread-safe.
 class SequenceState {
  public:
-  // Zeroed; room for `max_tokens` in the KV cache. RESOURCE_EXHAUSTED: the
-  // address space is not to be had (ReservedFloats::Create).
-  static absl::StatusOr<std::unique_ptr<SequenceState>> Create(
-      const StateShape& shape, int64_t max_tokens);
-  // As Create, for callers that cannot go on without.
-  SequenceState(const StateShape& shape, int64_t max_tokens);
+  // Zeroed; nothing read. Null if `memory`, which outlives this, has no room
+  // for the fixed part.
+  static std::unique_ptr<SequenceState> TryCreate(StateMemory* memory,
+                                                  int64_t max_tokens);
+  // Goes on from `snapshot`: shares its full pages, copies the rest. Null if
+  // `memory` has no room for that. REQUIRES: snapshot.num_tokens <= max_tokens,
+  // and its blocks are of `memory`.
+  static std::unique_ptr<SequenceState> TryRestore(
+      StateMemory* memory, const StateSnapshot& snapshot, int64_t max_tokens);
 
   StateHealth health = StateHealth::kClean;
   int64_t num_tokens = 0;  // processed; the next token's position
 
   int64_t max_tokens() const { return max_tokens_; }
+  const StateShape& shape() const { return memory_->shape(); }
 
-  // K and V of full-attention layer `index` (counted among full-attention
-  // layers): [max_tokens, kv_width] each, head-major within a row. K is stored
-  // after norm and RoPE.
-  float* keys(int index);
-  float* values(int index);
+  // Sees to pages for `tokens` tokens in all. False if the budget has no room;
+  // what could be had is kept. REQUIRES: tokens <= max_tokens().
+  bool TryGrow(int64_t tokens);
+  // Tokens that there are pages for.
+  int64_t room() const;
+
+  // K and V after norm and RoPE: token t is row t % kPageTokens of
+  // pages()[t / kPageTokens], at StateShape::KeysInPage and ValuesInPage.
+  // Grow() may move the span, not the pages.
+  absl::Span<float* const> pages() const { return page_data_; }
   // S of linear-attention layer `index`: [nv, dk, dv].
   float* recurrent(int index);
   // The last K - 1 inputs of the convolution, oldest first: [K - 1, channels].
   float* conv_tail(int index);
+  // Of the last token, after model.norm: [H]. Anything before the first.
+  float* last_hidden();
 
-  // Bytes in memory now; slow, for tests and reports.
-  int64_t ResidentBytes() const { return memory_.ResidentBytes(); }
+  // What it holds now, copied where it will change. Null `fixed` if the budget
+  // has no room for the copy. REQUIRES: kClean.
+  StateSnapshot TrySnapshot() const;
+  // As it was after `tokens` <= num_tokens tokens, given the fixed part of that
+  // moment.
+  StateSnapshot SnapshotAt(int64_t tokens, StateBlock fixed) const;
+  // The same without a copy, for a state that nobody continues.
+  StateSnapshot IntoSnapshot() &&;
 
  private:
-  SequenceState(const StateShape& shape, int64_t max_tokens,
-                ReservedFloats memory);
+  SequenceState(StateMemory* memory, int64_t max_tokens, StateBlock fixed);
 
-  StateShape shape_;
-  int64_t max_tokens_;
-  // Every layer's S, every layer's tail, then every full layer's K and V.
-  ReservedFloats memory_;
+  StateMemory* const memory_;
+  const int64_t max_tokens_;
+  StateBlock fixed_;
+  std::vector<StateBlock> pages_;
+  std::vector<float*> page_data_;  // of pages_
 };
 
 // The KV cache of the MTP layer of one sequence: pair i (hidden state i, token
@@ -90,14 +99,15 @@ class MtpState {
   int64_t num_tokens = 0;  // pairs processed; the next pair's position
 
   int64_t max_tokens() const { return max_tokens_; }
-  float* keys() { return memory_.data(); }  // [max_tokens, kv_width]
-  float* values() { return memory_.data() + memory_.size() / 2; }
+  // Pages of kPageTokens rows of K, then V: [2, kPageTokens, kv_width].
+  absl::Span<float* const> pages() const { return page_data_; }
 
  private:
-  MtpState(int64_t max_tokens, ReservedFloats memory);
+  MtpState(const StateShape& shape, int64_t max_tokens, ReservedFloats memory);
 
   int64_t max_tokens_;
   ReservedFloats memory_;
+  std::vector<float*> page_data_;
 };
 
 }  // namespace switchyard::attention_worker

@@ -30,6 +30,8 @@ struct TokenRequest {
   std::string id;
   std::vector<int32_t> prompt_ids;
   std::vector<int32_t> resumed_output_ids;
+  // Indices of the tokens that begin a message, ascending; see the proto.
+  std::vector<int64_t> prefix_boundaries;
   SamplingParams sampling;
   int64_t max_tokens = 0;
   std::vector<int32_t> stop_token_ids;

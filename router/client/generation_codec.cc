@@ -103,6 +103,9 @@ absl::StatusOr<v1::GenerateRequest> TokenRequestToProto(
                                 out.mutable_resumed_output_ids()));
   SY_RETURN_IF_ERROR(IdsToProto("stop_token_ids", request.stop_token_ids,
                                 out.mutable_stop_token_ids()));
+  for (const int64_t boundary : request.prefix_boundaries) {
+    out.add_prefix_boundaries(static_cast<uint32_t>(boundary));
+  }
   SamplingToProto(request.sampling, out.mutable_sampling());
   out.set_max_tokens(static_cast<uint32_t>(request.max_tokens));
   out.set_want_logprobs(request.want_logprobs);

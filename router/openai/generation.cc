@@ -78,6 +78,7 @@ void Generation::MakeChoice(size_t prompt, int number) {
   TokenRequest request;
   request.id = absl::StrCat(plan_.shape.id, ".", index);
   request.prompt_ids = plan_.prompts[prompt];
+  request.prefix_boundaries = plan_.prefix_boundaries;
   request.sampling = plan_.params.sampling;
   request.sampling.seed = ChoiceSeed(plan_.params.sampling.seed, number);
   request.max_tokens = plan_.max_tokens[prompt];

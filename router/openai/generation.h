@@ -33,6 +33,8 @@ struct GenerationPlan {
   ResponseShape shape;
   GenerationParams params;  // sampling.seed set, whoever chose it
   std::vector<std::vector<int32_t>> prompts;  // params.n choices each
+  // Of a chat's prompt: where messages begin, as token indices, ascending.
+  std::vector<int64_t> prefix_boundaries;
   std::vector<std::string> echo;  // text before each prompt's choices, or empty
   std::vector<int64_t> max_tokens;      // of each prompt, >= 1
   std::vector<int32_t> stop_token_ids;  // end of sequence and the request's own

@@ -27,6 +27,18 @@ OutputSyntax SyntaxOf(ChatFormat format, const ChatRequest& request) {
   return syntax;
 }
 
+// Other prompts share this one's messages up to one of these places.
+std::vector<int64_t> MessageStarts(absl::Span<const int32_t> ids,
+                                   const Tokenizer& tokenizer) {
+  std::vector<int64_t> starts;
+  const auto start = tokenizer.AddedTokenId("<|im_start|>");
+  if (!start.has_value()) return starts;
+  for (size_t i = 1; i < ids.size(); ++i) {
+    if (ids[i] == *start) starts.push_back(static_cast<int64_t>(i));
+  }
+  return starts;
+}
+
 }  // namespace
 
 absl::StatusOr<GenerationPlan> Planner::Plan(Api api, absl::string_view body,
@@ -63,6 +75,8 @@ absl::Status Planner::PlanChat(const Json& body, GenerationPlan* plan) const {
     return ParamError("messages", std::string(text.status().message()));
   }
   plan->prompts.push_back(options_.tokenizer->Encode(*text));
+  plan->prefix_boundaries =
+      MessageStarts(plan->prompts.back(), *options_.tokenizer);
   plan->syntax = SyntaxOf(options_.chat_format, request);
   plan->params = std::move(request.params);
   return absl::OkStatus();

@@ -19,10 +19,12 @@ namespace switchyard::bench {
 namespace {
 
 using attention_worker::ChunkResult;
+using attention_worker::kPageTokens;
 using attention_worker::LogitsOf;
 using attention_worker::SamplingParams;
 using attention_worker::SequenceChunk;
 using attention_worker::SequenceState;
+using attention_worker::StateMemory;
 using attention_worker::StateShape;
 using attention_worker::StepPart;
 using attention_worker::TimedPart;
@@ -71,9 +73,12 @@ class RandomFloats {
 void FillState(const StateShape& shape, int64_t tokens, RandomFloats* random,
                SequenceState* state) {
   if (tokens == 0) return;
-  for (int i = 0; i < shape.num_full_layers; ++i) {
-    random->Fill(state->keys(i), tokens * shape.kv_width, 1.0f);
-    random->Fill(state->values(i), tokens * shape.kv_width, 0.5f);
+  const int64_t page = kPageTokens * shape.kv_width;
+  for (int64_t p = 0; p < StateShape::PagesFor(tokens); ++p) {
+    for (int i = 0; i < shape.num_full_layers; ++i) {
+      random->Fill(state->pages()[p] + shape.KeysInPage(i), page, 1.0f);
+      random->Fill(state->pages()[p] + shape.ValuesInPage(i), page, 0.5f);
+    }
   }
   for (int i = 0; i < shape.num_linear_layers; ++i) {
     random->Fill(state->recurrent(i), shape.recurrent_floats, 0.05f);
@@ -225,11 +230,14 @@ absl::StatusOr<Measurement> MeasureDecode(BenchModel* model, int64_t batch,
   const int64_t max_tokens =
       context + kWarmUpSteps + options.repeat * options.decode_steps;
   RandomFloats random(static_cast<uint64_t>(batch * 1'000'003 + context));
+  SY_ASSIGN_OR_RETURN(
+      const std::unique_ptr<StateMemory> memory,
+      StateMemory::Create(shape, batch * shape.Costs().BytesFor(max_tokens)));
   std::vector<Sequence> sequences(static_cast<size_t>(batch));
   for (size_t i = 0; i < sequences.size(); ++i) {
     Sequence& sequence = sequences[i];
-    SY_ASSIGN_OR_RETURN(sequence.state,
-                        SequenceState::Create(shape, max_tokens));
+    sequence.state = SequenceState::TryCreate(memory.get(), max_tokens);
+    SY_CHECK(sequence.state != nullptr && sequence.state->TryGrow(max_tokens));
     FillState(shape, context, &random, sequence.state.get());
     sequence.next = random.Token(model->checkpoint().config().vocab_size);
     sequence.sampling = Sampling(i + 1);
@@ -254,7 +262,7 @@ absl::StatusOr<Measurement> MeasureDecode(BenchModel* model, int64_t batch,
     });
   }));
   const int64_t read = sequences[0].state->num_tokens;
-  measurement.state_bytes = batch * shape.BytesFor(read);
+  measurement.state_bytes = batch * shape.Costs().BytesFor(read);
   measurement.resident_bytes = ResidentBytesOf(getpid());
   StepLoad load;
   load.logits_rows = batch;
@@ -289,13 +297,17 @@ absl::StatusOr<Measurement> MeasurePrefill(BenchModel* model,
   measurement.tokens = prompt_tokens;
   measurement.steps =
       (prompt_tokens + options.prefill_chunk - 1) / options.prefill_chunk;
+  const StateShape& shape = model->runner().state_shape();
+  SY_ASSIGN_OR_RETURN(
+      const std::unique_ptr<StateMemory> memory,
+      StateMemory::Create(shape, shape.Costs().BytesFor(prompt_tokens)));
   Stepper stepper(model);
   const auto once = [&]() -> absl::StatusOr<Repetition> {
     Sequence sequence;
     sequence.sampling = Sampling(1);
-    SY_ASSIGN_OR_RETURN(
-        sequence.state,
-        SequenceState::Create(model->runner().state_shape(), prompt_tokens));
+    sequence.state = SequenceState::TryCreate(memory.get(), prompt_tokens);
+    SY_CHECK(sequence.state != nullptr &&
+             sequence.state->TryGrow(prompt_tokens));
     auto repetition = Time(model, [&]() -> absl::Status {
       for (absl::Span<const int32_t> rest = prompt; !rest.empty();) {
         const auto tokens = rest.first(std::min(chunk, rest.size()));
@@ -304,8 +316,7 @@ absl::StatusOr<Measurement> MeasurePrefill(BenchModel* model,
       }
       return absl::OkStatus();
     });
-    measurement.state_bytes =
-        model->runner().state_shape().BytesFor(prompt_tokens);
+    measurement.state_bytes = memory->budget_bytes();
     measurement.resident_bytes = ResidentBytesOf(getpid());
     return repetition;
   };

@@ -13,6 +13,7 @@
 #include "attention_worker/moe/expert_dispatcher.h"
 #include "attention_worker/moe/local_expert_client.h"
 #include "attention_worker/state/sequence_state.h"
+#include "base/check.h"
 #include "base/compute_pool.h"
 #include "base/status_macros.h"
 #include "experts/expert_engine.h"
@@ -28,6 +29,7 @@ namespace {
 using attention_worker::ChunkResult;
 using attention_worker::ModelRunner;
 using attention_worker::SequenceState;
+using attention_worker::StateMemory;
 
 // A line on stderr once a second at most, and none in the first one.
 class Progress {
@@ -102,8 +104,13 @@ absl::Status WriteLogits(const LogitsOptions& options, int64_t vocab_size,
                          ModelRunner* runner, Progress* progress) {
   absl::Span<const int32_t> rest = options.ids;
   const int64_t tokens = static_cast<int64_t>(rest.size());
-  SY_ASSIGN_OR_RETURN(const std::unique_ptr<SequenceState> state,
-                      SequenceState::Create(runner->state_shape(), tokens));
+  const attention_worker::StateShape& shape = runner->state_shape();
+  SY_ASSIGN_OR_RETURN(
+      const std::unique_ptr<StateMemory> memory,
+      StateMemory::Create(shape, shape.Costs().BytesFor(tokens)));
+  const std::unique_ptr<SequenceState> state =
+      SequenceState::TryCreate(memory.get(), tokens);
+  SY_CHECK(state != nullptr && state->TryGrow(tokens));
   SY_ASSIGN_OR_RETURN(const std::unique_ptr<NpyWriter> writer,
                       NpyWriter::Create(options.out_path, tokens, vocab_size));
   size_t size = options.prefill == 0 ? rest.size() : options.prefill;

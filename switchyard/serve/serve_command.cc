@@ -35,6 +35,7 @@ AttentionWorker::Options WorkerOptions(const ServeOptions& options,
   worker.max_running_requests = options.max_running_requests;
   worker.max_queued_requests = options.max_queued_requests;
   worker.chunked_prefill_size = options.chunked_prefill_size;
+  worker.prefix_caching = options.prefix_caching;
   worker.verify_checksums = options.verify_checksums;
   worker.model_name = options.served_model_name;
   worker.registry = registry;

@@ -23,6 +23,7 @@ struct ServeOptions {
   int64_t max_running_requests = 64;
   int64_t max_queued_requests = 1024;
   int64_t chunked_prefill_size = 512;
+  bool prefix_caching = true;
   int64_t state_memory_bytes = 0;  // 0: from what is available
   absl::Duration request_timeout = absl::Minutes(60);
   absl::Duration drain_timeout = absl::Seconds(30);

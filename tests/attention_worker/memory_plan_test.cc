@@ -51,23 +51,23 @@ TEST(MemoryPlanTest, HalfOfTheRestIsForStates) {
 
 TEST(MemoryPlanTest, TheContextShrinksToWhatFits) {
   const auto plan = PlanMemory({.available_bytes = 100 * kMebibyte,
-                                .state_bytes = 64 * 1024 + 10 * 1024},
+                                .state_bytes = 64 * 1024 + 10 * 64 * 1024},
                                Shape(), 1000);
   ASSERT_THAT(plan, IsOk());
-  EXPECT_EQ(plan->max_model_len, 11);  // the last token is not read
+  EXPECT_EQ(plan->max_model_len, 641);  // the last token is not read
   EXPECT_THAT(plan->explanation, HasSubstr("as much as"));
 }
 
 TEST(MemoryPlanTest, AContextThatWasAskedForDoesNotShrink) {
   EXPECT_THAT(PlanMemory({.available_bytes = 100 * kMebibyte,
-                          .state_bytes = 64 * 1024 + 10 * 1024,
-                          .max_model_len = 12},
+                          .state_bytes = 64 * 1024 + 10 * 64 * 1024,
+                          .max_model_len = 642},
                          Shape(), 1000),
               StatusIs(absl::StatusCode::kFailedPrecondition,
-                       HasSubstr("one sequence of 12 tokens")));
+                       HasSubstr("one sequence of 642 tokens")));
   EXPECT_THAT(PlanMemory({.available_bytes = 100 * kMebibyte,
-                          .state_bytes = 64 * 1024 + 10 * 1024,
-                          .max_model_len = 11},
+                          .state_bytes = 64 * 1024 + 10 * 64 * 1024,
+                          .max_model_len = 641},
                          Shape(), 1000),
               IsOk());
 }

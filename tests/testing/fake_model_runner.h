@@ -3,6 +3,7 @@
 #ifndef SWITCHYARD_TESTS_TESTING_FAKE_MODEL_RUNNER_H_
 #define SWITCHYARD_TESTS_TESTING_FAKE_MODEL_RUNNER_H_
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <functional>
@@ -34,7 +35,7 @@ class FakeModelRunner final : public attention_worker::ModelRunner {
   explicit FakeModelRunner(int64_t vocab_size)
       : vocab_size_(vocab_size), shape_(Config()) {}
 
-  // One layer of each kind: 128 bytes and more a state, 64 bytes a token.
+  // One layer of each kind; 64 bytes a token.
   static model::ModelConfig Config() {
     model::ModelConfig config;
     config.layer_types = {model::LayerType::kLinearAttention,
@@ -46,6 +47,7 @@ class FakeModelRunner final : public attention_worker::ModelRunner {
     config.linear_key_head_dim = 4;
     config.linear_value_head_dim = 4;
     config.linear_conv_kernel_dim = 2;
+    config.hidden_size = 2;  // of which each bit is the hash's
     return config;
   }
 
@@ -102,6 +104,14 @@ class FakeModelRunner final : public attention_worker::ModelRunner {
     return results;
   }
 
+  std::vector<float> LastLogits(
+      attention_worker::SequenceState* state) override {
+    uint64_t hash;
+    std::memcpy(&hash, state->last_hidden(), sizeof hash);
+    SY_CHECK(hash == HashOfKeys(*state));
+    return Logits(hash);
+  }
+
   const attention_worker::StateShape& state_shape() const override {
     return shape_;
   }
@@ -133,7 +143,7 @@ class FakeModelRunner final : public attention_worker::ModelRunner {
     SY_CHECK(state->health == attention_worker::StateHealth::kClean);
     SY_CHECK(!chunk.tokens.empty());
     SY_CHECK(state->num_tokens + static_cast<int64_t>(chunk.tokens.size()) <=
-             state->max_tokens());
+             std::min(state->max_tokens(), state->room()));
     attention_worker::ChunkResult result;
     if (fault) result.status = fault(chunk);
     if (!result.status.ok()) {
@@ -142,10 +152,23 @@ class FakeModelRunner final : public attention_worker::ModelRunner {
     }
     uint64_t hash;
     std::memcpy(&hash, state->recurrent(0), sizeof hash);
+    SY_CHECK(hash == HashOfKeys(*state));
+    const attention_worker::SnapshotPoint* snapshot = chunk.snapshots.begin();
     for (size_t i = 0; i < chunk.tokens.size(); ++i) {
       const int32_t token = chunk.tokens[i];
       SY_CHECK(token >= 0 && token < vocab_size_);
       hash = Mix(hash, token);
+      *KeyOf(*state, state->num_tokens + static_cast<int64_t>(i)) =
+          static_cast<float>(token);
+      std::memcpy(state->last_hidden(), &hash, sizeof hash);
+      if (snapshot != chunk.snapshots.end() &&
+          snapshot->after_tokens == static_cast<int64_t>(i) + 1) {
+        std::memcpy(snapshot->fixed + shape_.RecurrentInFixed(0), &hash,
+                    sizeof hash);
+        std::memcpy(snapshot->fixed + shape_.HiddenInFixed(), &hash,
+                    sizeof hash);
+        ++snapshot;
+      }
       if (chunk.logits == attention_worker::LogitsOf::kEveryToken ||
           (chunk.logits == attention_worker::LogitsOf::kLastToken &&
            i + 1 == chunk.tokens.size())) {
@@ -156,6 +179,23 @@ class FakeModelRunner final : public attention_worker::ModelRunner {
     std::memcpy(state->recurrent(0), &hash, sizeof hash);
     state->num_tokens += static_cast<int64_t>(chunk.tokens.size());
     return result;
+  }
+
+  // The cached "key" of the token at `position`: its id.
+  float* KeyOf(const attention_worker::SequenceState& state,
+               int64_t position) const {
+    return state.pages()[position / attention_worker::kPageTokens] +
+           shape_.KeysInPage(0) +
+           position % attention_worker::kPageTokens * shape_.kv_width;
+  }
+
+  // What the state must say if its pages are those of the tokens that it read.
+  uint64_t HashOfKeys(const attention_worker::SequenceState& state) const {
+    uint64_t hash = 0;
+    for (int64_t t = 0; t < state.num_tokens; ++t) {
+      hash = Mix(hash, static_cast<int32_t>(*KeyOf(state, t)));
+    }
+    return hash;
   }
 
   // splitmix64's finisher (Steele, Lea, Flood 2014).

@@ -276,7 +276,7 @@ TEST_F(EngineTest, ASinkMaySubmitFromOnDone) {
 // are even afterwards.
 TEST_F(EngineTest, StormOfRequestsLeavesTheBooksBalanced) {
   options_.max_queued_requests = 20;
-  options_.state_memory_bytes = runner_.state_shape().BytesFor(120) * 2;
+  options_.state_memory_bytes = runner_.state_shape().Costs().BytesFor(120) * 2;
   options_.max_model_len = 120;
   Start();
   runner_.SetFault([](const SequenceChunk& chunk) {

@@ -20,11 +20,11 @@ using ::testing::AllOf;
 using ::testing::HasSubstr;
 
 RequestLimits Limits() {
-  return {.vocab_size = 100,
-          .max_model_len = 50,
-          .state_memory_bytes = 1000,
-          .fixed_state_bytes = 100,
-          .state_bytes_per_token = 10};
+  return {
+      .vocab_size = 100,
+      .max_model_len = 50,
+      .state_memory_bytes = 1000,
+      .state_costs = {.fixed_bytes = 100, .page_bytes = 10, .page_tokens = 1}};
 }
 
 GenerationRequest Request() {

@@ -65,9 +65,7 @@ class StepLoopTest : public ::testing::Test {
     options_.limits.vocab_size = kVocab;
     options_.limits.max_model_len = 200;
     options_.limits.state_memory_bytes = 1 << 20;
-    options_.limits.fixed_state_bytes = runner_.state_shape().FixedBytes();
-    options_.limits.state_bytes_per_token =
-        runner_.state_shape().BytesPerToken();
+    options_.limits.state_costs = runner_.state_shape().Costs();
     options_.max_running_requests = 8;
     options_.chunked_prefill_size = 16;
     options_.expert_wait_timeout = absl::Seconds(30);
@@ -85,7 +83,14 @@ class StepLoopTest : public ::testing::Test {
   }
 
   std::shared_ptr<TokenRecord> Add(GenerationRequest request) {
-    if (loop_ == nullptr) loop_ = std::make_unique<StepLoop>(options_);
+    if (loop_ == nullptr) {
+      auto memory = StateMemory::Create(runner_.state_shape(),
+                                        options_.limits.state_memory_bytes);
+      SY_CHECK(memory.ok());
+      memory_ = *std::move(memory);
+      options_.memory = memory_.get();
+      loop_ = std::make_unique<StepLoop>(options_);
+    }
     EXPECT_THAT(CheckRequest(request, options_.limits), IsOk());
     auto record = std::make_shared<TokenRecord>();
     loop_->Add(std::move(request), std::make_unique<RecordingSink>(record),
@@ -100,7 +105,7 @@ class StepLoopTest : public ::testing::Test {
     ASSERT_TRUE(loop_->empty());
   }
   int64_t BytesFor(int64_t tokens) {
-    return runner_.state_shape().BytesFor(tokens);
+    return runner_.state_shape().Costs().BytesFor(tokens);
   }
 
   FakeClock clock_;
@@ -109,6 +114,7 @@ class StepLoopTest : public ::testing::Test {
   std::unique_ptr<metrics::Registry> registry_ = metrics::Registry::Create();
   EngineMetrics metrics_{registry_.get(), "fake", 200};
   StepLoop::Options options_;
+  std::unique_ptr<StateMemory> memory_;
   std::unique_ptr<StepLoop> loop_;
   std::vector<std::string> done_;
   EngineLoad load_;
@@ -357,10 +363,10 @@ TEST_F(StepLoopTest, WaitsForMemoryThenRuns) {
 }
 
 TEST_F(StepLoopTest, PreemptedSequencesGoOnWithTheSameTokens) {
-  // Both fit at first, with the headroom, but cannot both reach 100 tokens.
-  options_.limits.state_memory_bytes = BytesFor(100) + BytesFor(50);
-  auto a = Add(Request("a", {1, 2}, 98));
-  GenerationRequest sampled = Request("b", {3, 4}, 98);
+  // Both fit at first, with the headroom, but cannot both reach 140 tokens.
+  options_.limits.state_memory_bytes = BytesFor(140) + BytesFor(100);
+  auto a = Add(Request("a", {1, 2}, 138));
+  GenerationRequest sampled = Request("b", {3, 4}, 138);
   sampled.sampling = {.temperature = 1.2, .frequency_penalty = 0.5, .seed = 5};
   auto b = Add(sampled);
   StepUntilEmpty();
@@ -371,21 +377,22 @@ TEST_F(StepLoopTest, PreemptedSequencesGoOnWithTheSameTokens) {
                              {{"model_name", "fake"}, {"engine", "0"}})
                 ->value(),
             1);
-  EXPECT_EQ(a->ids(), Expected(runner_, {1, 2}, 98));
+  EXPECT_EQ(a->ids(), Expected(runner_, {1, 2}, 138));
   // The same request where memory is plenty.
   const std::vector<int32_t> squeezed = b->ids();
   loop_.reset();
+  memory_.reset();
   options_.limits.state_memory_bytes = 1 << 20;
   sampled.id = "b2";
   auto alone = Add(sampled);
   StepUntilEmpty();
-  EXPECT_THAT(squeezed, SizeIs(98));
+  EXPECT_THAT(squeezed, SizeIs(138));
   EXPECT_EQ(alone->ids(), squeezed);
 }
 
 TEST_F(StepLoopTest, ReportsTimes) {
   options_.max_running_requests = 1;
-  Add(Request("first", {1}, 2));
+  Add(Request("first", {2}, 2));
   auto record = Add(Request("a", {1}, 3));
   clock_.Advance(absl::Seconds(1));
   Step();
@@ -407,7 +414,7 @@ TEST_F(StepLoopTest, MetricsHaveTheFieldsNames) {
   Add(Request("a", {1, 2, 3}, 4));
   Add(Request("b", {1}, 50));
   StepUntilEmpty();
-  auto cancelled = Add(Request("c", {1}, 50));
+  auto cancelled = Add(Request("c", {9}, 50));
   Step();
   Step({"c"});
   const std::string text = registry_->Expose();

@@ -88,6 +88,38 @@ TEST_P(BitsTest, HoweverThePromptIsCut) {
   }
 }
 
+TEST_P(BitsTest, FromASnapshotOnTheWay) {
+  TestModel model(Directory(), Options({.threads = 2}));
+  for (const int64_t cut : {1, 2, 7, 33, 60, 61}) {
+    const auto first = model.NewState();
+    const StateBlock block = model.memory().TryTakeFixed();
+    const SnapshotPoint point = {.after_tokens = cut, .fixed = block.get()};
+    SequenceChunk chunk{.state = first.get(), .tokens = tokens_};
+    chunk.snapshots = absl::MakeConstSpan(&point, 1);
+    ASSERT_THAT(model.runner().Step(absl::MakeConstSpan(&chunk, 1))[0].status,
+                IsOk());
+    EXPECT_TRUE(SameBits(StateValues(model.config(), first.get()), state_))
+        << cut;
+    const auto second = SequenceState::TryRestore(
+        &model.memory(), first->SnapshotAt(cut, block), /*max_tokens=*/100);
+    ASSERT_NE(second, nullptr);
+    ASSERT_TRUE(second->TryGrow(61));
+    const int64_t vocab = model.config().vocab_size;
+    EXPECT_TRUE(SameBits(
+        model.runner().LastLogits(second.get()),
+        absl::MakeConstSpan(logits_).subspan((cut - 1) * vocab, vocab)))
+        << cut;
+    if (cut < 61) {
+      EXPECT_TRUE(SameBits(
+          model.Run(second.get(), absl::MakeConstSpan(tokens_).subspan(cut)),
+          absl::MakeConstSpan(logits_).subspan(cut * vocab)))
+          << cut;
+    }
+    EXPECT_TRUE(SameBits(StateValues(model.config(), second.get()), state_))
+        << cut;
+  }
+}
+
 TEST_P(BitsTest, WhateverElseIsInTheStep) {
   TestModel model(Directory(), Options());
   const int64_t vocab = model.config().vocab_size;

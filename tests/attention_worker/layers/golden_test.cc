@@ -224,12 +224,12 @@ TEST_P(GoldenTest, DecodeAndStates) {
     to->insert(to->end(), from.begin(), from.end());
   };
   for (int i = 0; i < shape.num_full_layers; ++i) {
-    const auto heads_first = [&](const float* rows) {
-      return HeadsFirst(absl::MakeConstSpan(rows, 65 * shape.kv_width),
+    const auto heads_first = [&](int64_t offset) {
+      return HeadsFirst(CachedRows(state->pages(), offset, 65, shape.kv_width),
                         config.num_key_value_heads, config.head_dim);
     };
-    append(heads_first(state->keys(i)), &k);
-    append(heads_first(state->values(i)), &v);
+    append(heads_first(shape.KeysInPage(i)), &k);
+    append(heads_first(shape.ValuesInPage(i)), &v);
   }
   const int64_t taps = config.linear_conv_kernel_dim;
   for (int i = 0; i < shape.num_linear_layers; ++i) {
@@ -305,12 +305,12 @@ TEST_P(FullGoldenTest, MtpHeadAndChainedDrafts) {
   const model::ModelConfig& config = model.config();
   const int64_t kv_width =
       int64_t{config.num_key_value_heads} * config.head_dim;
-  const auto heads_first = [&](const float* rows) {
-    return HeadsFirst(absl::MakeConstSpan(rows, 65 * kv_width),
+  const auto heads_first = [&](int64_t offset) {
+    return HeadsFirst(CachedRows(mtp_state->pages(), offset, 65, kv_width),
                       config.num_key_value_heads, config.head_dim);
   };
-  ExpectClose(heads_first(mtp_state->keys()), "len65.mtp.k");
-  ExpectClose(heads_first(mtp_state->values()), "len65.mtp.v");
+  ExpectClose(heads_first(0), "len65.mtp.k");
+  ExpectClose(heads_first(kPageTokens * kv_width), "len65.mtp.v");
 
   // The head's own output in the place of the model's hidden state.
   const int64_t hidden = config.hidden_size;

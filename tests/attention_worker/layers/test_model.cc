@@ -48,10 +48,16 @@ TestModel::TestModel(const std::string& directory,
   if (!runner.ok()) ADD_FAILURE() << runner.status();
   SY_CHECK(runner.ok());
   runner_ = *std::move(runner);
+  auto memory = StateMemory::Create(runner_->state_shape(), int64_t{1} << 30);
+  SY_CHECK(memory.ok());
+  memory_ = *std::move(memory);
 }
 
 std::unique_ptr<SequenceState> TestModel::NewState(int64_t max_tokens) const {
-  return std::make_unique<SequenceState>(runner_->state_shape(), max_tokens);
+  std::unique_ptr<SequenceState> state =
+      SequenceState::TryCreate(memory_.get(), max_tokens);
+  SY_CHECK(state != nullptr && state->TryGrow(max_tokens));
+  return state;
 }
 
 std::unique_ptr<MtpState> TestModel::NewMtpState(int64_t max_tokens) const {
@@ -89,6 +95,17 @@ TestModel::RunInPieces(absl::Span<const int32_t> tokens,
   return {std::move(logits), std::move(state)};
 }
 
+std::vector<float> CachedRows(absl::Span<float* const> pages, int64_t offset,
+                              int64_t tokens, int64_t kv_width) {
+  std::vector<float> rows;
+  for (int64_t t = 0; t < tokens; ++t) {
+    const float* const row =
+        pages[t / kPageTokens] + offset + t % kPageTokens * kv_width;
+    rows.insert(rows.end(), row, row + kv_width);
+  }
+  return rows;
+}
+
 std::vector<float> StateValues(const model::ModelConfig& config,
                                SequenceState* state) {
   const StateShape shape(config);
@@ -97,13 +114,17 @@ std::vector<float> StateValues(const model::ModelConfig& config,
     values.insert(values.end(), data, data + n);
   };
   for (int i = 0; i < shape.num_full_layers; ++i) {
-    append(state->keys(i), state->num_tokens * shape.kv_width);
-    append(state->values(i), state->num_tokens * shape.kv_width);
+    for (const int64_t offset : {shape.KeysInPage(i), shape.ValuesInPage(i)}) {
+      const std::vector<float> rows =
+          CachedRows(state->pages(), offset, state->num_tokens, shape.kv_width);
+      append(rows.data(), static_cast<int64_t>(rows.size()));
+    }
   }
   for (int i = 0; i < shape.num_linear_layers; ++i) {
     append(state->recurrent(i), shape.recurrent_floats);
     append(state->conv_tail(i), shape.conv_floats);
   }
+  append(state->last_hidden(), shape.hidden_floats);
   return values;
 }
 

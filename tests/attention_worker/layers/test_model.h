@@ -44,8 +44,10 @@ class TestModel {
   const model::ModelConfig& config() const { return checkpoint_->config(); }
   DirectDispatcher& dispatcher() { return *dispatcher_; }
   ModelRunner& runner() { return *runner_; }
+  StateMemory& memory() { return *memory_; }
   MtpHead& mtp() { return *mtp_; }  // only of checkpoints that have one
 
+  // The model outlives its states.
   std::unique_ptr<SequenceState> NewState(int64_t max_tokens = 256) const;
   std::unique_ptr<MtpState> NewMtpState(int64_t max_tokens = 256) const;
 
@@ -68,10 +70,16 @@ class TestModel {
   std::unique_ptr<DirectDispatcher> dispatcher_;
   std::unique_ptr<ModelRunner> runner_;
   std::unique_ptr<MtpHead> mtp_;
+  std::unique_ptr<StateMemory> memory_;
 };
 
+// K or V of one layer, of the first `tokens` tokens: [tokens, kv_width], whose
+// rows begin at `offset` floats in each page (StateShape::KeysInPage ...).
+std::vector<float> CachedRows(absl::Span<float* const> pages, int64_t offset,
+                              int64_t tokens, int64_t kv_width);
+
 // Everything that a state holds of its tokens, in one vector: K and V of them,
-// S, tails.
+// S, tails, the last hidden state.
 std::vector<float> StateValues(const model::ModelConfig& config,
                                SequenceState* state);
 

@@ -29,8 +29,7 @@ StepBudget Budget(int64_t prefill_tokens, int64_t max_running = 100) {
   return {.prefill_tokens = prefill_tokens,
           .max_running = max_running,
           .state_bytes = 1'000'000'000,
-          .fixed_state_bytes = 100,
-          .state_bytes_per_token = 10};
+          .costs = {.fixed_bytes = 100, .page_bytes = 10, .page_tokens = 1}};
 }
 
 StepPlan Plan(const std::vector<SequenceView>& sequences,

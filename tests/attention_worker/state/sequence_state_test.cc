@@ -36,6 +36,7 @@ model::ModelConfig LargeConfig() {
   config.linear_key_head_dim = 128;
   config.linear_value_head_dim = 128;
   config.linear_conv_kernel_dim = 4;
+  config.hidden_size = 2048;
   return config;
 }
 
@@ -51,6 +52,12 @@ model::ModelConfig SmallConfig() {
   return config;
 }
 
+std::unique_ptr<StateMemory> Memory(const StateShape& shape, int64_t bytes) {
+  auto memory = StateMemory::Create(shape, bytes);
+  EXPECT_THAT(memory, IsOk());
+  return *std::move(memory);
+}
+
 TEST(StateShapeTest, CostsOfThe80BModel) {
   const StateShape shape(LargeConfig());
   EXPECT_EQ(shape.num_full_layers, 12);
@@ -58,41 +65,62 @@ TEST(StateShapeTest, CostsOfThe80BModel) {
   EXPECT_EQ(shape.kv_width, 512);
   EXPECT_EQ(shape.recurrent_floats, 32 * 128 * 128);
   EXPECT_EQ(shape.conv_floats, 3 * 8192);
-  // 72 MiB of S and 3.4 MiB of convolution tails; 48 KiB of fp32 K and V a
-  // token.
-  EXPECT_EQ(shape.FixedBytes(), (int64_t{72} << 20) + 36 * 3 * 8192 * 4);
-  EXPECT_EQ(shape.BytesPerToken(), 48 << 10);
-  EXPECT_EQ(shape.BytesFor(262144),
-            shape.FixedBytes() + int64_t{262144} * (48 << 10));
+  // 72 MiB of S, 3.4 MiB of convolution tails, a hidden state; 48 KiB of fp32 K
+  // and V a token.
+  EXPECT_EQ(shape.FixedBytes(),
+            (int64_t{72} << 20) + 36 * 3 * 8192 * 4 + 2048 * 4);
+  EXPECT_EQ(shape.PageBytes(), kPageTokens * (48 << 10));
+  EXPECT_EQ(shape.Costs().BytesFor(0), shape.FixedBytes());
+  EXPECT_EQ(shape.Costs().BytesFor(65),
+            shape.FixedBytes() + 2 * shape.PageBytes());
+  EXPECT_EQ(shape.Costs().TokensFor(shape.FixedBytes() - 1), -1);
+  EXPECT_EQ(shape.Costs().TokensFor(shape.FixedBytes()), 0);
+  EXPECT_EQ(
+      shape.Costs().TokensFor(shape.FixedBytes() + 2 * shape.PageBytes() + 1),
+      128);
 }
 
 TEST(SequenceStateTest, BeginsCleanAndZero) {
   const StateShape shape(SmallConfig());
-  SequenceState state(shape, 10);
-  EXPECT_EQ(state.health, StateHealth::kClean);
-  EXPECT_EQ(state.num_tokens, 0);
-  EXPECT_EQ(state.max_tokens(), 10);
-  for (int i = 0; i < 3; ++i) {
-    EXPECT_TRUE(std::all_of(state.recurrent(i),
-                            state.recurrent(i) + shape.recurrent_floats,
-                            [](float x) { return x == 0; }));
-    EXPECT_TRUE(std::all_of(state.conv_tail(i),
-                            state.conv_tail(i) + shape.conv_floats,
-                            [](float x) { return x == 0; }));
+  const auto memory = Memory(shape, 4 * shape.FixedBytes());
+  for (int round = 0; round < 2; ++round) {
+    const auto state = SequenceState::TryCreate(memory.get(), 10);
+    ASSERT_NE(state, nullptr);
+    EXPECT_EQ(state->health, StateHealth::kClean);
+    EXPECT_EQ(state->num_tokens, 0);
+    EXPECT_EQ(state->max_tokens(), 10);
+    for (int i = 0; i < 3; ++i) {
+      EXPECT_TRUE(std::all_of(state->recurrent(i),
+                              state->recurrent(i) + shape.recurrent_floats,
+                              [](float x) { return x == 0; }));
+      EXPECT_TRUE(std::all_of(state->conv_tail(i),
+                              state->conv_tail(i) + shape.conv_floats,
+                              [](float x) { return x == 0; }));
+      // The next one takes the same block.
+      std::fill_n(state->recurrent(i), shape.recurrent_floats, 1.0f);
+    }
   }
 }
 
 TEST(SequenceStateTest, EveryArrayIsItsOwn) {
   const StateShape shape(SmallConfig());
-  SequenceState state(shape, 10);
+  const auto memory = Memory(shape, 1 << 20);
+  const auto state = SequenceState::TryCreate(memory.get(), 100);
+  ASSERT_TRUE(state->TryGrow(100));
+  ASSERT_EQ(state->room(), 2 * kPageTokens);
   // Each array filled with a number of its own: the numbers must survive.
   std::vector<std::pair<float*, int64_t>> arrays;
-  arrays.emplace_back(state.keys(0), 10 * shape.kv_width);
-  arrays.emplace_back(state.values(0), 10 * shape.kv_width);
-  for (int i = 0; i < 3; ++i) {
-    arrays.emplace_back(state.recurrent(i), shape.recurrent_floats);
-    arrays.emplace_back(state.conv_tail(i), shape.conv_floats);
+  for (float* page : state->pages()) {
+    arrays.emplace_back(page + shape.KeysInPage(0),
+                        kPageTokens * shape.kv_width);
+    arrays.emplace_back(page + shape.ValuesInPage(0),
+                        kPageTokens * shape.kv_width);
   }
+  for (int i = 0; i < 3; ++i) {
+    arrays.emplace_back(state->recurrent(i), shape.recurrent_floats);
+    arrays.emplace_back(state->conv_tail(i), shape.conv_floats);
+  }
+  arrays.emplace_back(state->last_hidden(), shape.hidden_floats);
   for (size_t i = 0; i < arrays.size(); ++i) {
     std::fill_n(arrays[i].first, arrays[i].second, static_cast<float>(i + 1));
   }
@@ -103,48 +131,102 @@ TEST(SequenceStateTest, EveryArrayIsItsOwn) {
   }
 }
 
-TEST(SequenceStateTest, MemoryComesWithTheTokens) {
-  const StateShape shape(LargeConfig());
-  auto state = SequenceState::Create(shape, 262144);
-  ASSERT_THAT(state, IsOk());
-  EXPECT_LT((*state)->ResidentBytes(), int64_t{1} << 20);
-  // 100 tokens in every full layer.
-  const int64_t tokens = 100;
-  for (int i = 0; i < shape.num_full_layers; ++i) {
-    std::fill_n((*state)->keys(i), tokens * shape.kv_width, 1.0f);
-    std::fill_n((*state)->values(i), tokens * shape.kv_width, 1.0f);
-  }
-  const int64_t resident = (*state)->ResidentBytes();
-  EXPECT_GE(resident, tokens * shape.BytesPerToken());
-  // No more than the pages at both ends of each K and V beyond it.
-  EXPECT_LE(resident, tokens * shape.BytesPerToken() + 2 * 2 * 12 * 4096);
-}
-
-TEST(SequenceStateTest, StatesDoNotShareMemory) {
+TEST(SequenceStateTest, TakesNoMoreThanTheBudget) {
   const StateShape shape(SmallConfig());
-  SequenceState a(shape, 4);
-  SequenceState b(shape, 4);
-  std::fill_n(a.keys(0), 4 * shape.kv_width, 5.0f);
-  EXPECT_EQ(b.keys(0)[0], 0);
+  const auto memory =
+      Memory(shape, 2 * shape.FixedBytes() + 3 * shape.PageBytes() - 1);
+  const auto a = SequenceState::TryCreate(memory.get(), 1000);
+  EXPECT_TRUE(a->TryGrow(kPageTokens));
+  auto b = SequenceState::TryCreate(memory.get(), 1000);
+  ASSERT_NE(b, nullptr);
+  EXPECT_EQ(memory->used_bytes(), 2 * shape.FixedBytes() + shape.PageBytes());
+  EXPECT_TRUE(b->TryGrow(kPageTokens));
+  EXPECT_FALSE(b->TryGrow(kPageTokens + 1));
+  EXPECT_EQ(SequenceState::TryCreate(memory.get(), 1), nullptr);
+  // What one gives back, of either kind, the other may take.
+  b.reset();
+  EXPECT_EQ(memory->used_bytes(), shape.FixedBytes() + shape.PageBytes());
+  EXPECT_TRUE(a->TryGrow(2 * kPageTokens));
+  EXPECT_EQ(a->room(), 2 * kPageTokens);
 }
 
-TEST(SequenceStateTest, AddressSpaceThatIsNotThereIsAnError) {
-  const StateShape shape(LargeConfig());
+TEST(SequenceStateTest, RestoredStatesShareFullPagesAndCopyTheLast) {
+  const StateShape shape(SmallConfig());
+  const auto memory = Memory(shape, 1 << 20);
+  auto first = SequenceState::TryCreate(memory.get(), 1000);
+  ASSERT_TRUE(first->TryGrow(70));
+  first->pages()[0][0] = 1;
+  first->pages()[1][0] = 2;
+  first->recurrent(0)[0] = 3;
+  first->num_tokens = 70;
+  const StateSnapshot snapshot = first->TrySnapshot();
+  ASSERT_NE(snapshot.fixed, nullptr);
+  // It goes on, in the rest of its last page and in its own fixed part.
+  first->recurrent(0)[0] = 4;
+  const auto second =
+      SequenceState::TryRestore(memory.get(), snapshot, /*max_tokens=*/200);
+  ASSERT_NE(second, nullptr);
+  EXPECT_EQ(second->num_tokens, 70);
+  EXPECT_EQ(second->recurrent(0)[0], 3);
+  EXPECT_EQ(second->pages()[0], first->pages()[0]);
+  EXPECT_NE(second->pages()[1], first->pages()[1]);
+  EXPECT_EQ(second->pages()[1][0], 2);
+  first.reset();
+  EXPECT_EQ(second->pages()[0][0], 1);
+}
+
+TEST(SequenceStateTest, AnEarlierSnapshotHasThePagesOfItsTokens) {
+  const StateShape shape(SmallConfig());
+  const auto memory = Memory(shape, 1 << 20);
+  auto state = SequenceState::TryCreate(memory.get(), 1000);
+  ASSERT_TRUE(state->TryGrow(200));
+  state->num_tokens = 200;
+  const StateSnapshot early = state->SnapshotAt(64, memory->TryTakeFixed());
+  EXPECT_THAT(early.pages, ::testing::SizeIs(1));
+  const StateSnapshot all = std::move(*state).IntoSnapshot();
+  EXPECT_THAT(all.pages, ::testing::SizeIs(4));
+  state.reset();
+  EXPECT_EQ(memory->used_bytes(),
+            2 * shape.FixedBytes() + 4 * shape.PageBytes());
+}
+
+TEST(StateMemoryTest, AddressSpaceThatIsNotThereIsAnError) {
   // 2^47 bytes is all that x86-64 gives a process.
-  EXPECT_THAT(SequenceState::Create(shape, int64_t{1} << 33),
+  EXPECT_THAT(StateMemory::Create(StateShape(LargeConfig()), int64_t{1} << 60),
               StatusIs(absl::StatusCode::kResourceExhausted,
                        HasSubstr("address space")));
 }
 
-TEST(MtpStateTest, KeysAndValuesApart) {
+TEST(BlockPoolTest, GivenBlocksAreWarmUntilReleased) {
+  auto pool = BlockPool::Create(/*block_floats=*/4096, /*max_blocks=*/2);
+  ASSERT_THAT(pool, IsOk());
+  float* const a = pool->Take();
+  float* const b = pool->Take();
+  ASSERT_NE(a, nullptr);
+  ASSERT_NE(b, nullptr);
+  EXPECT_EQ(pool->Take(), nullptr);
+  a[5] = 1;
+  pool->Give(a);
+  EXPECT_EQ(pool->warm_blocks(), 1);
+  EXPECT_TRUE(pool->ReleaseOneWarm());
+  EXPECT_FALSE(pool->ReleaseOneWarm());
+  EXPECT_EQ(pool->Take(), a);
+  EXPECT_EQ(a[5], 0);  // its memory is new
+  pool->Give(a);
+  pool->Give(b);
+}
+
+TEST(MtpStateTest, PagesApart) {
   const StateShape shape(SmallConfig());
-  auto state = MtpState::Create(shape, 6);
+  auto state = MtpState::Create(shape, 70);
   ASSERT_THAT(state, IsOk());
   EXPECT_EQ((*state)->num_tokens, 0);
-  EXPECT_EQ((*state)->max_tokens(), 6);
-  std::fill_n((*state)->keys(), 6 * shape.kv_width, 1.0f);
-  std::fill_n((*state)->values(), 6 * shape.kv_width, 2.0f);
-  EXPECT_EQ((*state)->keys()[6 * shape.kv_width - 1], 1);
+  EXPECT_EQ((*state)->max_tokens(), 70);
+  ASSERT_EQ((*state)->pages().size(), 2u);
+  const int64_t floats = 2 * kPageTokens * shape.kv_width;
+  std::fill_n((*state)->pages()[0], floats, 1.0f);
+  std::fill_n((*state)->pages()[1], floats, 2.0f);
+  EXPECT_EQ((*state)->pages()[0][floats - 1], 1);
 }
 
 TEST(ReservedFloatsTest, MovesItsMapping) {

@@ -1,0 +1,282 @@
+// The prefix cache in the step loop, with a model whose state gives away every
+// token that was read twice, left out, or read into another state.
+
+#include <algorithm>
+#include <cstdint>
+#include <memory>
+#include <numeric>
+#include <random>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "attention_worker/core/step_loop.h"
+#include "attention_worker/scheduler/decode_first.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "metrics/registry.h"
+#include "tests/testing/fake_clock.h"
+#include "tests/testing/fake_model_runner.h"
+#include "tests/testing/matchers.h"
+#include "tests/testing/recording_sink.h"
+
+namespace switchyard::attention_worker {
+namespace {
+
+using ::switchyard::testing::FakeClock;
+using ::switchyard::testing::FakeModelRunner;
+using ::switchyard::testing::IsOk;
+using ::switchyard::testing::RecordingSink;
+using ::switchyard::testing::TokenRecord;
+using Tokens = std::vector<int32_t>;
+
+constexpr int64_t kVocab = 50;
+
+Tokens Random(int64_t n, uint32_t seed) {
+  std::mt19937 random(seed);
+  Tokens tokens(n);
+  for (int32_t& token : tokens) {
+    token = static_cast<int32_t>(random() % kVocab);
+  }
+  return tokens;
+}
+
+Tokens Join(Tokens a, const Tokens& b) {
+  a.insert(a.end(), b.begin(), b.end());
+  return a;
+}
+
+class PrefixCachingTest : public ::testing::Test {
+ protected:
+  PrefixCachingTest() { Start(int64_t{64} << 20); }
+  ~PrefixCachingTest() override { Stop(); }
+
+  void Start(int64_t state_bytes, bool caching = true) {
+    Stop();
+    StepLoop::Options options;
+    auto memory = StateMemory::Create(runner_.state_shape(), state_bytes);
+    EXPECT_THAT(memory, IsOk());
+    memory_ = *std::move(memory);
+    options.runner = &runner_;
+    options.memory = memory_.get();
+    options.policy = &policy_;
+    options.metrics = &metrics_;
+    options.clock = &clock_;
+    options.limits.vocab_size = kVocab;
+    options.limits.max_model_len = 20000;
+    options.limits.state_memory_bytes = state_bytes;
+    options.limits.state_costs = runner_.state_shape().Costs();
+    options.max_running_requests = 8;
+    options.chunked_prefill_size = 256;
+    options.expert_wait_timeout = absl::Seconds(30);
+    options.prefix_caching = caching;
+    options.on_done = [](const std::string&) {};
+    options.on_load = [](const EngineLoad&) {};
+    loop_ = std::make_unique<StepLoop>(options);
+  }
+  void Stop() {
+    if (loop_ == nullptr) return;
+    loop_->FailAll(absl::UnavailableError("test over"));
+    loop_.reset();
+    EXPECT_EQ(memory_->used_bytes(), 0);  // nothing leaked
+  }
+
+  std::shared_ptr<TokenRecord> Add(Tokens prompt, int64_t max_tokens,
+                                   std::vector<int64_t> boundaries = {}) {
+    GenerationRequest request;
+    request.id = std::to_string(next_id_++);
+    request.prompt_ids = std::move(prompt);
+    request.max_tokens = max_tokens;
+    request.sampling.temperature = 0;
+    request.prefix_boundaries = std::move(boundaries);
+    auto record = std::make_shared<TokenRecord>();
+    loop_->Add(std::move(request), std::make_unique<RecordingSink>(record),
+               clock_.Now());
+    return record;
+  }
+  void StepUntilEmpty() {
+    for (int i = 0; i < 100000 && !loop_->empty(); ++i) loop_->Step({});
+    ASSERT_TRUE(loop_->empty());
+  }
+  // Asks alone; checks the answer; how many tokens were computed for it.
+  int64_t Computed(const Tokens& prompt, int64_t max_tokens, Tokens* answer,
+                   std::vector<int64_t> boundaries = {}) {
+    const int64_t before = TotalComputed();
+    last_ = Add(prompt, max_tokens, std::move(boundaries));
+    StepUntilEmpty();
+    EXPECT_THAT(last_->status(), IsOk());
+    EXPECT_EQ(last_->ids(), Expected(prompt, max_tokens));
+    if (answer != nullptr) *answer = last_->ids();
+    // Every token of the answer but the last is read too.
+    return TotalComputed() - before - (max_tokens - 1);
+  }
+  int64_t TotalComputed() const {
+    int64_t total = 0;
+    for (const auto& step : runner_.steps()) {
+      total = std::accumulate(step.begin(), step.end(), total);
+    }
+    return total;
+  }
+  Tokens Expected(Tokens prompt, int64_t n) const {
+    Tokens output;
+    for (int64_t i = 0; i < n; ++i) {
+      const std::vector<float> logits = runner_.LogitsAfter(prompt);
+      output.push_back(static_cast<int32_t>(
+          std::max_element(logits.begin(), logits.end()) - logits.begin()));
+      prompt.push_back(output.back());
+    }
+    return output;
+  }
+
+  FakeClock clock_;
+  FakeModelRunner runner_{kVocab};
+  DecodeFirst policy_;
+  std::unique_ptr<metrics::Registry> registry_ = metrics::Registry::Create();
+  EngineMetrics metrics_{registry_.get(), "fake", 20000};
+  std::unique_ptr<StateMemory> memory_;
+  std::unique_ptr<StepLoop> loop_;
+  std::shared_ptr<TokenRecord> last_;
+  int next_id_ = 0;
+};
+
+TEST_F(PrefixCachingTest, ATurnReadsOnlyWhatIsNew) {
+  Tokens conversation = Random(1000, 1);
+  int64_t computed = 0;
+  int64_t fresh = 0;
+  for (uint32_t turn = 0; turn < 10; ++turn) {
+    Tokens answer;
+    const int64_t cost = Computed(conversation, 40, &answer);
+    if (turn > 0) {
+      computed += cost;
+      // The answer's last token was never read.
+      fresh += 31;
+      EXPECT_EQ(last_->usage().cached_prompt_tokens,
+                static_cast<int64_t>(conversation.size()) - 31);
+    }
+    conversation = Join(Join(conversation, answer), Random(30, 100 + turn));
+  }
+  EXPECT_EQ(computed, fresh);
+}
+
+TEST_F(PrefixCachingTest, TheSamePromptTwiceReadsNothing) {
+  for (const int64_t size : {1, 2, 63, 64, 65, 100, 1000, 10000}) {
+    const Tokens prompt = Random(size, static_cast<uint32_t>(size));
+    EXPECT_EQ(Computed(prompt, 5, nullptr), size);
+    EXPECT_EQ(Computed(prompt, 5, nullptr), 0);
+    EXPECT_EQ(last_->usage().cached_prompt_tokens, size);
+  }
+}
+
+TEST_F(PrefixCachingTest, ASharedPrefixIsReadOnceWithBoundaries) {
+  const Tokens prefix = Random(8000, 1);
+  int64_t computed = 0;
+  int64_t suffixes = 0;
+  for (uint32_t i = 0; i < 20; ++i) {
+    const Tokens suffix = Random(50 + 20 * i, 100 + i);
+    computed += Computed(Join(prefix, suffix), 3, nullptr, {8000});
+    suffixes += static_cast<int64_t>(suffix.size());
+  }
+  EXPECT_EQ(computed, 8000 + suffixes);
+}
+
+// Nobody says where the prefix ends: the second request shows it, and goes on
+// from some way back.
+TEST_F(PrefixCachingTest, ASharedPrefixIsFoundWithoutBoundaries) {
+  const Tokens prefix = Random(8000, 1);
+  int64_t computed = 0;
+  int64_t suffixes = 0;
+  for (uint32_t i = 0; i < 20; ++i) {
+    const Tokens suffix = Random(50 + 20 * i, 100 + i);
+    computed += Computed(Join(prefix, suffix), 3, nullptr);
+    suffixes += static_cast<int64_t>(suffix.size());
+  }
+  EXPECT_LE(computed, 8000 + suffixes + 400);
+}
+
+TEST_F(PrefixCachingTest, SeveralAtOnceShareAndStayApart) {
+  const Tokens prefix = Random(500, 1);
+  Computed(prefix, 2, nullptr);
+  std::vector<std::pair<Tokens, std::shared_ptr<TokenRecord>>> requests;
+  for (uint32_t i = 0; i < 30; ++i) {
+    Tokens prompt = Join(prefix, Random(i % 7, i));
+    requests.emplace_back(prompt, Add(prompt, 90));
+  }
+  StepUntilEmpty();
+  for (const auto& [prompt, record] : requests) {
+    EXPECT_EQ(record->ids(), Expected(prompt, 90));
+  }
+}
+
+TEST_F(PrefixCachingTest, AnAbortedPromptIsNotReadAgain) {
+  const Tokens prompt = Random(2000, 1);
+  Add(prompt, 5);
+  loop_->Step({});
+  loop_->Step({});
+  loop_->Step({"0"});
+  ASSERT_TRUE(loop_->empty());
+  EXPECT_EQ(Computed(prompt, 5, nullptr), 2000 - 512);
+}
+
+TEST_F(PrefixCachingTest, ARequestForOneTokenOfAKeptPromptComputesNoStep) {
+  const Tokens prompt = Random(100, 1);
+  Computed(prompt, 1, nullptr);
+  const size_t steps = runner_.steps().size();
+  EXPECT_EQ(Computed(prompt, 1, nullptr), 0);
+  EXPECT_EQ(runner_.steps().size(), steps);
+}
+
+TEST_F(PrefixCachingTest, FailedSequencesLeaveNothingBehind) {
+  const Tokens prompt = Random(600, 1);
+  int steps = 0;
+  runner_.SetFault([&steps](const SequenceChunk&) {
+    return ++steps == 2 ? absl::UnavailableError("gone") : absl::OkStatus();
+  });
+  const auto record = Add(prompt, 5);
+  StepUntilEmpty();
+  EXPECT_FALSE(record->status().ok());
+  // Nothing of the torn state; the fake checks what it goes on from.
+  Computed(prompt, 5, nullptr);
+}
+
+TEST_F(PrefixCachingTest, OffMeansOff) {
+  Start(int64_t{64} << 20, /*caching=*/false);
+  const Tokens prompt = Random(300, 1);
+  EXPECT_EQ(Computed(prompt, 5, nullptr), 300);
+  EXPECT_EQ(Computed(prompt, 5, nullptr), 300);
+  EXPECT_EQ(memory_->used_bytes(), 0);
+}
+
+// Memory for about two requests: everything that is kept is in the way of
+// somebody sooner or later.
+TEST_F(PrefixCachingTest, ThousandsOfAbortsUnderPressureLeaveNothing) {
+  const StateCosts costs = runner_.state_shape().Costs();
+  Start(3 * costs.BytesFor(600));
+  std::mt19937 random(5);
+  std::vector<std::pair<Tokens, std::shared_ptr<TokenRecord>>> finished;
+  std::vector<std::pair<Tokens, std::shared_ptr<TokenRecord>>> live;
+  for (int i = 0; i < 3000; ++i) {
+    if (live.size() < 12 && random() % 3 != 0) {
+      Tokens prompt = Random(random() % 400 + 1, random() % 5);
+      if (random() % 2 == 0) {
+        prompt = Join(prompt, Random(random() % 60, random()));
+      }
+      live.emplace_back(prompt, Add(prompt, 1 + random() % 30));
+    }
+    absl::flat_hash_set<std::string> cancelled;
+    if (random() % 4 == 0) {
+      cancelled.insert(std::to_string(next_id_ - 1 - random() % 12));
+    }
+    loop_->Step(cancelled);
+    ASSERT_LE(memory_->used_bytes(), memory_->budget_bytes());
+    std::erase_if(live, [&](const auto& request) {
+      if (!request.second->done()) return false;
+      const Tokens ids = request.second->ids();
+      EXPECT_EQ(ids, Expected(request.first, static_cast<int64_t>(ids.size())));
+      return true;
+    });
+  }
+  StepUntilEmpty();
+}
+
+}  // namespace
+}  // namespace switchyard::attention_worker

@@ -1,0 +1,106 @@
+"""What was read once is not read again, and no answer changes by it."""
+
+import e2e_case
+from local_cluster import Cluster, OneProcess, get
+
+
+def essence(answer):
+    choice = answer["choices"][0]
+    return choice["token_ids"], choice["message"]["content"]
+
+
+def ask(port, messages, **more):
+    return e2e_case.ask(port, {
+        "model": "default", "messages": messages, "max_tokens": 16, "temperature": 0,
+        "return_token_ids": True, "chat_template_kwargs": {"enable_thinking": False}, **more})
+
+
+def usage(answer):
+    counts = answer["usage"]
+    return counts["prompt_tokens"], counts["prompt_tokens_details"]["cached_tokens"]
+
+
+def story(words, seed):
+    """Some text that no two seeds share."""
+    return " ".join(f"w{seed}x{(i * 7919 + seed) % 997}" for i in range(words))
+
+
+def conversation(port, turns):
+    """The answers of a conversation, and (prompt, cached) of each turn."""
+    messages = [{"role": "system", "content": "You are a helpful assistant."}]
+    answers, counts = [], []
+    for turn in range(turns):
+        messages.append({"role": "user", "content": f"What is {turn} plus {turn + 1}?"})
+        answer = ask(port, messages)
+        answers.append(essence(answer))
+        counts.append(usage(answer))
+        messages.append({"role": "assistant",
+                         "content": answer["choices"][0]["message"]["content"]})
+    return answers, counts
+
+
+class PrefixCache(e2e_case.TestCase):
+    def test_a_turn_reads_what_is_new(self):
+        with Cluster(e2e_case.BINARIES, e2e_case.DEMO, deal=["1/2", "2/2"]) as cluster:
+            warm, counts = conversation(cluster.port, turns=8)
+        with OneProcess(e2e_case.BINARIES, e2e_case.DEMO,
+                        flags=["--disable-radix-cache"]) as server:
+            cold, cold_counts = conversation(server.port, turns=8)
+        self.assertEqual(warm, cold)
+        self.assertEqual([cached for _, cached in cold_counts], [0] * 8)
+        for before, (prompt, cached) in zip(counts, counts[1:]):
+            # All of the last turn's prompt but the header of its answer.
+            self.assertGreaterEqual(cached, before[0] - 8)
+            self.assertLess(cached, prompt)
+
+    def test_the_same_prompt_again(self):
+        with OneProcess(e2e_case.BINARIES, e2e_case.DEMO) as server:
+            for words in (10, 100, 400):
+                messages = [{"role": "user", "content": story(words, words)}]
+                first = ask(server.port, messages)
+                second = ask(server.port, messages)
+                self.assertEqual(essence(first), essence(second))
+                prompt, cached = usage(second)
+                self.assertGreaterEqual(cached, 0.9 * prompt - 8)
+
+    def test_a_shared_system_prompt(self):
+        system = {"role": "system", "content": story(300, 5)}
+        computed, suffixes, prefix = 0, 0, None
+        with OneProcess(e2e_case.BINARIES, e2e_case.DEMO) as server:
+            for i in range(20):
+                answer = ask(server.port,
+                             [system, {"role": "user", "content": f"Question {i}: {i} + 1?"}])
+                prompt, cached = usage(answer)
+                if prefix is None:
+                    prefix = prompt
+                else:
+                    suffixes += 40
+                computed += prompt - cached
+            metrics = get(server.port, "/metrics")[1]
+        self.assertLessEqual(computed, 1.05 * prefix + suffixes)
+        self.assertIn("vllm:prefix_cache_hits_total", metrics)
+
+    def test_chunks_and_company_change_nothing(self):
+        """Prompts that begin alike, cold and warm, alone and eight at once."""
+        bodies = []
+        for i in range(24):
+            messages = [{"role": "system", "content": story(60, i % 3)},
+                        {"role": "user", "content": f"Tell me about number {i % 12}."}]
+            bodies.append({"model": "default", "messages": messages, "max_tokens": 12,
+                           "temperature": 0 if i % 2 else 0.8, "seed": i % 12,
+                           "return_token_ids": True,
+                           "chat_template_kwargs": {"enable_thinking": False}})
+        with OneProcess(e2e_case.BINARIES, e2e_case.DEMO,
+                        flags=["--disable-radix-cache"]) as server:
+            expected = [essence(a) for a in e2e_case.ask_all(server.port, bodies, at_once=1)]
+        for chunk in ("64", "512"):
+            with self.subTest(chunk=chunk), OneProcess(
+                    e2e_case.BINARIES, e2e_case.DEMO,
+                    flags=["--chunked-prefill-size", chunk]) as server:
+                for at_once in (8, 1):
+                    got = e2e_case.ask_all(server.port, bodies, at_once)
+                    self.assertEqual([essence(a) for a in got], expected)
+
+
+if __name__ == "__main__":
+    e2e_case.main()
