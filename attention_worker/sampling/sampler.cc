@@ -17,11 +17,22 @@ constexpr double kGreedyTemperature = 1e-6;
 // The greatest logit; NaN entries are passed over. -infinity if there is no
 // other.
 float MaxLogit(absl::Span<const float> logits) {
-  float max = -std::numeric_limits<float>::infinity();
-  for (const float logit : logits) {
-    if (logit > max) max = logit;
+  // Sixteen at a time: one chain of comparisons would wait for each of them.
+  // The greatest is the same in any order.
+  constexpr size_t kLanes = 16;
+  float lanes[kLanes];
+  std::fill_n(lanes, kLanes, -std::numeric_limits<float>::infinity());
+  const size_t whole = logits.size() / kLanes * kLanes;
+  for (size_t i = 0; i < whole; i += kLanes) {
+    for (size_t j = 0; j < kLanes; ++j) {
+      lanes[j] = logits[i + j] > lanes[j] ? logits[i + j] : lanes[j];
+    }
   }
-  return max;
+  for (size_t i = whole; i < logits.size(); ++i) {
+    lanes[0] = logits[i] > lanes[0] ? logits[i] : lanes[0];
+  }
+  // Comparisons with NaN are false, so none is among them.
+  return *std::max_element(lanes, lanes + kLanes);
 }
 
 // Unnormalised probabilities: 1 for the greatest logit. When that is infinite

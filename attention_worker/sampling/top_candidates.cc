@@ -6,6 +6,20 @@
 
 namespace switchyard::attention_worker {
 
+namespace {
+
+// Entries of a row that are compared with the bar together.
+constexpr int64_t kBlock = 64;
+
+// Vector code, unlike a loop that leaves at the first one.
+bool AnyAbove(const float* logits, float bar) {
+  int above = 0;
+  for (int64_t i = 0; i < kBlock; ++i) above |= logits[i] > bar ? 1 : 0;
+  return above != 0;
+}
+
+}  // namespace
+
 std::vector<Candidate> TopCandidates(absl::Span<const float> logits,
                                      int64_t n) {
   const int64_t size = static_cast<int64_t>(logits.size());
@@ -19,6 +33,11 @@ std::vector<Candidate> TopCandidates(absl::Span<const float> logits,
   bool have_bar = false;
   float bar = 0;  // entries not greater can't be among the n best
   for (int64_t i = 0; i < size; ++i) {
+    // Most of a long row is passed over by blocks; NaN is never above.
+    if (have_bar && i % kBlock == 0) {
+      while (i + kBlock <= size && !AnyAbove(&logits[i], bar)) i += kBlock;
+      if (i >= size) break;
+    }
     float logit = logits[i];
     // Ids ascend, so an equal logit that comes later is the worse one. NaN
     // compares false and is looked at again below.
