@@ -333,6 +333,7 @@ absl::Status AttentionWorkerImpl::MakeExperts() {
   dispatcher.pump = std::move(pump);
   dispatcher.quantize_rows = kernels::IsQuantized(checkpoint_->expert_dtype());
   dispatcher.registry = options_.registry;
+  dispatcher.max_wait = options_.expert_wait_timeout;
   dispatcher_ = NewExpertDispatcher(std::move(dispatcher));
   return absl::OkStatus();
 }
@@ -363,7 +364,6 @@ absl::Status AttentionWorkerImpl::MakeModel(const MemoryPlan& plan) {
   engine.chunked_prefill_size = options_.chunked_prefill_size;
   engine.prefix_caching = options_.prefix_caching;
   engine.state_memory_bytes = plan.state_bytes;
-  engine.expert_wait_timeout = options_.expert_wait_timeout;
   engine.metrics = metrics_.get();
   engine.timer = &timer_;
   SY_ASSIGN_OR_RETURN(std::unique_ptr<Engine> made, Engine::Create(engine));

@@ -59,12 +59,6 @@ absl::Status CheckOptions(const Engine::Options& options) {
         "max_model_len is ", options.max_model_len,
         "; it must be 2 or more: a prompt token and one of output"));
   }
-  if (options.expert_wait_timeout <= absl::ZeroDuration()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("expert_wait_timeout is ",
-                     absl::FormatDuration(options.expert_wait_timeout),
-                     "; it must be above 0"));
-  }
   const RequestLimits limits = LimitsOf(options);
   if (limits.LongestSequence() < 2) {
     return absl::InvalidArgumentError(absl::StrCat(
@@ -181,7 +175,6 @@ class EngineImpl final : public Engine {
     loop.limits = limits_;
     loop.max_running_requests = options_.max_running_requests;
     loop.chunked_prefill_size = options_.chunked_prefill_size;
-    loop.expert_wait_timeout = options_.expert_wait_timeout;
     loop.on_done = [this](const std::string& id) { Forget(id); };
     loop.on_load = [this](const EngineLoad& load) {
       MutexLock lock(&mutex_);

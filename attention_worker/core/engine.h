@@ -94,9 +94,6 @@ class Engine {
     // Budget of all sequences' states and of what is kept of finished ones.
     int64_t state_memory_bytes = 0;
     bool prefix_caching = true;
-    // How long rows may wait for an expert that nobody holds (a request's own
-    // deadline may come earlier).
-    absl::Duration expert_wait_timeout = absl::Seconds(30);
     EngineMetrics* metrics = nullptr;  // not owned; null: none
     // The runner's, if it has one; then its parts are among the metrics. Not
     // owned.

@@ -189,8 +189,7 @@ void StepLoop::SampleRestored() {
   }
 }
 
-StepLoop::Work StepLoop::MakeWork(LiveSequence* sequence, int64_t num_tokens,
-                                  absl::Time now) {
+StepLoop::Work StepLoop::MakeWork(LiveSequence* sequence, int64_t num_tokens) {
   const int64_t begin = sequence->state->num_tokens;
   // A plan counts tokens that were restored since as still to be read.
   num_tokens = std::min(num_tokens, sequence->known_tokens() - begin);
@@ -204,8 +203,7 @@ StepLoop::Work StepLoop::MakeWork(LiveSequence* sequence, int64_t num_tokens,
       absl::MakeConstSpan(sequence->tokens).subspan(begin, num_tokens);
   const bool last = begin + num_tokens == sequence->known_tokens();
   work.chunk.logits = last ? LogitsOf::kLastToken : LogitsOf::kNothing;
-  work.chunk.deadline =
-      std::min(sequence->request.deadline, now + options_.expert_wait_timeout);
+  work.chunk.deadline = sequence->request.deadline;
   return work;
 }
 
@@ -247,7 +245,7 @@ void StepLoop::Compute(const StepPlan& plan, absl::Time now) {
   for (const StepEntry& entry : plan.entries) {
     LiveSequence* sequence = sequences_[entry.sequence].get();
     if (sequence->phase == SequencePhase::kFinished) continue;
-    works.push_back(MakeWork(sequence, entry.num_tokens, now));
+    works.push_back(MakeWork(sequence, entry.num_tokens));
     (sequence->phase == SequencePhase::kDecoding ? decode_tokens
                                                  : prompt_tokens) +=
         static_cast<int64_t>(works.back().chunk.tokens.size());

@@ -42,7 +42,6 @@ class StepLoop {
     RequestLimits limits;
     int64_t max_running_requests = 0;
     int64_t chunked_prefill_size = 0;
-    absl::Duration expert_wait_timeout;
     bool prefix_caching = true;
     // Called when a request is about to get its last word (so that its id is
     // free by then), and whenever the load changed.
@@ -85,7 +84,7 @@ class StepLoop {
   void SampleRestored();
   // One entry of a plan on its way through a step.
   struct Work;
-  Work MakeWork(LiveSequence* sequence, int64_t num_tokens, absl::Time now);
+  Work MakeWork(LiveSequence* sequence, int64_t num_tokens);
   void TakeSnapshotBlocks(Work* work);
   void KeepSnapshots(const Work& work);
   void Compute(const StepPlan& plan, absl::Time now);

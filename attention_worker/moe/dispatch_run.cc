@@ -83,6 +83,12 @@ void DispatchRun::Begin(const DispatchRequest& request) {
   SY_CHECK(static_cast<int64_t>(request.sequence_of_row.size()) ==
            request.num_rows);
   request_ = request;
+  deadlines_.clear();
+  const absl::Time latest = absl::Now() + options_.max_wait;
+  for (const absl::Time deadline : request.deadlines) {
+    deadlines_.push_back(std::min(deadline, latest));
+  }
+  request_.deadlines = deadlines_;
   number_ = inbox_->Open();
   sequence_status_.assign(request.deadlines.size(), absl::OkStatus());
   outputs_.assign(static_cast<size_t>(num_pairs), nullptr);

@@ -97,7 +97,8 @@ class DispatchRun {
 
   // Of this dispatch.
   DispatchRequest request_;
-  uint64_t number_ = 0;  // in the inbox
+  uint64_t number_ = 0;                // in the inbox
+  std::vector<absl::Time> deadlines_;  // [S], max_wait applied
   std::vector<absl::Status> sequence_status_;
   std::vector<const float*> outputs_;  // [T * K]
   std::vector<PairState> pairs_;       // [T * K]

@@ -102,6 +102,9 @@ struct ExpertDispatcherOptions {
   // waits for replies. Null: none.
   ComputePool* pool = nullptr;
 
+  // How long one dispatch may wait, for an expert that nobody holds or for a
+  // holder that does not answer; a sequence's own deadline may come earlier.
+  absl::Duration max_wait = absl::InfiniteDuration();
   // How long a holder that failed a call gets no more, unless its holdings
   // change: doubles from min to max with every failure in a row.
   absl::Duration min_backoff = absl::Milliseconds(5);

@@ -101,10 +101,6 @@ TEST_F(EngineTest, OptionsAreChecked) {
   EXPECT_THAT(text([](auto* o) { o->max_model_len = 1; }),
               StatusIs(absl::StatusCode::kInvalidArgument,
                        HasSubstr("max_model_len is 1")));
-  EXPECT_THAT(
-      text([](auto* o) { o->expert_wait_timeout = absl::ZeroDuration(); }),
-      StatusIs(absl::StatusCode::kInvalidArgument,
-               HasSubstr("expert_wait_timeout")));
 }
 
 TEST_F(EngineTest, RefusesWhatCanNeverBeServed) {

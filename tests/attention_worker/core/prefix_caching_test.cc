@@ -68,7 +68,6 @@ class PrefixCachingTest : public ::testing::Test {
     options.limits.state_costs = runner_.state_shape().Costs();
     options.max_running_requests = 8;
     options.chunked_prefill_size = 256;
-    options.expert_wait_timeout = absl::Seconds(30);
     options.prefix_caching = caching;
     options.on_done = [](const std::string&) {};
     options.on_load = [](const EngineLoad&) {};

@@ -68,7 +68,6 @@ class StepLoopTest : public ::testing::Test {
     options_.limits.state_costs = runner_.state_shape().Costs();
     options_.max_running_requests = 8;
     options_.chunked_prefill_size = 16;
-    options_.expert_wait_timeout = absl::Seconds(30);
     options_.on_done = [this](const std::string& id) { done_.push_back(id); };
     options_.on_load = [this](const EngineLoad& load) { load_ = load; };
   }
@@ -294,15 +293,15 @@ TEST_F(StepLoopTest, TheDeadlineEndsWhatRunsAndWhatWaits) {
   EXPECT_FALSE(patient->done());
 }
 
-TEST_F(StepLoopTest, AChunkWaitsForExpertsNoLongerThanItsRequest) {
+TEST_F(StepLoopTest, AChunkHasItsRequestsDeadline) {
   GenerationRequest request = Request("a", {1}, 100);
   request.deadline = clock_.Now() + absl::Seconds(10);
   Add(request);
   Add(Request("b", {1}, 100));
   Step();
-  EXPECT_THAT(runner_.last_deadlines(),
-              ElementsAre(clock_.Now() + absl::Seconds(10),
-                          clock_.Now() + absl::Seconds(30)));
+  EXPECT_THAT(
+      runner_.last_deadlines(),
+      ElementsAre(clock_.Now() + absl::Seconds(10), absl::InfiniteFuture()));
 }
 
 TEST_F(StepLoopTest, AFailedSequenceEndsAlone) {

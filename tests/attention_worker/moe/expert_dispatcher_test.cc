@@ -196,6 +196,25 @@ TEST_F(ExpertDispatcherTest, ComputeTimeIsThatOfTheSlowestHolder) {
             absl::Milliseconds(5));
 }
 
+// However long a step has taken already: every dispatch has all of the wait.
+TEST_F(ExpertDispatcherTest, WaitsNoLongerThanItIsTold) {
+  Add("a", Range(0, 4));
+  options_.max_wait = absl::Milliseconds(20);
+  auto dispatcher = Make();
+  for (int i = 0; i < 2; ++i) {
+    DispatchProblem problem = RowsFor({{1, 6}, {2, 3}});
+    problem.deadlines = {absl::InfiniteFuture(), absl::InfiniteFuture()};
+    const absl::Time start = absl::Now();
+    const DispatchResult result =
+        dispatcher->Dispatch(problem.Request(), Nothing);
+    EXPECT_GE(absl::Now(), start + absl::Milliseconds(20));
+    EXPECT_THAT(result.sequence_status[0],
+                StatusIs(absl::StatusCode::kDeadlineExceeded,
+                         HasSubstr("no reachable holder of experts 6")));
+    EXPECT_THAT(result.sequence_status[1], IsOk());
+  }
+}
+
 TEST_F(ExpertDispatcherTest, OverlapsOnceEvenWithoutRows) {
   Add("a", Everything());
   auto dispatcher = Make();
