@@ -4,12 +4,17 @@
 #include <memory>
 
 #include "absl/strings/match.h"
+#include "base/compute_pool.h"
+#include "base/json.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "kernels/quantized.h"
 #include "model/checkpoint.h"
+#include "model/conversion/convert.h"
 #include "tests/testing/checkpoint_writer.h"
 #include "tests/testing/fixture_path.h"
 #include "tests/testing/matchers.h"
+#include "tests/testing/temp_dir.h"
 
 namespace switchyard::attention_worker {
 namespace {
@@ -17,6 +22,7 @@ namespace {
 using ::switchyard::testing::FixturePath;
 using ::switchyard::testing::IsOk;
 using ::switchyard::testing::StatusIs;
+using ::switchyard::testing::TempDir;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 
@@ -120,6 +126,35 @@ TEST(MeasureWeightsTest, SplitsTheTensorsIntoExpertsAndTheRest) {
     others += static_cast<int64_t>(tensor.bytes.size());
   }
   EXPECT_EQ(bytes->others, others);
+}
+
+// A tied head is the embedding, unless it is quantised: then it is there too.
+TEST(MeasureWeightsTest, CountsAQuantisedTiedHead) {
+  TempDir dir;
+  switchyard::testing::RandomCheckpointOptions options;
+  Json config = ParseJson(options.config_json).value();
+  config["tie_word_embeddings"] = true;
+  options.config_json = DumpJson(config);
+  ASSERT_THAT(WriteRandomCheckpoint(options, dir.File("model")), IsOk());
+  InlinePool pool;
+  int64_t others[2];
+  for (const bool quantized : {false, true}) {
+    model::ConvertOptions convert;
+    convert.model_dir = dir.File("model");
+    convert.out_dir = dir.File(quantized ? "q8" : "source");
+    convert.formats.lm_head =
+        quantized ? model::WeightFormat::kQ8 : model::WeightFormat::kSource;
+    convert.pool = &pool;
+    ASSERT_THAT(model::ConvertCheckpoint(convert), IsOk());
+    const auto checkpoint = model::Checkpoint::Open(convert.out_dir);
+    ASSERT_THAT(checkpoint, IsOk());
+    const auto bytes = MeasureWeights(**checkpoint);
+    ASSERT_THAT(bytes, IsOk());
+    others[quantized] = bytes->others;
+  }
+  EXPECT_EQ(others[true] - others[false],
+            kernels::WeightBytes(kernels::DType::kQ8, config["vocab_size"],
+                                 config["hidden_size"]));
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 with another implementation: plain files in, plain files out."""
 
 import array
+import contextlib
 import json
 import lzma
 import os
@@ -9,6 +10,7 @@ import shutil
 import struct
 import subprocess
 import tempfile
+import time
 
 import e2e_case
 from local_cluster import OneProcess
@@ -121,23 +123,24 @@ class Text(e2e_case.TestCase):
         self.assertEqual(done.returncode, 1)
 
 
-class Logits(e2e_case.TestCase):
-    def logits(self, model, ids, *more):
-        with tempfile.TemporaryDirectory() as directory:
-            path = os.path.join(directory, "logits.npy")
-            subprocess.run([e2e_case.binary("switchyard"), "logits", "--model", model,
-                            "--ids", ",".join(map(str, ids)), "--out", path, *more],
-                           check=True, timeout=120 * e2e_case.SLOWER,
-                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            return read_npy(path)
+def logits(model, ids, *more):
+    with tempfile.TemporaryDirectory() as directory:
+        path = os.path.join(directory, "logits.npy")
+        subprocess.run([e2e_case.binary("switchyard"), "logits", "--model", model,
+                        "--ids", ",".join(map(str, ids)), "--out", path, *more],
+                       check=True, timeout=120 * e2e_case.SLOWER,
+                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        return read_npy(path)
 
+
+class Logits(e2e_case.TestCase):
     def test_golden(self):
         for fixture in ("tiny_a_bf16", "tiny_b_fp32", "tiny_a_yarn"):
             for length in (1, 65, 200):
                 with self.subTest(fixture=fixture, length=length):
                     ids, expected = golden(fixture, f"len{length}.input_ids",
                                            f"len{length}.logits")
-                    shape, got = self.logits(os.path.join(FIXTURES, fixture), ids)
+                    shape, got = logits(os.path.join(FIXTURES, fixture), ids)
                     self.assertEqual(shape, (length, len(expected) // length))
                     largest = max(map(abs, expected))
                     worst = max(abs(a - b) for a, b in zip(got, expected))
@@ -146,10 +149,137 @@ class Logits(e2e_case.TestCase):
     def test_step_by_step_is_whole_prompt(self):
         model = os.path.join(FIXTURES, "tiny_b_fp32")
         ids, = golden("tiny_b_fp32", "len65.input_ids")
-        whole = self.logits(model, ids)
+        whole = logits(model, ids)
         for prefill in ("1", "7", "64"):
-            self.assertEqual(self.logits(model, ids, "--prefill", prefill), whole)
-        self.assertEqual(self.logits(model, ids, "--isa", "scalar", "--threads", "1"), whole)
+            self.assertEqual(logits(model, ids, "--prefill", prefill), whole)
+        self.assertEqual(logits(model, ids, "--isa", "scalar", "--threads", "1"), whole)
+
+
+def switchyard(*arguments):
+    return subprocess.run([e2e_case.binary("switchyard"), *arguments],
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                          timeout=120 * e2e_case.SLOWER)
+
+
+def contents(directory):
+    found = {}
+    for name in os.listdir(directory):
+        with open(os.path.join(directory, name), "rb") as file:
+            found[name] = file.read()
+    return found
+
+
+class Convert(e2e_case.TestCase):
+    def setUp(self):
+        directory = tempfile.TemporaryDirectory()
+        self.addCleanup(directory.cleanup)
+        self.out = os.path.join(directory.name, "converted")
+
+    def convert(self, *more, model=e2e_case.DEMO):
+        return switchyard("convert", "--model", model, "--out", self.out, *more)
+
+    def test_convert_verify_compute(self):
+        done = self.convert("--format", "q8", "--experts", "q4", "--threads", "2")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("experts q4, dense q8, lm_head q8", done.stderr)
+        done = switchyard("verify", self.out)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("checksums are right", done.stderr)
+
+        ids = e2e_case.evaluation()[0][1]["prompt_ids"]
+        shape, exact = logits(e2e_case.DEMO, ids)
+        converted = logits(self.out, ids)
+        self.assertEqual(converted[0], shape)
+        largest = max(map(abs, exact))
+        square = sum((a - b) ** 2 for a, b in zip(converted[1], exact)) / len(exact)
+        self.assertGreater(square ** 0.5, 0)
+        self.assertLess(square ** 0.5, 0.03 * largest)
+
+    def test_damage_is_named(self):
+        self.assertEqual(self.convert("--format", "q4").returncode, 0)
+        path = os.path.join(self.out, "experts-00003.safetensors")
+        with open(path, "r+b") as file:
+            file.seek(-5000, os.SEEK_END)
+            byte = file.read(1)
+            file.seek(-1, os.SEEK_CUR)
+            file.write(bytes([byte[0] ^ 1]))
+        done = switchyard("verify", self.out)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn(path, done.stderr)
+        self.assertIn("model.layers.3.mlp.experts.31 is damaged", done.stderr)
+        self.assertIn("1 of ", done.stderr)
+
+    def test_killed_and_run_again(self):
+        whole = tempfile.TemporaryDirectory()
+        self.addCleanup(whole.cleanup)
+        expected = os.path.join(whole.name, "expected")
+        self.assertEqual(switchyard("convert", "--model", e2e_case.DEMO, "--out", expected,
+                                    "--format", "q4-q8").returncode, 0)
+        command = [e2e_case.binary("switchyard"), "convert", "--model", e2e_case.DEMO,
+                   "--out", self.out, "--format", "q4-q8", "--threads", "1"]
+        journal = os.path.join(self.out, "conversion.journal")
+        # Killed once each when it has begun, and when it has one file more.
+        for lines in (1, 2, 5):
+            process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+            deadline = time.monotonic() + 60 * e2e_case.SLOWER
+            while process.poll() is None and time.monotonic() < deadline:
+                with contextlib.suppress(FileNotFoundError), open(journal) as file:
+                    if file.read().count("\n") >= lines:
+                        break
+            process.kill()
+            process.wait()
+            if os.path.exists(os.path.join(self.out, "switchyard.json")):
+                break  # it was faster than its murderer
+            done = switchyard("logits", "--model", self.out, "--ids", "1", "--out",
+                              os.path.join(whole.name, "x.npy"))
+            self.assertEqual(done.returncode, 1)
+            self.assertIn("unfinished conversion", done.stderr)
+        else:
+            done = subprocess.run(command, stderr=subprocess.PIPE, text=True)
+            self.assertEqual(done.returncode, 0, done.stderr)
+        found = contents(self.out)
+        found.pop("conversion.journal", None)
+        self.assertEqual(found, contents(expected))
+
+    def test_refusals(self):
+        for arguments, message in (
+                ((), "--format is missing"),
+                (("--format", "q5"), "q4-q8"),
+                (("--format", "q4", "--lm-head", "int8"), "--lm-head"),
+                (("--format", "q4", "--threads", "-1"), "--threads")):
+            done = self.convert(*arguments)
+            self.assertEqual(done.returncode, 1)
+            self.assertIn(message, done.stderr)
+        self.assertFalse(os.path.exists(self.out))
+        os.mkdir(self.out)
+        with open(os.path.join(self.out, "notes.txt"), "w"):
+            pass
+        done = self.convert("--format", "q4")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("notes.txt", done.stderr)
+        self.assertEqual(os.listdir(self.out), ["notes.txt"])
+        done = switchyard("verify", e2e_case.DEMO)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("SHA256SUMS", done.stderr)
+
+    def test_synth(self):
+        small = ("hidden_size=128,num_experts=16,num_experts_per_tok=4,vocab_size=512,"
+                 "moe_intermediate_size=64,shared_expert_intermediate_size=64")
+        for form in ("hf-bf16", "q4-q8"):
+            out = os.path.join(os.path.dirname(self.out), form)
+            done = switchyard("synth", "--layers", "4", "--set", small, "--format", form,
+                              "--out", out)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            shape, values = logits(out, range(100, 120))
+            self.assertEqual(shape, (20, 512))
+            self.assertTrue(all(abs(v) < 100 for v in values))
+            self.assertGreater(max(values), 0.1)
+        with OneProcess(e2e_case.BINARIES, out) as server:
+            answer = e2e_case.ask(server.port, {
+                "model": "default", "messages": [{"role": "user", "content": "Hi"}],
+                "max_tokens": 5})
+            self.assertEqual(len(answer["choices"]), 1)
+            self.assertGreater(answer["usage"]["completion_tokens"], 0)
 
 
 class Chat(e2e_case.TestCase):
