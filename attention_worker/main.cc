@@ -29,14 +29,17 @@
 #include <vector>
 
 #include "absl/flags/flag.h"
+#include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "attention_worker/server.h"
 #include "base/command_line.h"
+#include "base/cpu_set.h"
 #include "base/log.h"
 #include "base/shutdown_signal.h"
 #include "base/status_macros.h"
 #include "kernels/kernel_table.h"
+#include "model/weight_copies.h"
 #include "rpc/channel.h"
 
 ABSL_FLAG(std::string, model, "",
@@ -61,6 +64,14 @@ ABSL_FLAG(int, spin_micros, -1,
           "the wake-up, costs a CPU meanwhile; -1: 0 if one of them is on this "
           "machine, else 200");
 ABSL_FLAG(int, threads, 0, "threads that compute; 0: all CPUs it may use");
+ABSL_FLAG(std::string, cpus, "",
+          "one thread on each of these CPUs alone, \"0-7,16\"; give the "
+          "processes of one machine lists that do not meet; default: the "
+          "kernel decides");
+ABSL_FLAG(std::string, weights, "auto",
+          "copy: weights in this process's memory, in large pages, fastest; "
+          "map: in the mapped files, which the processes of one machine share; "
+          "auto: copy those of a converted checkpoint");
 ABSL_FLAG(std::string, isa, "auto",
           "instruction set: auto, scalar, avx2, avx512 or avx512vnni; all give "
           "the same bits");
@@ -94,7 +105,7 @@ namespace switchyard::attention_worker {
 namespace {
 
 // The only function that reads flags: everything below it takes Options.
-ServerOptions OptionsFromFlags() {
+absl::StatusOr<ServerOptions> OptionsFromFlags() {
   ServerOptions options;
   options.model_dir = absl::GetFlag(FLAGS_model).empty()
                           ? absl::GetFlag(FLAGS_model_path)
@@ -106,6 +117,9 @@ ServerOptions OptionsFromFlags() {
   options.expert_workers = absl::GetFlag(FLAGS_expert_workers);
   options.spin = absl::Microseconds(absl::GetFlag(FLAGS_spin_micros));
   options.threads = absl::GetFlag(FLAGS_threads);
+  SY_ASSIGN_OR_RETURN(options.cpus, ParseCpuList(absl::GetFlag(FLAGS_cpus)));
+  SY_ASSIGN_OR_RETURN(options.weights, model::ParseWeightPlacement(
+                                           absl::GetFlag(FLAGS_weights)));
   options.max_model_len = absl::GetFlag(FLAGS_context_length) != 0
                               ? absl::GetFlag(FLAGS_context_length)
                               : absl::GetFlag(FLAGS_max_model_len);
@@ -136,7 +150,7 @@ absl::Status Run(int argc, char** argv) {
         absl::StrCat("unexpected argument \"", arguments.front(),
                      "\"; all options are flags, see --help"));
   }
-  const ServerOptions options = OptionsFromFlags();
+  SY_ASSIGN_OR_RETURN(const ServerOptions options, OptionsFromFlags());
   if (options.model_dir.empty()) {
     return absl::InvalidArgumentError("--model is required; see --help");
   }

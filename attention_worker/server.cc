@@ -189,6 +189,8 @@ AttentionWorker::Options AttentionServer::WorkerOptions(
   worker.expert_clients =
       ExpertClientsAt(std::move(addresses), options_.spin, registry_.get());
   worker.threads = options_.threads;
+  worker.cpus = options_.cpus;
+  worker.weights = options_.weights;
   worker.max_model_len = options_.max_model_len;
   worker.state_memory_bytes = options_.state_memory_bytes;
   worker.max_running_requests = options_.max_running_requests;

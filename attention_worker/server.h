@@ -10,11 +10,13 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "attention_worker/core/worker_info.h"
+#include "model/weight_copies.h"
 
 namespace switchyard::attention_worker {
 
@@ -35,7 +37,9 @@ struct ServerOptions {
   // Negative: not at all if one of them is on this machine, whose CPUs it needs
   // as well; else for longer than a small frame takes there and back.
   absl::Duration spin = absl::Microseconds(-1);
-  int threads = 0;  // that compute; 0: all CPUs that this process may use
+  int threads = 0;        // that compute; 0: all CPUs that this process may use
+  std::vector<int> cpus;  // AttentionWorker::Options
+  model::WeightPlacement weights = model::WeightPlacement::kAuto;
 
   int64_t max_model_len = 0;       // 0: the model's, or what memory allows
   int64_t state_memory_bytes = 0;  // 0: half of what the weights leave

@@ -90,6 +90,7 @@ absl::Status CheckOptions(const AttentionWorker::Options& options) {
     return absl::InvalidArgumentError(absl::StrCat(
         "threads is ", options.threads, "; it must be 0 (all CPUs) to 4096"));
   }
+  SY_RETURN_IF_ERROR(CheckThreads(options.threads, options.cpus));
   if (options.max_model_len < 0 || options.max_model_len == 1 ||
       options.state_memory_bytes < 0) {
     return absl::InvalidArgumentError(absl::StrCat(
@@ -268,7 +269,9 @@ absl::Status AttentionWorkerImpl::Load() {
   SY_ASSIGN_OR_RETURN(const MemoryPlan plan, DecideMemory());
   LogInfo(plan.explanation);
   pool_ = NewThreadPool(
-      options_.threads == 0 ? AvailableCpus() : options_.threads, "compute");
+      {.num_threads = ThreadCount(options_.threads, options_.cpus),
+       .name = "compute",
+       .cpus = options_.cpus});
   SY_RETURN_IF_ERROR(MakeExperts());
   return MakeModel(plan);
 }
@@ -312,6 +315,7 @@ absl::Status AttentionWorkerImpl::MakeExperts() {
     experts.checkpoint = checkpoint_.get();
     experts.experts = RequiredExperts(*checkpoint_);
     experts.pool = pool_.get();
+    experts.weights = options_.weights;
     experts.progress = [this](int64_t done, int64_t total) {
       ReportProgress(done, total);
     };
@@ -345,6 +349,7 @@ absl::Status AttentionWorkerImpl::MakeModel(const MemoryPlan& plan) {
   runner.dispatcher = dispatcher_.get();
   runner.pool = pool_.get();
   runner.timer = &timer_;
+  runner.weights = options_.weights;
   runner.progress = [this](int64_t done, int64_t total) {
     ReportProgress(done, total);
   };

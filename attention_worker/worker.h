@@ -21,6 +21,7 @@
 #include "attention_worker/moe/reply_pump.h"
 #include "metrics/registry.h"
 #include "model/checkpoint.h"
+#include "model/weight_copies.h"
 
 namespace switchyard::attention_worker {
 
@@ -44,6 +45,11 @@ class AttentionWorker : public GenerationBackend {
     // Null: this process computes the experts itself, with the same threads.
     MakeExpertClients expert_clients;
     int threads = 0;  // that compute; 0: all CPUs that this process may use
+    // Each thread on one of these alone, if not empty; as many as threads, if
+    // that is not 0.
+    std::vector<int> cpus;
+    // Where weights lie while they are used.
+    model::WeightPlacement weights = model::WeightPlacement::kAuto;
 
     int64_t max_model_len = 0;       // 0: the model's, or what memory allows
     int64_t state_memory_bytes = 0;  // 0: half of what the weights leave

@@ -140,14 +140,14 @@ class ThreadPool final : public ComputePool {
     loop_ = nullptr;
   }
 
-  void PinCaller() override {
-    if (!options_.cpus.empty()) Pin(0);
-  }
-
  private:
   void Enter() override {
     const int depth = active_.load(std::memory_order_relaxed);
     active_.store(depth + 1, std::memory_order_relaxed);
+    if (!options_.cpus.empty() && caller_ != std::this_thread::get_id()) {
+      caller_ = std::this_thread::get_id();
+      Pin(0);
+    }
     if (depth == 0 && spin_.count() > 0) {
       alarm_.fetch_add(1);
       WakeUpTo(sleepers_.load());
@@ -276,7 +276,8 @@ class ThreadPool final : public ComputePool {
 
   // Of the caller; helpers read it between joining and leaving.
   Loop* loop_ = nullptr;
-  uint32_t number_ = 0;  // the caller's
+  uint32_t number_ = 0;     // the caller's
+  std::thread::id caller_;  // that was bound to its CPU
 
   alignas(64) std::atomic<Word> word_{0};
   alignas(64) std::atomic<int> sleepers_{0};

@@ -61,10 +61,6 @@ class ComputePool {
     ComputePool* const pool_;
   };
 
-  // Binds the calling thread, which is to be ParallelFor's caller, to the first
-  // of the pool's CPUs, if the pool has CPUs of its own.
-  virtual void PinCaller() {}
-
  private:
   virtual void Enter() {}
   virtual void Leave() {}
@@ -87,8 +83,8 @@ struct ThreadPoolOptions {
   // While the pool is active, and so long after: a thread without work stays
   // awake for this long. 0: it sleeps at once.
   absl::Duration spin = absl::Microseconds(200);
-  // Not empty: thread i runs on cpus[i] alone (0 is the caller, see
-  // PinCaller). As many as threads.
+  // Not empty: thread i runs on cpus[i] alone, as many as threads. Thread 0 is
+  // the caller: it is bound when it first holds an Active.
   std::vector<int> cpus;
 };
 

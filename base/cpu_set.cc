@@ -92,6 +92,21 @@ absl::StatusOr<std::vector<int>> ParseCpuList(absl::string_view list) {
   return cpus;
 }
 
+int ThreadCount(int threads, const std::vector<int>& cpus) {
+  if (threads > 0) return threads;
+  return cpus.empty() ? AvailableCpus() : static_cast<int>(cpus.size());
+}
+
+absl::Status CheckThreads(int threads, const std::vector<int>& cpus) {
+  if (threads == 0 || cpus.empty() ||
+      cpus.size() == static_cast<size_t>(threads)) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(
+      absl::StrCat("--threads is ", threads, ", but --cpus lists ", cpus.size(),
+                   " CPUs; give one of them, or as many CPUs as threads"));
+}
+
 absl::Status PinThisThread(int cpu) {
   cpu_set_t* const set = CPU_ALLOC(cpu + 1);
   const size_t bytes = CPU_ALLOC_SIZE(cpu + 1);

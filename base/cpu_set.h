@@ -22,6 +22,12 @@ std::vector<int> AffinityCpus();
 // such list, a CPU twice, or one that this process may not use.
 absl::StatusOr<std::vector<int>> ParseCpuList(absl::string_view list);
 
+// What --threads and --cpus mean together: as many threads as given, else as
+// there are CPUs in the list, else AvailableCpus().
+int ThreadCount(int threads, const std::vector<int>& cpus);
+// INVALID_ARGUMENT: both are given and differ.
+absl::Status CheckThreads(int threads, const std::vector<int>& cpus);
+
 // This thread runs on `cpu` alone from now on.
 absl::Status PinThisThread(int cpu);
 

@@ -23,17 +23,21 @@
 #include <cstdlib>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/flags/flag.h"
+#include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "base/command_line.h"
+#include "base/cpu_set.h"
 #include "base/log.h"
 #include "base/shutdown_signal.h"
 #include "base/status_macros.h"
 #include "expert_worker/server.h"
 #include "kernels/kernel_table.h"
+#include "model/weight_copies.h"
 #include "rpc/channel.h"
 
 ABSL_FLAG(std::string, model, "",
@@ -54,6 +58,14 @@ ABSL_FLAG(int, spin_micros, 0,
           "how long to look for the next request before sleeping; saves the "
           "wake-up, costs a CPU meanwhile: only where this process has its "
           "CPUs to itself");
+ABSL_FLAG(std::string, cpus, "",
+          "one thread on each of these CPUs alone, \"0-7,16\"; give the "
+          "processes of one machine lists that do not meet; default: the "
+          "kernel decides");
+ABSL_FLAG(std::string, weights, "auto",
+          "copy: weights in this process's memory, in large pages, fastest; "
+          "map: in the mapped files, which the processes of one machine share; "
+          "auto: copy those of a converted checkpoint");
 ABSL_FLAG(std::string, isa, "auto",
           "instruction set: auto, scalar, avx2, avx512 or avx512vnni; all give "
           "the same bits");
@@ -72,7 +84,7 @@ namespace switchyard::expert_worker {
 namespace {
 
 // The only function that reads flags: everything below it takes Options.
-ServerOptions OptionsFromFlags() {
+absl::StatusOr<ServerOptions> OptionsFromFlags() {
   ServerOptions options;
   options.model_dir = absl::GetFlag(FLAGS_model);
   options.slice = absl::GetFlag(FLAGS_slice);
@@ -82,6 +94,9 @@ ServerOptions OptionsFromFlags() {
   options.metrics_port = absl::GetFlag(FLAGS_metrics_port);
   options.threads = absl::GetFlag(FLAGS_threads);
   options.spin = absl::Microseconds(absl::GetFlag(FLAGS_spin_micros));
+  SY_ASSIGN_OR_RETURN(options.cpus, ParseCpuList(absl::GetFlag(FLAGS_cpus)));
+  SY_ASSIGN_OR_RETURN(options.weights, model::ParseWeightPlacement(
+                                           absl::GetFlag(FLAGS_weights)));
   options.verify_checksums = absl::GetFlag(FLAGS_verify_checksums);
   // Beyond a TiB means no limit, and must not overflow.
   options.max_queue_bytes =
@@ -109,8 +124,9 @@ absl::Status Run(int argc, char** argv) {
     return absl::InvalidArgumentError("--model is required; see --help");
   }
   SY_RETURN_IF_ERROR(kernels::SelectKernels(absl::GetFlag(FLAGS_isa)));
+  SY_ASSIGN_OR_RETURN(ServerOptions options, OptionsFromFlags());
   SY_ASSIGN_OR_RETURN(std::unique_ptr<Server> server,
-                      Server::Start(OptionsFromFlags()));
+                      Server::Start(std::move(options)));
   const int signal = WaitForShutdownSignal();
   if (server->state() == ServerState::kLoading) {
     // Nobody is served yet, and a load of many minutes cannot be interrupted.

@@ -75,6 +75,7 @@ absl::Status CheckOptions(const ServerOptions& options) {
                                                    options.port, " and ",
                                                    options.metrics_port));
   }
+  SY_RETURN_IF_ERROR(CheckThreads(options.threads, options.cpus));
   if (options.threads < 0 || options.threads > 4096) {
     return absl::InvalidArgumentError(absl::StrCat(
         "threads are 0 (all CPUs) to 4096, not ", options.threads));
@@ -232,17 +233,19 @@ absl::Status ExpertServer::Load() {
   SY_ASSIGN_OR_RETURN(checkpoint_, model::Checkpoint::Open(options_.model_dir));
   SY_ASSIGN_OR_RETURN(model::ExpertSet experts,
                       ExpertsToHold(options_, *checkpoint_));
-  const int threads =
-      options_.threads == 0 ? AvailableCpus() : options_.threads;
-  pool_ = NewThreadPool(threads, "expert");
-  SY_ASSIGN_OR_RETURN(engine_,
-                      experts::ExpertEngine::Create(
-                          {.checkpoint = checkpoint_.get(),
-                           .experts = std::move(experts),
-                           .pool = pool_.get(),
-                           .progress = [this](int64_t done, int64_t total) {
-                             ReportProgress("loading", done, total);
-                           }}));
+  const int threads = ThreadCount(options_.threads, options_.cpus);
+  pool_ = NewThreadPool(
+      {.num_threads = threads, .name = "expert", .cpus = options_.cpus});
+  SY_ASSIGN_OR_RETURN(engine_, experts::ExpertEngine::Create(
+                                   {.checkpoint = checkpoint_.get(),
+                                    .experts = std::move(experts),
+                                    .pool = pool_.get(),
+                                    .progress =
+                                        [this](int64_t done, int64_t total) {
+                                          ReportProgress("loading", done,
+                                                         total);
+                                        },
+                                    .weights = options_.weights}));
   metrics_.resident_bytes->Set(static_cast<double>(engine_->resident_bytes()));
   metrics_.held_experts->Set(static_cast<double>(engine_->holdings().size()));
   LogInfo(absl::StrCat("loaded ", engine_->holdings().size(), " experts, ",

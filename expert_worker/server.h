@@ -10,10 +10,12 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "model/weight_copies.h"
 
 namespace switchyard::expert_worker {
 
@@ -34,6 +36,11 @@ struct ServerOptions {
   int threads = 0;  // that compute; 0: all CPUs that this process may use
   // How long to look for the next request before sleeping (rpc/queue_poll.h).
   absl::Duration spin;
+  // Each thread on one of these alone, if not empty; as many as threads, if
+  // that is not 0.
+  std::vector<int> cpus;
+  // Where weights lie while they are used.
+  model::WeightPlacement weights = model::WeightPlacement::kAuto;
 
   // Activations and outputs of requests that wait or are computed, of all
   // streams together; beyond: RESOURCE_EXHAUSTED.

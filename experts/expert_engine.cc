@@ -37,6 +37,7 @@ class ExpertEngineImpl final : public ExpertEngine {
         kernels_(options.kernels != nullptr ? *options.kernels
                                             : kernels::Kernels()),
         weight_dtype_(checkpoint_.expert_dtype()),
+        copy_(model::CopiesWeights(options.weights, checkpoint_)),
         slots_(int64_t{holdings_.num_layers()} * holdings_.num_experts(), -1),
         arithmetic_(IsQuantized(weight_dtype_)
                         ? NewQuantizedArithmetic(config_, kernels_, &pool_)
@@ -57,9 +58,12 @@ class ExpertEngineImpl final : public ExpertEngine {
   struct Held {
     int layer;
     int expert;
-    ExpertWeights weights;
+    ExpertWeights source;   // as the checkpoint has them
+    ExpertWeights weights;  // as they are used: the same, or copies
   };
 
+  absl::Status MakeRoom();
+  absl::Status ReadExpert(const Held& held) const;
   absl::Status CheckFinite(const Held& held) const;
   absl::Status CheckSizes(const ExpertBatch& batch,
                           absl::Span<float> outputs) const;
@@ -76,6 +80,8 @@ class ExpertEngineImpl final : public ExpertEngine {
   ComputePool& pool_;
   const kernels::KernelTable& kernels_;
   const kernels::DType weight_dtype_;
+  const bool copy_;
+  std::unique_ptr<model::WeightCopies> copies_;  // null: mapped
   std::vector<Held> held_;
   std::vector<int> slots_;  // [num_layers, E]: index into held_, or -1
   int64_t resident_bytes_ = 0;
@@ -108,11 +114,40 @@ absl::Status ExpertEngineImpl::FindWeights() {
       }
       slots_[int64_t{layer} * config_.num_experts + e] =
           static_cast<int>(held_.size());
-      held_.push_back({layer, e, weights});
+      held_.push_back({layer, e, weights, weights});
       resident_bytes_ += ExpertBytes(weights);
     }
   }
   return absl::OkStatus();
+}
+
+// A place for every expert, the matrices of one side by side.
+absl::Status ExpertEngineImpl::MakeRoom() {
+  int64_t bytes = 0;
+  for (const Held& held : held_) {
+    for (const auto* view : {&held.source.gate_proj, &held.source.up_proj,
+                             &held.source.down_proj}) {
+      bytes += model::WeightCopies::RoomFor(model::WeightBytes(*view));
+    }
+  }
+  SY_ASSIGN_OR_RETURN(copies_,
+                      model::WeightCopies::Create(&checkpoint_, bytes));
+  for (Held& held : held_) {
+    held.weights = {copies_->Place(held.source.gate_proj),
+                    copies_->Place(held.source.up_proj),
+                    copies_->Place(held.source.down_proj)};
+  }
+  return copies_->Allocate(&pool_);
+}
+
+absl::Status ExpertEngineImpl::ReadExpert(const Held& held) const {
+  SY_RETURN_IF_ERROR(checkpoint_.VerifyExpert(held.layer, held.expert));
+  if (copies_ != nullptr) {
+    copies_->Copy(held.source.gate_proj, held.weights.gate_proj);
+    copies_->Copy(held.source.up_proj, held.weights.up_proj);
+    copies_->Copy(held.source.down_proj, held.weights.down_proj);
+  }
+  return CheckFinite(held);
 }
 
 absl::Status ExpertEngineImpl::CheckFinite(const Held& held) const {
@@ -136,6 +171,7 @@ absl::Status ExpertEngineImpl::ReadWeights(
     const std::function<void(int64_t done, int64_t total)>& progress) {
   const int64_t n = static_cast<int64_t>(held_.size());
   if (n == 0) return absl::OkStatus();
+  if (copy_) SY_RETURN_IF_ERROR(MakeRoom());
   const int64_t step = std::max<int64_t>(
       pool_.num_threads(),
       kLoadBytesPerStep / std::max<int64_t>(resident_bytes_ / n, 1));
@@ -145,7 +181,7 @@ absl::Status ExpertEngineImpl::ReadWeights(
     std::vector<absl::Status> statuses(count);
     pool_.ParallelFor(count, 1, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
-        statuses[i] = CheckFinite(held_[first + i]);
+        statuses[i] = ReadExpert(held_[first + i]);
       }
     });
     for (int64_t i = 0; i < count; ++i) {
@@ -154,6 +190,7 @@ absl::Status ExpertEngineImpl::ReadWeights(
     }
     if (progress) progress(done, resident_bytes_);
   }
+  if (copies_ != nullptr) copies_->LogPages("experts");
   return absl::OkStatus();
 }
 

@@ -21,6 +21,7 @@
 #include "kernels/quantized.h"
 #include "model/checkpoint.h"
 #include "model/expert_set.h"
+#include "model/weight_copies.h"
 
 namespace switchyard::experts {
 
@@ -55,13 +56,16 @@ class ExpertEngine {
     const kernels::KernelTable* kernels = nullptr;
     // Called now and then during Create with bytes done and in all.
     std::function<void(int64_t done, int64_t total)> progress;
+    model::WeightPlacement weights = model::WeightPlacement::kAuto;
   };
 
   // Reads every page of the experts it is to hold, so that the first request is
-  // not the one that waits for the disk.
+  // not the one that waits for the disk: into memory of its own, or where they
+  // are mapped.
   // INVALID_ARGUMENT: `experts` is over other layers or experts than the
   // checkpoint's, or names one of a dense layer. DATA_LOSS: a NaN or infinite
-  // weight, with its tensor's name.
+  // weight, with its tensor's name, or another checksum than the manifest's.
+  // RESOURCE_EXHAUSTED: no memory for copies.
   static absl::StatusOr<std::unique_ptr<ExpertEngine>> Create(Options options);
   virtual ~ExpertEngine() = default;
 

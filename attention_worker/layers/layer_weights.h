@@ -1,9 +1,9 @@
 // The weights of each kind of layer, as the checkpoint has them.
 //
-// Matrices are views into mapped files, in the file's dtype and row order; the
-// kernels widen them on the fly, and the fused projections are regrouped in
-// their outputs (gated_delta_net.h), so that no matrix is ever copied: layers
-// cost no RAM beyond the page cache, which processes share. Vectors are copied
+// Matrices are views into mapped files, or into copies of their bytes
+// (model/weight_copies.h), in the file's dtype and row order; the kernels widen
+// them on the fly, and the fused projections are regrouped in their outputs
+// (gated_delta_net.h), so that no matrix is ever rearranged. Vectors are copied
 // as floats.
 
 #ifndef SWITCHYARD_ATTENTION_WORKER_LAYERS_LAYER_WEIGHTS_H_

@@ -26,9 +26,11 @@ bool NoneFailed(absl::Span<const absl::Status> status) {
 
 class LocalModelRunner final : public ModelRunner {
  public:
-  LocalModelRunner(const Options& options, ModelWeights weights)
+  LocalModelRunner(const Options& options, ModelWeights weights,
+                   std::unique_ptr<model::WeightCopies> copies)
       : config_(options.checkpoint->config()),
         dispatcher_(options.dispatcher),
+        copies_(std::move(copies)),
         weights_(std::move(weights)),
         shape_(config_),
         rope_(RopeTable::ForConfig(config_)) {
@@ -172,6 +174,8 @@ class LocalModelRunner final : public ModelRunner {
 
   const model::ModelConfig config_;
   ExpertDispatcher* const dispatcher_;
+  // What weights_ are views of, unless they are mapped.
+  const std::unique_ptr<const model::WeightCopies> copies_;
   const ModelWeights weights_;
   const StateShape shape_;
   RopeTable rope_;
@@ -186,10 +190,11 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Create(
   SY_CHECK(options.checkpoint != nullptr);
   SY_CHECK(options.dispatcher != nullptr);
   SY_CHECK(options.pool != nullptr);
-  WeightReader reader(options.checkpoint);
+  WeightReader reader(options.checkpoint, options.weights);
   SY_ASSIGN_OR_RETURN(ModelWeights weights, FindModelWeights(&reader));
   SY_RETURN_IF_ERROR(reader.ReadAll(options.pool, options.progress));
-  return std::make_unique<LocalModelRunner>(options, std::move(weights));
+  return std::make_unique<LocalModelRunner>(options, std::move(weights),
+                                            reader.TakeCopies());
 }
 
 }  // namespace switchyard::attention_worker

@@ -22,6 +22,7 @@
 #include "base/compute_pool.h"
 #include "kernels/kernel_table.h"
 #include "model/checkpoint.h"
+#include "model/weight_copies.h"
 
 namespace switchyard::attention_worker {
 
@@ -64,13 +65,15 @@ class ModelRunner {
     const kernels::KernelTable* kernels = nullptr;
     // Called during Create with bytes of weights read and in all.
     std::function<void(int64_t done, int64_t total)> progress = nullptr;
+    model::WeightPlacement weights = model::WeightPlacement::kAuto;
   };
 
   // Reads every weight once but the experts'. Holds views into the checkpoint's
-  // mapped files, and float copies of the small vectors only (norms,
-  // convolution taps, A_log, dt_bias: about 5 MiB at 80B). NOT_FOUND,
+  // mapped files or copies, as told, and float copies of the small vectors
+  // (norms, convolution taps, A_log, dt_bias: about 5 MiB at 80B). NOT_FOUND,
   // INVALID_ARGUMENT: a tensor is missing or has another shape than config.json
-  // says. DATA_LOSS: a tensor holds a NaN or an infinity. All name it.
+  // says. DATA_LOSS: a tensor holds a NaN or an infinity, or has another
+  // checksum. All name it. RESOURCE_EXHAUSTED: no memory for copies.
   static absl::StatusOr<std::unique_ptr<ModelRunner>> Create(Options options);
   virtual ~ModelRunner() = default;
 

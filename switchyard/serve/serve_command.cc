@@ -10,11 +10,13 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "attention_worker/worker.h"
+#include "base/cpu_set.h"
 #include "base/log.h"
 #include "base/shutdown_signal.h"
 #include "base/status_macros.h"
 #include "kernels/kernel_table.h"
 #include "metrics/registry.h"
+#include "model/weight_copies.h"
 #include "router/server.h"
 #include "router/text/chat_format.h"
 #include "switchyard/serve/local_attention_client.h"
@@ -25,11 +27,14 @@ namespace {
 using attention_worker::AttentionWorker;
 using router::RouterServer;
 
-AttentionWorker::Options WorkerOptions(const ServeOptions& options,
-                                       metrics::Registry* registry) {
+absl::StatusOr<AttentionWorker::Options> WorkerOptions(
+    const ServeOptions& options, metrics::Registry* registry) {
   AttentionWorker::Options worker;
   worker.model_dir = options.model_dir;
   worker.threads = options.threads;
+  SY_ASSIGN_OR_RETURN(worker.cpus, ParseCpuList(options.cpus));
+  SY_ASSIGN_OR_RETURN(worker.weights,
+                      model::ParseWeightPlacement(options.weights));
   worker.max_model_len = options.context_length;
   worker.state_memory_bytes = options.state_memory_bytes;
   worker.max_running_requests = options.max_running_requests;
@@ -78,9 +83,10 @@ absl::Status RunServe(const ServeOptions& options) {
       metrics::Registry::Create();
   router_registry->Include(worker_registry.get());
 
-  SY_ASSIGN_OR_RETURN(
-      const std::unique_ptr<AttentionWorker> worker,
-      AttentionWorker::Create(WorkerOptions(options, worker_registry.get())));
+  SY_ASSIGN_OR_RETURN(AttentionWorker::Options worker_options,
+                      WorkerOptions(options, worker_registry.get()));
+  SY_ASSIGN_OR_RETURN(const std::unique_ptr<AttentionWorker> worker,
+                      AttentionWorker::Create(std::move(worker_options)));
   SY_ASSIGN_OR_RETURN(
       RouterServer::Options router_options,
       RouterOptions(options, worker.get(), router_registry.get()));

@@ -14,8 +14,10 @@ namespace switchyard {
 struct ServeOptions {
   std::string model_dir;
   std::string host = "127.0.0.1";
-  int port = 8080;  // 0 picks a free one
-  int threads = 0;  // 0: as many as the process may use
+  int port = 8080;               // 0 picks a free one
+  int threads = 0;               // 0: as many as the process may use
+  std::string cpus;              // one thread on each alone, "0-7,16"; "": any
+  std::string weights = "auto";  // or "copy", "map": model/weight_copies.h
   std::string isa = "auto";
   std::string served_model_name;  // "": the directory's name
   std::string chat_format = "auto";

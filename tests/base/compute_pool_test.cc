@@ -230,7 +230,7 @@ TEST(ComputePoolTest, ThreadsRunOnTheirCpus) {
   options.cpus = {allowed.rbegin(), allowed.rbegin() + options.num_threads};
   std::thread caller([&] {
     const auto pool = NewThreadPool(options);
-    pool->PinCaller();
+    const ComputePool::Active active(pool.get());
     Mutex mutex;
     CondVar all_here;
     std::vector<std::vector<int>> masks;

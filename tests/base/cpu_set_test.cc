@@ -54,5 +54,17 @@ TEST(CpuSetTest, RefusesWhatIsNoList) {
   EXPECT_THAT(ParseCpuList("65000"), StatusIs(kInvalid, HasSubstr("may use")));
 }
 
+TEST(CpuSetTest, ThreadsAndCpusTogether) {
+  EXPECT_EQ(ThreadCount(3, {}), 3);
+  EXPECT_EQ(ThreadCount(0, {5, 6}), 2);
+  EXPECT_EQ(ThreadCount(0, {}), AvailableCpus());
+  EXPECT_THAT(CheckThreads(0, {}), IsOk());
+  EXPECT_THAT(CheckThreads(2, {5, 6}), IsOk());
+  EXPECT_THAT(CheckThreads(0, {5, 6}), IsOk());
+  EXPECT_THAT(CheckThreads(3, {5, 6}),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("--threads is 3, but --cpus lists 2 CPUs")));
+}
+
 }  // namespace
 }  // namespace switchyard

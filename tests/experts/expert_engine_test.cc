@@ -274,6 +274,26 @@ TEST_P(ExpertEngineFixture, PoolSizeChangesNoBit) {
   }
 }
 
+// Copied to memory of its own, or where they are mapped.
+TEST_P(ExpertEngineFixture, PlacementOfWeightsChangesNoBit) {
+  const auto checkpoint = OpenModel();
+  const auto pool = NewThreadPool(2, "experts");
+  const Work work = RandomWork(checkpoint->config(), 0, 20, 0.5, 13);
+  std::vector<std::vector<float>> outputs;
+  for (const auto placement :
+       {model::WeightPlacement::kMap, model::WeightPlacement::kCopy}) {
+    ExpertEngine::Options options;
+    options.checkpoint = checkpoint.get();
+    options.experts = AllExperts(*checkpoint);
+    options.pool = pool.get();
+    options.weights = placement;
+    const auto engine = ExpertEngine::Create(std::move(options));
+    ASSERT_THAT(engine, IsOk());
+    outputs.push_back(Compute(engine->get(), work));
+  }
+  EXPECT_TRUE(SameBits(outputs[0], outputs[1]));
+}
+
 TEST_P(ExpertEngineFixture, KernelTableChangesNoBit) {
   const auto checkpoint = OpenModel();
   InlinePool pool;

@@ -177,6 +177,13 @@ TEST_P(BitsTest, OnEveryInstructionSet) {
   }
 }
 
+TEST_P(BitsTest, WhereverWeightsLie) {
+  TestModel model(Directory(),
+                  Options({.weights = model::WeightPlacement::kCopy}));
+  const auto [logits, state] = model.RunInPieces(tokens_, {{30, 2, 1}});
+  EXPECT_TRUE(SameBits(logits, logits_));
+}
+
 TEST_P(BitsTest, LastTokensLogitsAndHidden) {
   TestModel model(Directory(), Options({.probe = true}));
   const int64_t hidden = model.config().hidden_size;

@@ -31,6 +31,7 @@ TestModel::TestModel(const std::string& directory,
   runner_options.pool = pool_.get();
   runner_options.kernels = kernels;
   runner_options.timer = options.timer;
+  runner_options.weights = options.weights;
   if (checkpoint_->has_mtp()) {
     auto mtp = MtpHead::Create(runner_options);
     if (!mtp.ok()) ADD_FAILURE() << mtp.status();

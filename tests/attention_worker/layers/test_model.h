@@ -20,6 +20,7 @@
 #include "kernels/kernel_table.h"
 #include "kernels/matrix.h"
 #include "model/checkpoint.h"
+#include "model/weight_copies.h"
 #include "tests/attention_worker/layers/direct_dispatcher.h"
 
 namespace switchyard::attention_worker {
@@ -28,6 +29,7 @@ struct TestModelOptions {
   // kQ8, kQ4: the matrices are quantised, experts' and others.
   kernels::DType experts = kernels::DType::kF32;
   kernels::DType dense = kernels::DType::kF32;
+  model::WeightPlacement weights = model::WeightPlacement::kAuto;
   int threads = 1;
   const kernels::KernelTable* kernels = nullptr;  // null: the process's
   bool probe = false;
