@@ -7,12 +7,15 @@
 
 #include "attention_worker/layers/layer_context.h"
 #include "attention_worker/layers/layer_weights.h"
+#include "attention_worker/layers/mat_mul.h"
 
 namespace switchyard::attention_worker {
 
-// y = mlp(x); x and y [rows, H].
+// y = mlp(x); x and y [rows, H]. `beside`, if given, is another product of the
+// same rows, computed in the first of the two loops.
 void DenseMlp(const LayerContext& context, const DenseMlpWeights& weights,
-              int64_t rows, const float* x, float* y);
+              int64_t rows, const float* x, float* y,
+              const MatMulJob* beside = nullptr);
 
 }  // namespace switchyard::attention_worker
 

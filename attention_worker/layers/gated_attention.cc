@@ -16,8 +16,13 @@ namespace {
 constexpr int64_t kTileTokens = 8;
 // Keys of one piece of work: a page's.
 constexpr int64_t kKeyBlock = kPageTokens;
-// Columns of values of one piece of work.
+// Columns of values of one piece of work, for tiles of several tokens.
 constexpr int64_t kValueColumns = 64;
+// A token's weighted values are added up within spans of so many keys, and then
+// span after span: so that the spans of a long context can be shared out, and
+// always in this order, so that the sum's bits do not tell how they were.
+constexpr int64_t kSpanKeys = 1024;
+static_assert(kSpanKeys % kKeyBlock == 0);
 // Scores that are in memory at a time (16 MiB); one token's may be more.
 constexpr int64_t kMaxScores = int64_t{1} << 22;
 
@@ -63,9 +68,10 @@ std::vector<Tile> MakeTiles(absl::Span<const LayerSequence> sequences,
 
 // One call's softmax(q k^T / sqrt(D)) v. Three loops over all tiles of a group,
 // each in parallel: scores by key block, softmax by token and head, sums over
-// values by column block. A score is one dot product; a softmax and a sum over
-// values run over the keys in their order, by one thread. So the bits depend on
-// a token's own query and prefix only.
+// values by column block or by span of keys. A score is one dot product; a
+// softmax and a span's sum run over the keys in their order, by one thread, and
+// spans are added in their order. So the bits depend on a token's own query and
+// prefix only.
 class Attention {
  public:
   Attention(const LayerContext& context, const float* queries, float* outputs)
@@ -88,16 +94,23 @@ class Attention {
              (end == begin || scores + ScoresOf(tiles[end]) <= kMaxScores)) {
         scores += ScoresOf(tiles[end++]);
       }
-      RunTiles(absl::MakeConstSpan(tiles).subspan(begin, end - begin), scores);
+      RunTiles(absl::MakeConstSpan(tiles).subspan(begin, end - begin));
       begin = end;
     }
   }
 
  private:
-  // One tile and KV head's block of keys, or of value columns.
+  // A tile of the group in work, and its arrays in scratch.
+  struct TileWork {
+    Tile tile;
+    float* scores;        // [KV heads, tokens, group_, num_keys]
+    float* denominators;  // [tokens, heads]
+    float* spans;         // [KV heads, spans, group_, D] if split by spans
+  };
+  // One tile and KV head's block of keys, of value columns, or one span.
   struct Piece {
-    int32_t tile;
-    int32_t kv_head;
+    const TileWork* work;
+    int64_t kv_head;
     int64_t begin;
     int64_t end;
   };
@@ -105,134 +118,200 @@ class Attention {
   int64_t ScoresOf(const Tile& tile) const {
     return heads_ * tile.num_rows * tile.num_keys();
   }
+  static int64_t SpansOf(const Tile& tile) {
+    return CeilDiv(tile.num_keys(), kSpanKeys);
+  }
+  // One token of a long context: its spans are what can be shared out. Several
+  // tokens: a thread that has all spans of some columns need not store sums.
+  static bool SplitsBySpans(const Tile& tile) {
+    return tile.num_rows == 1 && SpansOf(tile) > 1;
+  }
 
   // Scores of the tile's token `token` for the query heads of kv_head:
   // [group_, num_keys], of which the first KeysOf(token) columns count.
-  template <typename Float>
-  Float* Scores(const Tile& tile, Float* scores, int64_t kv_head,
-                int64_t token) const {
-    return scores +
-           (kv_head * tile.num_rows + token) * group_ * tile.num_keys();
+  float* Scores(const TileWork& work, int64_t kv_head, int64_t token) const {
+    return work.scores + (kv_head * work.tile.num_rows + token) * group_ *
+                             work.tile.num_keys();
   }
   // Of that token's [group_, D] in queries_ and outputs_.
   int64_t Offset(const Tile& tile, int64_t kv_head, int64_t token) const {
     return ((tile.first_row + token) * heads_ + kv_head * group_) * d_;
   }
-  const float* Query(const Tile& tile, int64_t kv_head, int64_t token) const {
-    return queries_ + Offset(tile, kv_head, token);
-  }
 
-  void RunTiles(absl::Span<const Tile> tiles, int64_t num_scores) {
+  void RunTiles(absl::Span<const Tile> tiles) {
     const Scratch::Frame frame(context_.scratch);
-    float* const scores = context_.scratch->Floats(num_scores);
-    std::vector<float*> scores_of(tiles.size());
-    std::vector<Piece> key_pieces, column_pieces;
-    int64_t offset = 0, rows = 0, most_keys = 0;
-    for (size_t i = 0; i < tiles.size(); ++i) {
-      const Tile& tile = tiles[i];
-      scores_of[i] = scores + offset;
-      offset += ScoresOf(tile);
+    std::vector<TileWork> works;
+    int64_t rows = 0, most_keys = 0;
+    for (const Tile& tile : tiles) {
+      TileWork work{tile, context_.scratch->Floats(ScoresOf(tile)),
+                    context_.scratch->Floats(tile.num_rows * heads_), nullptr};
+      if (SplitsBySpans(tile)) {
+        work.spans = context_.scratch->Floats(SpansOf(tile) * heads_ * d_);
+      }
+      works.push_back(work);
       rows += tile.num_rows;
       most_keys = std::max(most_keys, tile.num_keys());
-      for (int32_t h = 0; h < kv_heads_; ++h) {
-        for (int64_t j = 0; j < tile.num_keys(); j += kKeyBlock) {
-          key_pieces.push_back({static_cast<int32_t>(i), h, j,
-                                std::min(j + kKeyBlock, tile.num_keys())});
-        }
-        for (int64_t c = 0; c < d_; c += kValueColumns) {
-          column_pieces.push_back(
-              {static_cast<int32_t>(i), h, c, std::min(c + kValueColumns, d_)});
+    }
+    const int64_t tile_queries = CeilDiv(rows, tiles.size()) * group_;
+    ScoreAllKeys(works, kKeyBlock * tile_queries * d_);
+    SoftmaxAll(works, rows, most_keys);
+    SumAllValues(works, tile_queries, most_keys);
+  }
+
+  void ScoreAllKeys(const std::vector<TileWork>& works, int64_t cost) const {
+    std::vector<Piece> pieces;
+    for (const TileWork& work : works) {
+      const int64_t keys = work.tile.num_keys();
+      for (int64_t h = 0; h < kv_heads_; ++h) {
+        for (int64_t j = 0; j < keys; j += kKeyBlock) {
+          pieces.push_back({&work, h, j, std::min(j + kKeyBlock, keys)});
         }
       }
     }
-    const int64_t tile_queries = CeilDiv(rows, tiles.size()) * group_;
-    ForEach(context_, key_pieces.size(), kKeyBlock * tile_queries * d_,
-            [&](int64_t begin, int64_t end) {
-              for (int64_t i = begin; i < end; ++i) {
-                const Piece& piece = key_pieces[i];
-                ScoreKeys(tiles[piece.tile], piece, scores_of[piece.tile]);
-              }
-            });
-    float* const denominators = context_.scratch->Floats(rows * heads_);
-    std::vector<int64_t> first_denominator(tiles.size());
-    for (size_t i = 1; i < tiles.size(); ++i) {
-      first_denominator[i] =
-          first_denominator[i - 1] + tiles[i - 1].num_rows * heads_;
+    ForEach(context_, pieces.size(), cost, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) ScoreKeys(pieces[i]);
+    });
+  }
+
+  void ScoreKeys(const Piece& piece) const {
+    const Tile& tile = piece.work->tile;
+    const float scale = 1.0f / std::sqrt(static_cast<float>(d_));
+    const int64_t kv_width = kv_heads_ * d_;
+    const float* const keys =
+        tile.sequence->KeysAt(piece.begin, kv_width) + piece.kv_head * d_;
+    for (int64_t t = 0; t < tile.num_rows; ++t) {
+      const int64_t n = std::min(piece.end, tile.KeysOf(t)) - piece.begin;
+      if (n <= 0) continue;  // the block is this token's future
+      kernels_.attention_scores(
+          queries_ + Offset(tile, piece.kv_head, t), group_, keys, kv_width, n,
+          d_, scale, Scores(*piece.work, piece.kv_head, t) + piece.begin,
+          tile.num_keys());
     }
-    // Rows of the group, one after another: their tile, and which of its
-    // tokens.
-    std::vector<std::pair<size_t, int64_t>> token_of_row;
-    for (size_t i = 0; i < tiles.size(); ++i) {
-      for (int64_t t = 0; t < tiles[i].num_rows; ++t) {
-        token_of_row.emplace_back(i, t);
+  }
+
+  // Scores to exponentials, in place, and their sums.
+  void SoftmaxAll(const std::vector<TileWork>& works, int64_t rows,
+                  int64_t most_keys) const {
+    std::vector<std::pair<const TileWork*, int64_t>> token_of_row;
+    for (const TileWork& work : works) {
+      for (int64_t t = 0; t < work.tile.num_rows; ++t) {
+        token_of_row.emplace_back(&work, t);
       }
     }
     // An exponential costs about ten multiply-adds.
     ForEach(context_, rows * heads_, 10 * most_keys,
             [&](int64_t begin, int64_t end) {
               for (int64_t i = begin; i < end; ++i) {
-                const auto [tile, token] = token_of_row[i / heads_];
-                denominators[i] =
-                    Softmax(tiles[tile], token, i % heads_, scores_of[tile]);
-              }
-            });
-    ForEach(context_, column_pieces.size(),
-            most_keys * tile_queries * kValueColumns,
-            [&](int64_t begin, int64_t end) {
-              std::vector<float> sums(kTileTokens * group_ * kValueColumns);
-              for (int64_t i = begin; i < end; ++i) {
-                const Piece& piece = column_pieces[i];
-                SumValues(tiles[piece.tile], piece, scores_of[piece.tile],
-                          denominators + first_denominator[piece.tile],
-                          sums.data());
+                const auto [work, token] = token_of_row[i / heads_];
+                const int64_t head = i % heads_;
+                work->denominators[token * heads_ + head] =
+                    kernels_.exp_sub_max(
+                        Scores(*work, head / group_, token) +
+                            head % group_ * work->tile.num_keys(),
+                        work->tile.KeysOf(token));
               }
             });
   }
 
-  void ScoreKeys(const Tile& tile, const Piece& piece, float* scores) const {
-    const float scale = 1.0f / std::sqrt(static_cast<float>(d_));
-    const int64_t kv_width = kv_heads_ * d_;
-    const float* const keys = tile.sequence->KeysAt(piece.begin, kv_width) +
-                              int64_t{piece.kv_head} * d_;
-    for (int64_t t = 0; t < tile.num_rows; ++t) {
-      const int64_t n = std::min(piece.end, tile.KeysOf(t)) - piece.begin;
-      if (n <= 0) continue;  // the block is this token's future
-      kernels_.attention_scores(
-          Query(tile, piece.kv_head, t), group_, keys, kv_width, n, d_, scale,
-          Scores(tile, scores, piece.kv_head, t) + piece.begin,
-          tile.num_keys());
+  void SumAllValues(const std::vector<TileWork>& works, int64_t tile_queries,
+                    int64_t most_keys) const {
+    std::vector<Piece> columns, spans, heads;
+    for (const TileWork& work : works) {
+      for (int64_t h = 0; h < kv_heads_; ++h) {
+        if (work.spans == nullptr) {
+          for (int64_t c = 0; c < d_; c += kValueColumns) {
+            columns.push_back({&work, h, c, std::min(c + kValueColumns, d_)});
+          }
+          continue;
+        }
+        for (int64_t i = 0; i < SpansOf(work.tile); ++i) {
+          spans.push_back({&work, h, i, i + 1});
+        }
+        heads.push_back({&work, h, 0, d_});
+      }
+    }
+    ForEach(context_, columns.size(), most_keys * tile_queries * kValueColumns,
+            [&](int64_t begin, int64_t end) {
+              std::vector<float> sums(2 * kTileTokens * group_ * kValueColumns);
+              for (int64_t i = begin; i < end; ++i) {
+                SumColumns(columns[i], sums.data());
+              }
+            });
+    ForEach(context_, spans.size(), kSpanKeys * group_ * d_,
+            [&](int64_t begin, int64_t end) {
+              for (int64_t i = begin; i < end; ++i) {
+                const Piece& piece = spans[i];
+                SumSpan({piece.work, piece.kv_head, 0, d_}, piece.begin,
+                        Span(piece, piece.begin));
+              }
+            });
+    for (const Piece& piece : heads) {
+      float* const sums = Span(piece, 0);
+      for (int64_t i = 1; i < SpansOf(piece.work->tile); ++i) {
+        AddTo(Span(piece, i), group_ * d_, sums);
+      }
+      Divide(piece, sums);
     }
   }
 
-  // Scores to exponentials, in place; returns their sum.
-  float Softmax(const Tile& tile, int64_t token, int64_t head,
-                float* scores) const {
-    return kernels_.exp_sub_max(Scores(tile, scores, head / group_, token) +
-                                    head % group_ * tile.num_keys(),
-                                tile.KeysOf(token));
+  // A KV head's sums of one span: [group_, D].
+  float* Span(const Piece& piece, int64_t span) const {
+    return piece.work->spans +
+           (piece.kv_head * SpansOf(piece.work->tile) + span) * group_ * d_;
   }
 
-  // `sums` is scratch of the caller: [kTileTokens, group_, kValueColumns].
-  void SumValues(const Tile& tile, const Piece& piece, const float* scores,
-                 const float* denominators, float* sums) const {
+  static void AddTo(const float* from, int64_t n, float* to) {
+    for (int64_t i = 0; i < n; ++i) to[i] += from[i];
+  }
+
+  // Columns [begin, end) of the piece's tokens. `sums` is scratch of the
+  // caller: twice [kTileTokens, group_, kValueColumns].
+  void SumColumns(const Piece& piece, float* sums) const {
+    const Tile& tile = piece.work->tile;
+    const int64_t floats = group_ * (piece.end - piece.begin);
+    float* const next = sums + kTileTokens * group_ * kValueColumns;
+    SumSpan(piece, 0, sums);
+    for (int64_t i = 1; i < SpansOf(tile); ++i) {
+      SumSpan(piece, i, next);
+      for (int64_t t = 0; t < tile.num_rows; ++t) {
+        // A token that sees nothing of the span has no sum of it to add.
+        if (tile.KeysOf(t) <= i * kSpanKeys) continue;
+        AddTo(next + t * floats, floats, sums + t * floats);
+      }
+    }
+    Divide(piece, sums);
+  }
+
+  // Columns [begin, end) of the piece's tokens over one span of keys: sums
+  // [tokens, group_, columns].
+  void SumSpan(const Piece& piece, int64_t span, float* sums) const {
+    const Tile& tile = piece.work->tile;
     const int64_t kv_width = kv_heads_ * d_;
     const int64_t columns = piece.end - piece.begin;
     std::fill_n(sums, tile.num_rows * group_ * columns, 0.0f);
-    for (int64_t j = 0; j < tile.num_keys(); j += kKeyBlock) {
+    const int64_t last = std::min((span + 1) * kSpanKeys, tile.num_keys());
+    for (int64_t j = span * kSpanKeys; j < last; j += kKeyBlock) {
       const float* const values = tile.sequence->ValuesAt(j, kv_width) +
-                                  int64_t{piece.kv_head} * d_ + piece.begin;
+                                  piece.kv_head * d_ + piece.begin;
       for (int64_t t = 0; t < tile.num_rows; ++t) {
         const int64_t n = std::min(kKeyBlock, tile.KeysOf(t) - j);
         if (n <= 0) continue;
-        kernels_.attention_values(Scores(tile, scores, piece.kv_head, t) + j,
+        kernels_.attention_values(Scores(*piece.work, piece.kv_head, t) + j,
                                   tile.num_keys(), group_, values, kv_width, n,
                                   columns, sums + t * group_ * columns);
       }
     }
+  }
+
+  // sums / denominators to the outputs.
+  void Divide(const Piece& piece, const float* sums) const {
+    const Tile& tile = piece.work->tile;
+    const int64_t columns = piece.end - piece.begin;
     for (int64_t t = 0; t < tile.num_rows; ++t) {
       for (int64_t g = 0; g < group_; ++g) {
         const float scale =
-            1.0f / denominators[t * heads_ + piece.kv_head * group_ + g];
+            1.0f /
+            piece.work->denominators[t * heads_ + piece.kv_head * group_ + g];
         const float* const sum = sums + (t * group_ + g) * columns;
         float* const out =
             outputs_ + piece.begin + Offset(tile, piece.kv_head, t) + g * d_;

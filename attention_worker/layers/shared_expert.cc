@@ -8,11 +8,11 @@ namespace switchyard::attention_worker {
 
 void SharedExpert(const LayerContext& context, const MoeWeights& weights,
                   int64_t rows, const float* x, float* y, float* scale) {
-  DenseMlp(context, weights.shared_expert, rows, x, y);
-  const MatMulJob gate[] = {{weights.shared_expert_gate, x,
-                             weights.shared_expert_gate.cols, scale,
-                             /*y_stride=*/1}};
-  MatMul(context, gate, rows);
+  // Its gate goes along with the expert's own products.
+  const MatMulJob gate = {weights.shared_expert_gate, x,
+                          weights.shared_expert_gate.cols, scale,
+                          /*y_stride=*/1};
+  DenseMlp(context, weights.shared_expert, rows, x, y, &gate);
   for (int64_t t = 0; t < rows; ++t) scale[t] = kernels::Sigmoid(scale[t]);
 }
 
