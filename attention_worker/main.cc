@@ -83,7 +83,7 @@ ABSL_FLAG(int64_t, max_model_len, 0, "another name for --context-length");
 ABSL_FLAG(int64_t, max_running_requests, 64, "sequences in one step");
 ABSL_FLAG(int64_t, max_queued_requests, 1024,
           "requests that wait for memory; beyond: RESOURCE_EXHAUSTED");
-ABSL_FLAG(int64_t, chunked_prefill_size, 512,
+ABSL_FLAG(int64_t, chunked_prefill_size, 1024,
           "prompt tokens in one step, of all sequences together");
 ABSL_FLAG(bool, disable_radix_cache, false,
           "forget a sequence's state when it ends, instead of keeping it for "

@@ -371,6 +371,7 @@ absl::Status AttentionWorkerImpl::MakeModel(const MemoryPlan& plan) {
   engine.state_memory_bytes = plan.state_bytes;
   engine.metrics = metrics_.get();
   engine.timer = &timer_;
+  engine.pool = pool_.get();
   SY_ASSIGN_OR_RETURN(std::unique_ptr<Engine> made, Engine::Create(engine));
   loading_progress_->Set(1);
   MutexLock lock(&mutex_);

@@ -55,7 +55,7 @@ class AttentionWorker : public GenerationBackend {
     int64_t state_memory_bytes = 0;  // 0: half of what the weights leave
     int64_t max_running_requests = 64;
     int64_t max_queued_requests = 1024;
-    int64_t chunked_prefill_size = 512;
+    int64_t chunked_prefill_size = 1024;
     bool prefix_caching = true;
     absl::Duration expert_wait_timeout = absl::Seconds(30);
     bool verify_checksums = false;  // against SHA256SUMS, before loading

@@ -83,7 +83,7 @@ ABSL_FLAG(int64_t, context_length, 0,
           "serve: prompt and output tokens of a request; 0: the model's own");
 ABSL_FLAG(int64_t, max_running_requests, 64, "serve: sequences in one step");
 ABSL_FLAG(int64_t, max_queued_requests, 1024, "serve: beyond it 429");
-ABSL_FLAG(int64_t, chunked_prefill_size, 512,
+ABSL_FLAG(int64_t, chunked_prefill_size, 1024,
           "serve, bench: prompt tokens in one step");
 ABSL_FLAG(bool, disable_radix_cache, false,
           "serve: keep no states of ended sequences for prompts that begin "

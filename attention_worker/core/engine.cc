@@ -171,6 +171,7 @@ class EngineImpl final : public Engine {
     loop.policy = &policy_;
     loop.metrics = options_.metrics;
     loop.timer = options_.timer;
+    loop.pool = options_.pool != nullptr ? options_.pool : &inline_pool_;
     loop.clock = options_.clock;
     loop.limits = limits_;
     loop.max_running_requests = options_.max_running_requests;
@@ -222,6 +223,7 @@ class EngineImpl final : public Engine {
     cancelled_.erase(id);
   }
 
+  InlinePool inline_pool_;  // stands for a pool that is not given
   Options options_;
   const RequestLimits limits_;
   const std::unique_ptr<StateMemory> memory_;

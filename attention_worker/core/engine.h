@@ -18,6 +18,7 @@
 #include "attention_worker/layers/model_runner.h"
 #include "attention_worker/sampling/sampler.h"
 #include "base/clock.h"
+#include "base/compute_pool.h"
 
 namespace switchyard::attention_worker {
 
@@ -84,13 +85,15 @@ class Engine {
  public:
   struct Options {
     ModelRunner* runner = nullptr;  // not owned; outlives this
+    // For sampling; the runner's. Not owned; null: the step thread alone.
+    ComputePool* pool = nullptr;
     int64_t vocab_size = 0;
     int64_t max_model_len = 0;  // prompt and output together
     int64_t max_running_requests = 64;
     int64_t max_queued_requests = 1024;  // that hold no state
     // Prompt and resumed tokens of all requests here, running or waiting.
     int64_t max_queued_tokens = 16 << 20;
-    int64_t chunked_prefill_size = 512;  // prompt tokens a step, all sequences
+    int64_t chunked_prefill_size = 1024;  // prompt tokens a step, all sequences
     // Budget of all sequences' states and of what is kept of finished ones.
     int64_t state_memory_bytes = 0;
     bool prefix_caching = true;

@@ -185,7 +185,10 @@ void StepLoop::SampleRestored() {
     const std::vector<float> logits =
         options_.runner->LastLogits(sequence->state.get());
     options_.metrics->TokensSampled(1);
-    Sample(sequence.get(), logits, options_.clock->Now());
+    const SampleJob job[] = {JobOf(*sequence, logits)};
+    SampledToken token;
+    SampleTokens(job, options_.pool, absl::MakeSpan(&token, 1));
+    Extend(sequence.get(), std::move(token), options_.clock->Now());
   }
 }
 
@@ -257,6 +260,7 @@ void StepLoop::Compute(const StepPlan& plan, absl::Time now) {
   chunks.reserve(works.size());
   for (const Work& work : works) chunks.push_back(work.chunk);
   if (options_.timer != nullptr) options_.timer->Start();
+  const ComputePool::Active active(options_.pool);
   const std::vector<ChunkResult> results = options_.runner->Step(chunks);
   SY_CHECK(results.size() == chunks.size());
   const absl::Time end = options_.clock->Now();
@@ -265,18 +269,55 @@ void StepLoop::Compute(const StepPlan& plan, absl::Time now) {
     sampled +=
         results[i].status.ok() && chunks[i].logits == LogitsOf::kLastToken;
   }
+  std::vector<SampledToken> tokens = SampleAll(works, results);
   // Counted before anybody hears of it: who has its tokens finds them counted.
   options_.metrics->StepDone(end - now, prompt_tokens, decode_tokens);
   options_.metrics->TokensSampled(sampled);
-  for (size_t i = 0; i < works.size(); ++i) Advance(works[i], results[i], end);
+  for (size_t i = 0; i < works.size(); ++i) {
+    Advance(works[i], results[i], std::move(tokens[i]), end);
+  }
   if (options_.timer != nullptr) {
     options_.timer->Stop();
     options_.metrics->PartsDone(*options_.timer);
   }
 }
 
+SampleJob StepLoop::JobOf(const LiveSequence& sequence,
+                          const std::vector<float>& logits) const {
+  SY_CHECK(static_cast<int64_t>(logits.size()) == options_.limits.vocab_size);
+  return {.logits = logits,
+          .params = &sequence.request.sampling,
+          .history = &sequence.history,
+          .position = sequence.known_tokens(),
+          .want_logprob = sequence.request.want_logprobs,
+          .num_top = sequence.request.num_top_logprobs};
+}
+
+std::vector<SampledToken> StepLoop::SampleAll(
+    const std::vector<Work>& works,
+    const std::vector<ChunkResult>& results) const {
+  const TimedPart timed(options_.timer, StepPart::kSampling);
+  std::vector<SampleJob> jobs;
+  std::vector<size_t> work_of_job;
+  for (size_t i = 0; i < works.size(); ++i) {
+    if (!results[i].status.ok() ||
+        works[i].chunk.logits != LogitsOf::kLastToken) {
+      continue;
+    }
+    jobs.push_back(JobOf(*works[i].sequence, results[i].logits));
+    work_of_job.push_back(i);
+  }
+  std::vector<SampledToken> of_jobs(jobs.size());
+  SampleTokens(jobs, options_.pool, absl::MakeSpan(of_jobs));
+  std::vector<SampledToken> tokens(works.size());
+  for (size_t i = 0; i < of_jobs.size(); ++i) {
+    tokens[work_of_job[i]] = std::move(of_jobs[i]);
+  }
+  return tokens;
+}
+
 void StepLoop::Advance(const Work& work, const ChunkResult& result,
-                       absl::Time now) {
+                       SampledToken sampled, absl::Time now) {
   LiveSequence* const sequence = work.sequence;
   if (!result.status.ok()) {
     LogWarning(absl::StrCat("request ", sequence->request.id,
@@ -288,22 +329,15 @@ void StepLoop::Advance(const Work& work, const ChunkResult& result,
   KeepSnapshots(work);
   if (work.chunk.logits == LogitsOf::kLastToken) {
     SY_CHECK(sequence->state->num_tokens == sequence->known_tokens());
-    Sample(sequence, result.logits, now);
+    Extend(sequence, std::move(sampled), now);
   }
 }
 
-void StepLoop::Sample(LiveSequence* sequence, const std::vector<float>& logits,
+void StepLoop::Extend(LiveSequence* sequence, SampledToken sampled,
                       absl::Time now) {
-  SY_CHECK(static_cast<int64_t>(logits.size()) == options_.limits.vocab_size);
-  const GenerationRequest& request = sequence->request;
   GeneratedToken token;
   token.position = sequence->known_tokens();
-  {
-    const TimedPart timed(options_.timer, StepPart::kSampling);
-    token.token =
-        SampleToken(logits, request.sampling, sequence->history, token.position,
-                    request.want_logprobs, request.num_top_logprobs);
-  }
+  token.token = std::move(sampled);
   if (sequence->first_token.has_value()) {
     options_.metrics->NextToken(now - sequence->last_token);
   } else {

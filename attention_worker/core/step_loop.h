@@ -22,10 +22,12 @@
 #include "attention_worker/core/request_limits.h"
 #include "attention_worker/layers/model_runner.h"
 #include "attention_worker/layers/step_timer.h"
+#include "attention_worker/sampling/sampler.h"
 #include "attention_worker/scheduler/policy.h"
 #include "attention_worker/state/prefix_cache.h"
 #include "attention_worker/state/state_memory.h"
 #include "base/clock.h"
+#include "base/compute_pool.h"
 
 namespace switchyard::attention_worker {
 
@@ -38,6 +40,7 @@ class StepLoop {
     const SchedulingPolicy* policy = nullptr;  // not owned
     EngineMetrics* metrics = nullptr;          // not owned, not null
     StepTimer* timer = nullptr;                // not owned; may be null
+    ComputePool* pool = nullptr;               // not owned, not null
     const Clock* clock = nullptr;
     RequestLimits limits;
     int64_t max_running_requests = 0;
@@ -88,9 +91,15 @@ class StepLoop {
   void TakeSnapshotBlocks(Work* work);
   void KeepSnapshots(const Work& work);
   void Compute(const StepPlan& plan, absl::Time now);
-  void Advance(const Work& work, const ChunkResult& result, absl::Time now);
-  void Sample(LiveSequence* sequence, const std::vector<float>& logits,
-              absl::Time now);
+  // The next token of every work whose chunk asked for logits and got them.
+  std::vector<SampledToken> SampleAll(
+      const std::vector<Work>& works,
+      const std::vector<ChunkResult>& results) const;
+  void Advance(const Work& work, const ChunkResult& result,
+               SampledToken sampled, absl::Time now);
+  SampleJob JobOf(const LiveSequence& sequence,
+                  const std::vector<float>& logits) const;
+  void Extend(LiveSequence* sequence, SampledToken sampled, absl::Time now);
   void Finish(LiveSequence* sequence, const absl::Status& status,
               FinishReason reason, absl::Time now);
   void ReleaseState(LiveSequence* sequence);

@@ -19,7 +19,10 @@ constexpr float kL2NormEps = 1e-6f;
 constexpr int64_t kStateColumns = 32;
 // From this many tokens on it pays to copy the columns out of the state, whose
 // rows lie dv floats apart and would contend for few cache sets, and back.
+// Fewer tokens take whole rows of a head (64 KiB at dk = dv = 128), which come
+// from memory as one stream.
 constexpr int64_t kMinTokensToCopy = 4;
+constexpr int64_t kMaxStreamColumns = 128;
 
 // Channels of the convolution that one thread takes through all tokens.
 constexpr int64_t kConvChannels = 512;
@@ -117,16 +120,24 @@ class Pass {
   void Recur(float* out) {
     const TimedPart timed(context_.timer, StepPart::kRecurrence);
     const Shape& s = shape_;
-    const int64_t blocks = (s.dv + kStateColumns - 1) / kStateColumns;
+    const bool copies =
+        std::any_of(sequences_.begin(), sequences_.end(),
+                    [](const LayerSequence& sequence) {
+                      return sequence.num_rows >= kMinTokensToCopy;
+                    });
+    const int64_t width =
+        copies ? kStateColumns : std::min(kMaxStreamColumns, s.dv);
+    const int64_t blocks = (s.dv + width - 1) / width;
     const int64_t per_sequence = s.nv * blocks;
     ForEach(context_, static_cast<int64_t>(sequences_.size()) * per_sequence,
-            AverageRows() * 3 * s.dk * kStateColumns,
-            [&](int64_t begin, int64_t end) {
-              std::vector<float> columns(s.dk * kStateColumns);
+            AverageRows() * 3 * s.dk * width, [&](int64_t begin, int64_t end) {
+              std::vector<float> columns(copies ? s.dk * width : 0);
               for (int64_t i = begin; i < end; ++i) {
+                const int64_t column = i % blocks * width;
                 RecurColumns(sequences_[i / per_sequence],
-                             i % per_sequence / blocks,
-                             i % blocks * kStateColumns, columns.data(), out);
+                             i % per_sequence / blocks, column,
+                             std::min(width, s.dv - column), columns.data(),
+                             out);
               }
             });
   }
@@ -218,11 +229,11 @@ class Pass {
     }
   }
 
-  // Columns [column, column + kStateColumns) of value head `head`'s state.
+  // Columns [column, column + n) of value head `head`'s state; `copy` has room
+  // for them if there are tokens enough.
   void RecurColumns(const LayerSequence& sequence, int64_t head, int64_t column,
-                    float* copy, float* out) {
+                    int64_t n, float* copy, float* out) {
     const Shape& s = shape_;
-    const int64_t n = std::min(kStateColumns, s.dv - column);
     float* const home = sequence.recurrent + head * s.dk * s.dv + column;
     const bool copied = sequence.num_rows >= kMinTokensToCopy;
     auto snapshot = sequence.snapshots.begin();

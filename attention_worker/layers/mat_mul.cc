@@ -11,12 +11,16 @@ namespace {
 using kernels::QuantizedRows;
 
 // A product is cut into tiles of at most this many tokens and weight rows. At H
-// = 2048, 64 tokens are 512 KiB of floats and 64 rows 256 KiB of bf16; 256
-// tokens are 590 KiB quantised and 64 rows 136 KiB in 8 bits: a tile's inputs
-// stay in a core's level-2 cache.
+// = 2048, 64 tokens are 512 KiB of floats and 64 rows 256 KiB of bf16: a tile's
+// inputs stay in a core's level-2 cache.
 constexpr int64_t kTileTokens = 64;
-constexpr int64_t kQuantizedTileTokens = 256;
 constexpr int64_t kTileRows = 64;
+// Quantised tokens that are multiplied by many rows of weights one after the
+// other: 590 KiB at H = 2048 stay in that cache beside a panel of weights.
+constexpr int64_t kQuantizedTileTokens = 256;
+// As many row blocks for each thread are enough to share out evenly; then
+// tokens need not be cut for it.
+constexpr int64_t kRowBlocksPerThread = 8;
 // Fewer than a vector's worth of rows would leave lanes empty, and quantised
 // weights lie in panels of so many.
 constexpr int64_t kMinTileRows = kernels::kPanelRows;
@@ -36,19 +40,23 @@ struct Plan {
 };
 using Plans = absl::InlinedVector<Plan, 4>;
 
-Plan PlanJob(const MatMulJob& job, int64_t tokens, int64_t first_tile) {
+Plan PlanJob(const MatMulJob& job, int64_t tokens, int num_threads,
+             int64_t first_tile) {
   Plan plan{&job, {}, 0, 0, 0, first_tile, 0};
+  const bool quantized = IsQuantized(job.weight.dtype);
   plan.tile_tokens =
-      std::min(tokens, IsQuantized(job.weight.dtype) ? kQuantizedTileTokens
-                                                     : kTileTokens);
-  plan.token_tiles = CeilDiv(tokens, plan.tile_tokens);
+      std::min(tokens, quantized ? kQuantizedTileTokens : kTileTokens);
   const int64_t row_cost =
       std::max<int64_t>(1, job.weight.cols * plan.tile_tokens);
   plan.tile_rows =
       std::clamp(CeilDiv(kMinWork / row_cost, kMinTileRows) * kMinTileRows,
                  kMinTileRows, kTileRows);
-  plan.end_tile =
-      first_tile + CeilDiv(job.weight.rows, plan.tile_rows) * plan.token_tiles;
+  const int64_t row_tiles = CeilDiv(job.weight.rows, plan.tile_rows);
+  if (quantized && row_tiles >= kRowBlocksPerThread * num_threads) {
+    plan.tile_tokens = tokens;
+  }
+  plan.token_tiles = CeilDiv(tokens, plan.tile_tokens);
+  plan.end_tile = first_tile + row_tiles * plan.token_tiles;
   return plan;
 }
 
@@ -87,26 +95,34 @@ void QuantizeInputs(const LayerContext& context, int64_t tokens, Plans* plans) {
   }
 }
 
+// Rows [row, row_end) of a job's weights times tokens [token, token_end).
+void Multiply(const kernels::KernelTable& kernels, const Plan& plan,
+              int64_t row, int64_t row_end, int64_t token, int64_t token_end) {
+  const MatMulJob& job = *plan.job;
+  if (!IsQuantized(job.weight.dtype)) {
+    kernels.matmul(job.weight, row, row_end, job.x + token * job.x_stride,
+                   job.x_stride, token_end - token,
+                   job.y + token * job.y_stride + row, job.y_stride);
+    return;
+  }
+  for (; token < token_end; token += kQuantizedTileTokens) {
+    kernels.quantized_matmul(job.weight, row, row_end, RowsFrom(plan.x, token),
+                             std::min(kQuantizedTileTokens, token_end - token),
+                             job.y + token * job.y_stride + row, job.y_stride);
+  }
+}
+
 // Tiles [begin, end) of a plan, counted from its own first.
 void RunTiles(const kernels::KernelTable& kernels, const Plan& plan,
               int64_t begin, int64_t end, int64_t tokens) {
-  const MatMulJob& job = *plan.job;
-  // One block of tokens: row blocks that follow one another are one product.
+  // All tokens in one tile: row blocks that follow one another are one product.
   const int64_t step = plan.token_tiles == 1 ? end - begin : 1;
   for (int64_t tile = begin; tile < end; tile += step) {
     const int64_t row = tile / plan.token_tiles * plan.tile_rows;
-    const int64_t row_end =
-        std::min(row + plan.tile_rows * step, job.weight.rows);
     const int64_t token = tile % plan.token_tiles * plan.tile_tokens;
-    const int64_t n = std::min(plan.tile_tokens, tokens - token);
-    float* const y = job.y + token * job.y_stride + row;
-    if (IsQuantized(job.weight.dtype)) {
-      kernels.quantized_matmul(job.weight, row, row_end,
-                               RowsFrom(plan.x, token), n, y, job.y_stride);
-    } else {
-      kernels.matmul(job.weight, row, row_end, job.x + token * job.x_stride,
-                     job.x_stride, n, y, job.y_stride);
-    }
+    Multiply(kernels, plan, row,
+             std::min(row + plan.tile_rows * step, plan.job->weight.rows),
+             token, std::min(token + plan.tile_tokens, tokens));
   }
 }
 
@@ -119,7 +135,8 @@ void MatMul(const LayerContext& context, absl::Span<const MatMulJob> jobs,
   Plans plans;
   int64_t num_tiles = 0;
   for (const MatMulJob& job : jobs) {
-    plans.push_back(PlanJob(job, tokens, num_tiles));
+    plans.push_back(
+        PlanJob(job, tokens, context.pool->num_threads(), num_tiles));
     num_tiles = plans.back().end_tile;
   }
   QuantizeInputs(context, tokens, &plans);

@@ -14,27 +14,6 @@ namespace {
 // Below this a distribution is a point: greedy.
 constexpr double kGreedyTemperature = 1e-6;
 
-// The greatest logit; NaN entries are passed over. -infinity if there is no
-// other.
-float MaxLogit(absl::Span<const float> logits) {
-  // Sixteen at a time: one chain of comparisons would wait for each of them.
-  // The greatest is the same in any order.
-  constexpr size_t kLanes = 16;
-  float lanes[kLanes];
-  std::fill_n(lanes, kLanes, -std::numeric_limits<float>::infinity());
-  const size_t whole = logits.size() / kLanes * kLanes;
-  for (size_t i = 0; i < whole; i += kLanes) {
-    for (size_t j = 0; j < kLanes; ++j) {
-      lanes[j] = logits[i + j] > lanes[j] ? logits[i + j] : lanes[j];
-    }
-  }
-  for (size_t i = whole; i < logits.size(); ++i) {
-    lanes[0] = logits[i] > lanes[0] ? logits[i] : lanes[0];
-  }
-  // Comparisons with NaN are false, so none is among them.
-  return *std::max_element(lanes, lanes + kLanes);
-}
-
 // Unnormalised probabilities: 1 for the greatest logit. When that is infinite
 // (either way), the entries equal to it share everything.
 class Weight {
@@ -122,7 +101,7 @@ class Draw {
         size_(static_cast<int64_t>(logits.size())),
         limit_(params.top_k > 0 ? std::min<int64_t>(params.top_k, size_)
                                 : size_),
-        weight_(MaxLogit(logits), params.temperature) {}
+        weight_(GreatestLogit(logits), params.temperature) {}
 
   int32_t Token(double uniform) {
     const double kept = KeptWeight();
@@ -191,7 +170,7 @@ class Draw {
 // Natural log of softmax(logits), for the chosen one and the best `num_top`.
 void FillLogprobs(absl::Span<const float> logits, int num_top,
                   SampledToken* token) {
-  const float max = MaxLogit(logits);
+  const float max = GreatestLogit(logits);
   const Weight weight(max, 1.0);
   const double log_sum = PortableLog(weight.Sum(logits));
   const auto logprob = [&](float logit) -> float {
@@ -233,6 +212,19 @@ SampledToken SampleToken(absl::Span<const float> logits,
                                             static_cast<uint64_t>(position)));
   if (want_logprob) FillLogprobs(logits, num_top, &token);
   return token;
+}
+
+void SampleTokens(absl::Span<const SampleJob> jobs, ComputePool* pool,
+                  absl::Span<SampledToken> tokens) {
+  SY_CHECK(jobs.size() == tokens.size());
+  pool->ParallelFor(
+      static_cast<int64_t>(jobs.size()), 1, [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; ++i) {
+          const SampleJob& job = jobs[i];
+          tokens[i] = SampleToken(job.logits, *job.params, *job.history,
+                                  job.position, job.want_logprob, job.num_top);
+        }
+      });
 }
 
 }  // namespace switchyard::attention_worker

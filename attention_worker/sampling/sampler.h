@@ -10,6 +10,7 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/types/span.h"
+#include "base/compute_pool.h"
 
 namespace switchyard::attention_worker {
 
@@ -45,6 +46,20 @@ SampledToken SampleToken(absl::Span<const float> logits,
                          const SamplingParams& params,
                          const TokenHistory& history, int64_t position,
                          bool want_logprob, int num_top);
+
+// The arguments of one SampleToken. Nothing is owned.
+struct SampleJob {
+  absl::Span<const float> logits;
+  const SamplingParams* params = nullptr;
+  const TokenHistory* history = nullptr;
+  int64_t position = 0;
+  bool want_logprob = false;
+  int num_top = 0;
+};
+
+// tokens[i] = SampleToken of jobs[i], the jobs shared out over the pool.
+void SampleTokens(absl::Span<const SampleJob> jobs, ComputePool* pool,
+                  absl::Span<SampledToken> tokens);
 
 // Uniform in [0, 1) with 53 bits, from Philox4x32-10 (Salmon et al. 2011) with
 // key = seed and counter = position: no state, so a replay draws the same

@@ -20,6 +20,10 @@ inline bool Better(const Candidate& a, const Candidate& b) {
   return a.logit != b.logit ? a.logit > b.logit : a.id < b.id;
 }
 
+// The greatest entry; NaN entries are passed over. -infinity if there is no
+// other. Compares sixteen at a time.
+float GreatestLogit(absl::Span<const float> logits);
+
 // The first min(n, V) of all entries by Better(), best first. NaN counts as
 // -infinity. O(V) when n is small against V.
 std::vector<Candidate> TopCandidates(absl::Span<const float> logits, int64_t n);

@@ -106,10 +106,10 @@ class Stepper {
                         .tokens = absl::MakeConstSpan(&sequence.next, 1)});
     }
     const std::vector<ChunkResult> results = model_.runner().Step(chunks);
-    for (size_t i = 0; i < results.size(); ++i) {
-      SY_RETURN_IF_ERROR(results[i].status);
-      Sample(results[i], &(*sequences)[i]);
+    for (const ChunkResult& result : results) {
+      SY_RETURN_IF_ERROR(result.status);
     }
+    Sample(results, absl::MakeSpan(*sequences));
     return absl::OkStatus();
   }
 
@@ -122,18 +122,26 @@ class Stepper {
     const ChunkResult result =
         std::move(model_.runner().Step(absl::MakeConstSpan(&chunk, 1))[0]);
     SY_RETURN_IF_ERROR(result.status);
-    if (last) Sample(result, sequence);
+    if (last) Sample({&result, 1}, {sequence, 1});
     return absl::OkStatus();
   }
 
  private:
-  void Sample(const ChunkResult& result, Sequence* sequence) {
+  void Sample(absl::Span<const ChunkResult> results,
+              absl::Span<Sequence> sequences) {
     const TimedPart timed(&model_.timer(), StepPart::kSampling);
-    sequence->next =
-        SampleToken(result.logits, sequence->sampling, no_history_,
-                    sequence->state->num_tokens, /*want_logprob=*/false,
-                    /*num_top=*/0)
-            .id;
+    std::vector<attention_worker::SampleJob> jobs;
+    for (size_t i = 0; i < results.size(); ++i) {
+      jobs.push_back({.logits = results[i].logits,
+                      .params = &sequences[i].sampling,
+                      .history = &no_history_,
+                      .position = sequences[i].state->num_tokens,
+                      .want_logprob = false,
+                      .num_top = 0});
+    }
+    std::vector<attention_worker::SampledToken> tokens(jobs.size());
+    SampleTokens(jobs, &model_.pool(), absl::MakeSpan(tokens));
+    for (size_t i = 0; i < tokens.size(); ++i) sequences[i].next = tokens[i].id;
   }
 
   BenchModel& model_;

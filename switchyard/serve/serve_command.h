@@ -24,7 +24,7 @@ struct ServeOptions {
   int64_t context_length = 0;  // 0: the model's
   int64_t max_running_requests = 64;
   int64_t max_queued_requests = 1024;
-  int64_t chunked_prefill_size = 512;
+  int64_t chunked_prefill_size = 1024;
   bool prefix_caching = true;
   int64_t state_memory_bytes = 0;  // 0: from what is available
   absl::Duration request_timeout = absl::Minutes(60);

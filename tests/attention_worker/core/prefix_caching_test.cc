@@ -12,6 +12,7 @@
 
 #include "attention_worker/core/step_loop.h"
 #include "attention_worker/scheduler/decode_first.h"
+#include "base/compute_pool.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "metrics/registry.h"
@@ -58,6 +59,7 @@ class PrefixCachingTest : public ::testing::Test {
     EXPECT_THAT(memory, IsOk());
     memory_ = *std::move(memory);
     options.runner = &runner_;
+    options.pool = &pool_;
     options.memory = memory_.get();
     options.policy = &policy_;
     options.metrics = &metrics_;
@@ -128,6 +130,7 @@ class PrefixCachingTest : public ::testing::Test {
   }
 
   FakeClock clock_;
+  InlinePool pool_;
   FakeModelRunner runner_{kVocab};
   DecodeFirst policy_;
   std::unique_ptr<metrics::Registry> registry_ = metrics::Registry::Create();

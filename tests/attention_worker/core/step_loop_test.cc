@@ -59,6 +59,7 @@ class StepLoopTest : public ::testing::Test {
  protected:
   StepLoopTest() {
     options_.runner = &runner_;
+    options_.pool = &pool_;
     options_.policy = &policy_;
     options_.metrics = &metrics_;
     options_.clock = &clock_;
@@ -112,6 +113,7 @@ class StepLoopTest : public ::testing::Test {
   DecodeFirst policy_;
   std::unique_ptr<metrics::Registry> registry_ = metrics::Registry::Create();
   EngineMetrics metrics_{registry_.get(), "fake", 200};
+  InlinePool pool_;
   StepLoop::Options options_;
   std::unique_ptr<StateMemory> memory_;
   std::unique_ptr<StepLoop> loop_;
