@@ -59,6 +59,7 @@ ABSL_FLAG(int, compute_micros, 0, "CPU time of one call in a worker");
 ABSL_FLAG(int, overlap_micros, 0, "CPU time of the sender while calls are out");
 ABSL_FLAG(int, spin_micros, 0, "looking before sleeping, on both sides");
 ABSL_FLAG(int, port, 28100, "first of the workers' ports");
+ABSL_FLAG(std::string, only, "", "local, unix or tcp; default: all");
 ABSL_FLAG(bool, smoke, false, "a few rounds: shows that it works");
 ABSL_FLAG(std::string, serve, "", "(of a worker process) its address");
 ABSL_FLAG(int, first_expert, 0, "(of a worker process) holds from this");
@@ -117,6 +118,7 @@ class IdleEngine final : public experts::ExpertEngine {
 // A worker process.
 
 absl::Status Serve(const std::string& address) {
+  BlockShutdownSignals();
   const auto registry = metrics::Registry::Create();
   expert_worker::ExpertMetrics metrics(registry.get());
   const auto buffers = BufferPool::Create(size_t{256} << 20);
@@ -445,10 +447,14 @@ absl::Status Run(int argc, char** argv) {
     tcp.push_back(absl::StrCat("127.0.0.1:", absl::GetFlag(FLAGS_port) + i));
     sockets.push_back(absl::StrCat("unix:", directory, "/", i));
   }
+  const auto wanted = [only = absl::GetFlag(FLAGS_only)](const char* what) {
+    return only.empty() || only == what;
+  };
   PrintHead();
-  MeasureInProcess();
-  absl::Status status = MeasureTransport("unix", sockets);
-  if (status.ok()) status = MeasureTransport("tcp", tcp);
+  absl::Status status;
+  if (wanted("local")) MeasureInProcess();
+  if (wanted("unix")) status = MeasureTransport("unix", sockets);
+  if (wanted("tcp") && status.ok()) status = MeasureTransport("tcp", tcp);
   for (const std::string& socket : sockets) {
     unlink(socket.substr(5).c_str());
     unlink((socket.substr(5) + ".raw").c_str());
@@ -461,7 +467,6 @@ absl::Status Run(int argc, char** argv) {
 }  // namespace switchyard::bench
 
 int main(int argc, char** argv) {
-  switchyard::BlockShutdownSignals();
   switchyard::rpc::InitGrpcEnvironment();
   const absl::Status status = switchyard::bench::Run(argc, argv);
   if (status.ok()) return 0;
