@@ -208,6 +208,11 @@ class Convert(e2e_case.TestCase):
         self.assertIn(path, done.stderr)
         self.assertIn("model.layers.3.mlp.experts.31 is damaged", done.stderr)
         self.assertIn("1 of ", done.stderr)
+        # Who loads it refuses it too.
+        done = switchyard("logits", "--model", self.out, "--ids", "1", "--out",
+                          os.path.join(os.path.dirname(self.out), "x.npy"))
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("model.layers.3.mlp.experts.31 is damaged", done.stderr)
 
     def test_killed_and_run_again(self):
         whole = tempfile.TemporaryDirectory()
