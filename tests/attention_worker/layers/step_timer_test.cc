@@ -55,9 +55,11 @@ TEST(StepTimerTest, EveryMomentBelongsToTheInnermostPart) {
   EXPECT_GE(timer.seconds(StepPart::kLmHead), lm_head);
   EXPECT_GE(timer.seconds(StepPart::kOther), other);
   EXPECT_EQ(timer.seconds(StepPart::kSampling), 0);
-  EXPECT_EQ(Total(timer), timer.seconds(StepPart::kGate) +
-                              timer.seconds(StepPart::kLmHead) +
-                              timer.seconds(StepPart::kOther));
+  EXPECT_NEAR(Total(timer),
+              timer.seconds(StepPart::kGate) +
+                  timer.seconds(StepPart::kLmHead) +
+                  timer.seconds(StepPart::kOther),
+              1e-9);
 }
 
 TEST(StepTimerTest, StartForgets) {
