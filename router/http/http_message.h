@@ -1,7 +1,7 @@
 // HTTP as the router's handlers see it: one request, one way to answer it.
 //
-// Above: openai/ gives the bytes their meaning. Below: http_server.cc, which
-// alone sees Boost. Not here: JSON, tokens, workers.
+// Above: openai/ gives the bytes their meaning. Below: the server's files,
+// which alone see Boost. Not here: JSON, tokens, workers.
 
 #ifndef SWITCHYARD_ROUTER_HTTP_HTTP_MESSAGE_H_
 #define SWITCHYARD_ROUTER_HTTP_HTTP_MESSAGE_H_

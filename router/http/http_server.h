@@ -1,7 +1,7 @@
 // An HTTP/1.1 server: bounded, streaming, on a few named threads.
 //
 // Above: server.cc plugs openai/ into it. Below: Boost.Beast's parser and
-// Asio's sockets (docs/decisions/0040-boost-beast.md), in http_server.cc alone.
+// Asio's sockets (docs/decisions/0040-boost-beast.md), in this folder alone.
 // Not here: routes, JSON, TLS (a proxy in front ends TLS).
 
 #ifndef SWITCHYARD_ROUTER_HTTP_HTTP_SERVER_H_
