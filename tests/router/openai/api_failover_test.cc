@@ -1,0 +1,142 @@
+// Workers that die, forget a request, are full or talk nonsense.
+//
+// The whole router but its workers (api_test_util.h).
+
+#include <cstdint>
+#include <memory>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "base/json.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "router/server.h"
+#include "tests/router/openai/api_test_util.h"
+#include "tests/testing/scripted_attention_client.h"
+
+namespace switchyard::router {
+namespace {
+
+using ::switchyard::testing::ScriptedAttentionClient;
+using ::testing::HasSubstr;
+using State = AttentionWorkerInfo::State;
+
+TEST_F(ApiTest, DeadWorkersSequenceGoesOnAtAnother) {
+  Start({}, /*num_workers=*/2);
+  const std::vector<int32_t> answer = Ids("Mexico City is large");
+  auto client = OpenStream(kChat, Hi(R"("stream":true,"seed":11)"));
+  // Either may be chosen first.
+  std::shared_ptr<ScriptedAttentionClient::Call> first;
+  size_t at = 0;
+  const absl::Time deadline = Soon();
+  while (first == nullptr && absl::Now() < deadline) {
+    at = 1 - at;
+    first = workers_[at]->WaitForCall(0, absl::Now() + absl::Milliseconds(10));
+  }
+  ASSERT_NE(first, nullptr);
+  workers_[1 - at]->Answer(answer);
+  first->Token(answer[0]);
+  first->Token(answer[1]);
+  workers_[at]->SetState(State::kUnreachable);
+  first->Done(absl::UnavailableError("connection reset"));
+  const auto reply = client->ReadReply();
+  EXPECT_EQ(StreamedContent(Events(reply.body)), "Mexico City is large");
+  const auto second = workers_[1 - at]->WaitForCall(0, Soon());
+  EXPECT_THAT(second->request().resumed_output_ids,
+              ::testing::ElementsAre(answer[0], answer[1]));
+  EXPECT_EQ(second->request().sampling.seed, 11u);
+  EXPECT_EQ(second->request().max_tokens, first->request().max_tokens);
+  EXPECT_NE(second->request().id, first->request().id);
+  EXPECT_EQ(Metric("switchyard_router_replays_total"), "1");
+}
+
+TEST_F(ApiTest, OnlyWorkersSequenceWaitsUntilItIsBackOrTheTimeIsOver) {
+  RouterServer::Options options;
+  options.failover_timeout = absl::Seconds(5);
+  Start(std::move(options));
+  const std::vector<int32_t> answer = Ids("Mexico City");
+  auto client = OpenStream(kChat, Hi());
+  auto call = workers_[0]->WaitForCall(0, Soon());
+  ASSERT_NE(call, nullptr);
+  call->Token(answer[0]);
+  workers_[0]->SetState(State::kUnreachable);
+  call->Done(absl::UnavailableError("connection reset"));
+  ASSERT_TRUE(
+      timers_.WaitForTimers(2, Soon()));  // the deadline's and the retry
+  workers_[0]->SetState(State::kReady);
+  workers_[0]->Answer(answer);
+  timers_.Advance(absl::Seconds(1));
+  EXPECT_THAT(client->ReadReply().body,
+              HasSubstr(R"("content":"Mexico City")"));
+
+  // And once more, but it does not come back.
+  workers_[0]->FailAll(absl::UnavailableError("connection reset"));
+  client = OpenStream(kChat, Hi());
+  const size_t before = workers_[0]->num_calls();
+  ASSERT_NE(workers_[0]->WaitForCall(before, Soon()), nullptr);
+  std::thread patience([&] {
+    for (int i = 0; i < 200; ++i) {
+      if (!timers_.WaitForTimers(2, absl::Now() + absl::Milliseconds(100)))
+        break;
+      timers_.Advance(absl::Seconds(1));
+    }
+  });
+  const auto reply = client->ReadReply();
+  patience.join();
+  EXPECT_EQ(reply.status, 503);
+  EXPECT_THAT(reply.body, HasSubstr("connection reset"));
+}
+
+TEST_F(ApiTest, WorkerThatDiesBehindItsLastTokenCostsNothing) {
+  Start();
+  auto client = OpenStream(kChat, Hi());
+  const auto call = workers_[0]->WaitForCall(0, Soon());
+  ASSERT_NE(call, nullptr);
+  for (const int32_t id : Ids("Hi")) call->Token(id);
+  call->Done(absl::UnavailableError("connection reset"));
+  const Json choice = (*ParseJson(client->ReadReply().body))["choices"][0];
+  EXPECT_EQ(choice["message"]["content"], "Hi");
+  EXPECT_EQ(choice["finish_reason"], "stop");
+}
+
+TEST_F(ApiTest, TokenOfAnotherPositionEndsTheRequest) {
+  Start();
+  auto client = OpenStream(kChat, Hi());
+  const auto call = workers_[0]->WaitForCall(0, Soon());
+  ASSERT_NE(call, nullptr);
+  call->TokenAt(5, 99'999);
+  const auto reply = client->ReadReply();
+  EXPECT_EQ(reply.status, 502);
+  EXPECT_THAT(reply.body, HasSubstr("99999"));
+  EXPECT_TRUE(call->WaitUntilCancelled(Soon()));
+}
+
+TEST_F(ApiTest, FullWorkerIsNotTheLastWord) {
+  Start({}, /*num_workers=*/2);
+  workers_[0]->FailAll(absl::ResourceExhaustedError("full"));
+  workers_[1]->Answer(Ids("ok"));
+  for (int i = 0; i < 4; ++i) {
+    EXPECT_EQ(PostJson(kChat, Hi())["choices"][0]["message"]["content"], "ok");
+  }
+  EXPECT_GE(workers_[0]->num_calls(), 1u);
+}
+
+TEST_F(ApiTest, DeadlineEndsARequestThatItsWorkerForgot) {
+  Start();
+  auto client = OpenStream(kChat, Hi(R"("timeout":3)"));
+  const auto call = workers_[0]->WaitForCall(0, Soon());
+  ASSERT_NE(call, nullptr);
+  EXPECT_EQ(call->request().deadline,
+            absl::FromUnixSeconds(1735689600) + absl::Seconds(3));
+  ASSERT_TRUE(timers_.WaitForTimers(1, Soon()));
+  timers_.Advance(absl::Seconds(6));
+  EXPECT_EQ(client->ReadReply().status, 504);
+  EXPECT_TRUE(call->WaitUntilCancelled(Soon()));
+}
+
+}  // namespace
+}  // namespace switchyard::router
