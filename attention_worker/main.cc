@@ -18,12 +18,8 @@
 // the process at once. Exit code 1: bad flags, a bad checkpoint, too little
 // memory, or a port in use; the reason is on stderr.
 
-#include <signal.h>
-#include <unistd.h>
-
 #include <cstdint>
 #include <cstdio>
-#include <cstdlib>
 #include <memory>
 #include <string>
 #include <vector>
@@ -35,7 +31,7 @@
 #include "attention_worker/server.h"
 #include "base/command_line.h"
 #include "base/cpu_set.h"
-#include "base/log.h"
+#include "base/serve_until_signal.h"
 #include "base/shutdown_signal.h"
 #include "base/status_macros.h"
 #include "kernels/kernel_table.h"
@@ -132,8 +128,7 @@ absl::StatusOr<ServerOptions> OptionsFromFlags() {
   options.max_request_time = absl::GetFlag(FLAGS_request_timeout);
   options.verify_checksums = absl::GetFlag(FLAGS_verify_checksums);
   options.drain_timeout = absl::GetFlag(FLAGS_drain_timeout);
-  // Ends the wait for a signal.
-  options.on_load_failed = [] { kill(getpid(), SIGTERM); };
+  options.on_load_failed = RequestShutdown;
   return options;
 }
 
@@ -156,17 +151,10 @@ absl::Status Run(int argc, char** argv) {
   }
   SY_RETURN_IF_ERROR(kernels::SelectKernels(absl::GetFlag(FLAGS_isa)));
   SY_ASSIGN_OR_RETURN(std::unique_ptr<Server> server, Server::Start(options));
-  const int signal = WaitForShutdownSignal();
-  const absl::Status loaded = server->WaitUntilLoaded(absl::InfinitePast());
-  if (absl::IsDeadlineExceeded(loaded)) {
-    // Nobody is served yet, and a load of many minutes cannot be interrupted.
-    LogInfo("told to stop while loading");
-    std::_Exit(0);
-  }
-  SY_RETURN_IF_ERROR(loaded);
-  LogInfo(absl::StrCat("draining: signal ", signal));
-  server->Shutdown();
-  return absl::OkStatus();
+  return ServeUntilSignal(
+      {.load_status =
+           [&] { return server->WaitUntilLoaded(absl::InfinitePast()); },
+       .drain = [&] { server->Shutdown(); }});
 }
 
 }  // namespace

@@ -54,7 +54,8 @@ struct ServerOptions {
   // How long Shutdown lets requests finish.
   absl::Duration drain_timeout = absl::Seconds(30);
 
-  // Called once, from the loading thread, when loading failed (load_status()).
+  // Called once, from the loading thread, when loading failed
+  // (WaitUntilLoaded()).
   std::function<void()> on_load_failed;
 };
 

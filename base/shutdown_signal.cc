@@ -1,6 +1,7 @@
 #include "base/shutdown_signal.h"
 
 #include <pthread.h>
+#include <unistd.h>
 
 #include <csignal>
 
@@ -35,5 +36,7 @@ int WaitForShutdownSignal() {
   pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);
   return signal_number;
 }
+
+void RequestShutdown() { kill(getpid(), SIGTERM); }
 
 }  // namespace switchyard

@@ -13,6 +13,9 @@ void BlockShutdownSignals();
 // the process at once.
 int WaitForShutdownSignal();
 
+// As if somebody had sent SIGTERM to this process. From any thread.
+void RequestShutdown();
+
 }  // namespace switchyard
 
 #endif  // SWITCHYARD_BASE_SHUTDOWN_SIGNAL_H_

@@ -14,13 +14,9 @@
 // 0. Exit code 1: bad flags, a bad checkpoint, or a port in use; the reason is
 // on stderr.
 
-#include <signal.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
-#include <cstdlib>
 #include <memory>
 #include <string>
 #include <utility>
@@ -32,7 +28,7 @@
 #include "absl/time/time.h"
 #include "base/command_line.h"
 #include "base/cpu_set.h"
-#include "base/log.h"
+#include "base/serve_until_signal.h"
 #include "base/shutdown_signal.h"
 #include "base/status_macros.h"
 #include "expert_worker/server.h"
@@ -103,8 +99,7 @@ absl::StatusOr<ServerOptions> OptionsFromFlags() {
       std::min<int64_t>(absl::GetFlag(FLAGS_max_queue_mib), 1 << 20) << 20;
   options.max_rows_in_flight = absl::GetFlag(FLAGS_max_rows_in_flight);
   options.drain_timeout = absl::GetFlag(FLAGS_drain_timeout);
-  // Ends the wait for a signal.
-  options.on_load_failed = [] { kill(getpid(), SIGTERM); };
+  options.on_load_failed = RequestShutdown;
   return options;
 }
 
@@ -127,16 +122,10 @@ absl::Status Run(int argc, char** argv) {
   SY_ASSIGN_OR_RETURN(ServerOptions options, OptionsFromFlags());
   SY_ASSIGN_OR_RETURN(std::unique_ptr<Server> server,
                       Server::Start(std::move(options)));
-  const int signal = WaitForShutdownSignal();
-  if (server->state() == ServerState::kLoading) {
-    // Nobody is served yet, and a load of many minutes cannot be interrupted.
-    LogInfo("told to stop while loading");
-    std::_Exit(0);
-  }
-  SY_RETURN_IF_ERROR(server->load_status());
-  LogInfo(absl::StrCat("draining: signal ", signal));
-  server->Shutdown();
-  return absl::OkStatus();
+  return ServeUntilSignal(
+      {.load_status =
+           [&] { return server->WaitUntilLoaded(absl::InfinitePast()); },
+       .drain = [&] { server->Shutdown(); }});
 }
 
 }  // namespace

@@ -137,10 +137,6 @@ class ExpertServer final : public Server {
     MutexLock lock(&mutex_);
     return state_;
   }
-  absl::Status load_status() const override ABSL_LOCKS_EXCLUDED(mutex_) {
-    MutexLock lock(&mutex_);
-    return load_status_;
-  }
   absl::Status WaitUntilLoaded(absl::Time deadline) override
       ABSL_LOCKS_EXCLUDED(mutex_);
   void Shutdown() override ABSL_LOCKS_EXCLUDED(mutex_);

@@ -54,7 +54,8 @@ struct ServerOptions {
   // How long Shutdown lets what is in flight finish.
   absl::Duration drain_timeout = absl::Seconds(10);
 
-  // Called once, from the loading thread, when loading failed (load_status()).
+  // Called once, from the loading thread, when loading failed
+  // (WaitUntilLoaded()).
   std::function<void()> on_load_failed;
 };
 
@@ -82,9 +83,6 @@ class Server {
   // Waits until loading has ended or `deadline`. OK when serving; the loading's
   // error; DEADLINE_EXCEEDED.
   virtual absl::Status WaitUntilLoaded(absl::Time deadline) = 0;
-
-  // Not OK when loading failed.
-  virtual absl::Status load_status() const = 0;
 
   // Tells clients to go elsewhere, answers what is in flight, and stops. Waits
   // for a load in progress. Idempotent.

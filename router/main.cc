@@ -31,6 +31,7 @@
 #include "absl/time/time.h"
 #include "base/command_line.h"
 #include "base/log.h"
+#include "base/serve_until_signal.h"
 #include "base/shutdown_signal.h"
 #include "base/status_macros.h"
 #include "router/client/grpc_attention_client.h"
@@ -163,10 +164,8 @@ absl::Status Run(int argc, char** argv) {
                       RouterServer::Start(std::move(options)));
   LogInfo(absl::StrCat("serving ", server->served_model_name(), " on http://",
                        host, ":", server->port()));
-  const int signal = WaitForShutdownSignal();
-  LogInfo(absl::StrCat("draining: signal ", signal));
-  server->Shutdown(absl::GetFlag(FLAGS_drain_timeout));
-  return absl::OkStatus();
+  return ServeUntilSignal(
+      {.drain = [&] { server->Shutdown(absl::GetFlag(FLAGS_drain_timeout)); }});
 }
 
 }  // namespace

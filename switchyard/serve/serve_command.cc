@@ -1,9 +1,5 @@
 #include "switchyard/serve/serve_command.h"
 
-#include <unistd.h>
-
-#include <csignal>
-#include <cstdlib>
 #include <memory>
 #include <utility>
 
@@ -12,6 +8,7 @@
 #include "attention_worker/worker.h"
 #include "base/cpu_set.h"
 #include "base/log.h"
+#include "base/serve_until_signal.h"
 #include "base/shutdown_signal.h"
 #include "base/status_macros.h"
 #include "kernels/kernel_table.h"
@@ -45,8 +42,7 @@ absl::StatusOr<AttentionWorker::Options> WorkerOptions(
   worker.model_name = options.served_model_name;
   worker.registry = registry;
   worker.on_loaded = [](const absl::Status& status) {
-    // Ends the wait for a signal; WaitUntilLoaded() has the reason.
-    if (!status.ok()) kill(getpid(), SIGTERM);
+    if (!status.ok()) RequestShutdown();  // WaitUntilLoaded() has the reason
   };
   return worker;
 }
@@ -96,21 +92,14 @@ absl::Status RunServe(const ServeOptions& options) {
   LogInfo(absl::StrCat("serving ", router->served_model_name(), " on http://",
                        options.host, ":", router->port()));
 
-  const int signal = WaitForShutdownSignal();
-  const absl::Status loaded = worker->WaitUntilLoaded(absl::InfinitePast());
-  if (absl::IsDeadlineExceeded(loaded)) {
-    // Nobody is served yet, and a load of many minutes cannot be interrupted.
-    LogInfo("told to stop while loading");
-    std::_Exit(0);
-  }
-  if (!loaded.ok()) {
-    router->Shutdown(absl::ZeroDuration());
-    return loaded;
-  }
-  LogInfo(absl::StrCat("draining: signal ", signal));
-  router->Shutdown(options.drain_timeout);
-  worker->Stop();
-  return absl::OkStatus();
+  return ServeUntilSignal(
+      {.load_status =
+           [&] { return worker->WaitUntilLoaded(absl::InfinitePast()); },
+       .drain =
+           [&] {
+             router->Shutdown(options.drain_timeout);
+             worker->Stop();
+           }});
 }
 
 }  // namespace switchyard

@@ -5,6 +5,7 @@
 
 #include <csignal>
 #include <cstdlib>
+#include <functional>
 #include <string>
 #include <thread>
 #include <utility>
@@ -19,6 +20,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mutex.h"
+#include "base/serve_until_signal.h"
 #include "base/shutdown_signal.h"
 #include "base/status_macros.h"
 #include "base/thread.h"
@@ -222,6 +224,51 @@ TEST(ShutdownSignalDeathTest, BrokenPipesAreErrorsOfWrite) {
         std::_Exit(write(ends[1], "x", 1) == -1 && errno == EPIPE ? 0 : 1);
       },
       ExitedWithCode(0), "");
+}
+
+// Says on stderr how ServeUntilSignal ended, in a process of its own, which
+// has been told to stop before.
+void ServeInChild(const std::function<absl::Status()>& load_status) {
+  BlockShutdownSignals();
+  RequestShutdown();
+  const absl::Status status = ServeUntilSignal(
+      {.load_status = load_status, .drain = [] { LogInfo("drain"); }});
+  LogInfo(absl::StrCat("ended with ", status.ToString()));
+  std::_Exit(3);
+}
+
+TEST(ServeUntilSignalDeathTest, DrainsAfterTheSignal) {
+  ::testing::FLAGS_gtest_death_test_style = "threadsafe";
+  const std::string want = "draining: signal 15\n.* drain\n.*ended with OK\n";
+  EXPECT_EXIT(ServeInChild(nullptr), ExitedWithCode(3), want);
+  EXPECT_EXIT(ServeInChild([] { return absl::OkStatus(); }), ExitedWithCode(3),
+              want);
+}
+
+TEST(ServeUntilSignalDeathTest, ASecondSignalEndsADrain) {
+  ::testing::FLAGS_gtest_death_test_style = "threadsafe";
+  EXPECT_EXIT(
+      {
+        BlockShutdownSignals();
+        RequestShutdown();
+        (void)ServeUntilSignal({.drain = [] { kill(getpid(), SIGINT); }});
+        std::_Exit(3);
+      },
+      KilledBySignal(SIGINT), "draining: signal 15\n$");
+}
+
+TEST(ServeUntilSignalDeathTest, DoesNotWaitForALoad) {
+  ::testing::FLAGS_gtest_death_test_style = "threadsafe";
+  EXPECT_EXIT(ServeInChild([] { return absl::DeadlineExceededError("soon"); }),
+              ExitedWithCode(0), "told to stop while loading\n$");
+}
+
+TEST(ServeUntilSignalDeathTest, ReturnsWhyALoadFailed) {
+  ::testing::FLAGS_gtest_death_test_style = "threadsafe";
+  EXPECT_EXIT(ServeInChild([] { return absl::NotFoundError("no file"); }),
+              ExitedWithCode(3),
+              // and drains nothing
+              "^[^\n]*ended with NOT_FOUND: no file\n$");
 }
 
 }  // namespace
