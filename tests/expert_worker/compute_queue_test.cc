@@ -99,12 +99,14 @@ class ComputeQueueTest : public ::testing::Test {
 
   // The future has no value when Submit failed; then `status` has its error.
   std::future<ComputeOutcome> Submit(ComputeRequest request,
-                                     absl::Status* status = nullptr) {
+                                     absl::Status* status = nullptr,
+                                     absl::Time received = absl::Now()) {
     auto promise = std::make_shared<std::promise<ComputeOutcome>>();
     std::future<ComputeOutcome> future = promise->get_future();
     const absl::Status submitted =
         queue_->Submit({.request = std::move(request),
                         .abandoned = abandoned_,
+                        .received = received,
                         .done = [promise](ComputeOutcome outcome) {
                           promise->set_value(std::move(outcome));
                         }});
@@ -234,8 +236,10 @@ TEST_F(ComputeQueueTest, WhatWaitedTooLongIsNotComputed) {
   ASSERT_TRUE(engine_.WaitUntilHeld(Soon()));
   ComputeRequest request = Request(1, 1, {{0, {0}}});
   request.timeout = absl::Milliseconds(1);
-  auto future1 = Submit(std::move(request));
-  absl::SleepFor(absl::Milliseconds(2));  // so that it has expired
+  absl::Status submitted;
+  auto future1 = Submit(std::move(request), &submitted,
+                        /*received=*/absl::Now() - absl::Milliseconds(1));
+  ASSERT_THAT(submitted, IsOk());
   engine_.Release();
   EXPECT_THAT(Get(future0).status, IsOk());
   EXPECT_THAT(Get(future1).status, StatusIs(absl::StatusCode::kDeadlineExceeded,

@@ -370,9 +370,12 @@ TEST_F(ExpertDispatcherTest, ASlowHolderFailsOnlyTheSequenceThatCannotWait) {
   std::thread worker;
   const DispatchResult result = dispatcher->Dispatch(problem.Request(), [&] {
     worker = StartThread("slow", [&] {
-      // Not a hope: the answer must come after the first deadline.
-      absl::SleepFor(problem.deadlines[0] + absl::Milliseconds(20) -
-                     absl::Now());
+      // The answer must come after the first sequence has been given up.
+      const absl::Time deadline = absl::Now() + absl::Seconds(60);
+      while (CounterValue("switchyard_moe_failed_sequences_total") < 1 &&
+             absl::Now() < deadline) {
+        std::this_thread::yield();
+      }
       a->ReleaseAll();
     });
   });

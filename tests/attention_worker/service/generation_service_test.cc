@@ -20,6 +20,7 @@
 #include "proto/generation.grpc.pb.h"
 #include "rpc/channel.h"
 #include "rpc/server.h"
+#include "tests/testing/fake_clock.h"
 #include "tests/testing/fake_model_runner.h"
 #include "tests/testing/matchers.h"
 #include "tests/testing/watched_engine.h"
@@ -80,6 +81,7 @@ class GenerationServiceTest : public ::testing::Test {
     engine_options.max_queued_requests = 2;
     engine_options.max_running_requests = 1;
     engine_options.state_memory_bytes = 1 << 24;
+    engine_options.clock = options.clock;
     auto engine = Engine::Create(engine_options);
     ASSERT_THAT(engine, IsOk());
     engine_ = std::make_unique<WatchedEngine>(*std::move(engine));
@@ -125,6 +127,7 @@ class GenerationServiceTest : public ::testing::Test {
     return outcome;
   }
 
+  testing::FakeClock clock_;  // for tests that do not take the machine's
   FakeModelRunner runner_{kVocab};
   FakeBackend backend_;
   std::unique_ptr<WatchedEngine> engine_;
@@ -261,10 +264,9 @@ TEST_F(GenerationServiceTest, TheCallsDeadlineIsTheRequests) {
 }
 
 TEST_F(GenerationServiceTest, NoRequestRunsLongerThanTheWorkerAllows) {
-  Start({.max_request_time = absl::Milliseconds(100)});
-  // Longer than that: each step takes a millisecond.
-  runner_.SetFault([](const SequenceChunk&) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  Start({.max_request_time = absl::Milliseconds(100), .clock = &clock_});
+  runner_.SetFault([this](const SequenceChunk&) {
+    clock_.Advance(absl::Milliseconds(1));  // what each step takes
     return absl::OkStatus();
   });
   const Outcome outcome = Generate(Request("a", 19000));
