@@ -13,8 +13,8 @@ class RealClock final : public Clock {
 }  // namespace
 
 const Clock* Clock::Real() {
-  static const RealClock* const clock = new RealClock();  // never destroyed
-  return clock;
+  static const RealClock* const kClock = new RealClock();  // never destroyed
+  return kClock;
 }
 
 }  // namespace switchyard

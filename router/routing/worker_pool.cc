@@ -6,6 +6,7 @@
 #include "absl/algorithm/container.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/string_view.h"
 #include "base/check.h"
 #include "base/log.h"
 
@@ -14,8 +15,8 @@ namespace {
 
 // Empty if it is.
 std::string WhyNotReady(const AttentionWorkerInfo& info) {
-  const auto with_message = [&](std::string text) {
-    return info.message.empty() ? text
+  const auto with_message = [&](absl::string_view text) {
+    return info.message.empty() ? std::string(text)
                                 : absl::StrCat(text, " (", info.message, ")");
   };
   switch (info.state) {
