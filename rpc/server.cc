@@ -1,6 +1,7 @@
 #include "rpc/server.h"
 
 #include <chrono>
+#include <optional>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -126,7 +127,10 @@ class GrpcServer final : public Server {
     return queues_[static_cast<size_t>(index)].get();
   }
 
-  void SetServing(bool serving) override {
+  void SetServing(bool serving) override ABSL_LOCKS_EXCLUDED(health_mutex_) {
+    MutexLock lock(&health_mutex_);
+    // gRPC would send everyone who watches the same state again.
+    if (std::exchange(serving_, serving) == serving) return;
     grpc::HealthCheckServiceInterface* const health =
         server_->GetHealthCheckService();
     SY_CHECK(health != nullptr);
@@ -154,18 +158,20 @@ class GrpcServer final : public Server {
   // Queues outlive the server.
   std::vector<std::unique_ptr<grpc::ServerCompletionQueue>> queues_;
   std::unique_ptr<grpc::Server> server_;
+  Mutex health_mutex_;
+  std::optional<bool> serving_ ABSL_GUARDED_BY(health_mutex_);
   Mutex shutdown_mutex_;
   bool shut_down_ ABSL_GUARDED_BY(shutdown_mutex_) = false;
 };
 
 // Both switches are for the whole process, and idempotent.
 void EnableHealthAndReflection() {
-  static const bool done = [] {
+  static const bool kDone = [] {
     grpc::EnableDefaultHealthCheckService(true);
     grpc::reflection::InitProtoReflectionServerBuilderPlugin();
     return true;
   }();
-  static_cast<void>(done);
+  static_cast<void>(kDone);
 }
 
 }  // namespace

@@ -34,7 +34,8 @@ class Server {
   virtual int port() const = 0;
   virtual grpc::ServerCompletionQueue* completion_queue(int index) = 0;
 
-  // The health of "" and of every service.
+  // The health of "" and of every service. Who watches it hears of changes
+  // only.
   virtual void SetServing(bool serving) = 0;
 
   // Health turns to NOT_SERVING. Stops accepting, lets calls finish for

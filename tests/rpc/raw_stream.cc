@@ -1,8 +1,8 @@
 #include "tests/rpc/raw_stream.h"
 
-#include <chrono>
 #include <vector>
 
+#include "absl/time/clock.h"
 #include "base/check.h"
 #include "grpcpp/support/slice.h"
 #include "rpc/status_conversion.h"
@@ -10,10 +10,9 @@
 namespace switchyard::rpc {
 
 RawStream::RawStream(const std::shared_ptr<grpc::Channel>& channel,
-                     const std::string& method) {
+                     const std::string& method, absl::Duration timeout) {
   context_.set_wait_for_ready(true);
-  context_.set_deadline(std::chrono::system_clock::now() +
-                        std::chrono::minutes(1));
+  context_.set_deadline(absl::ToChronoTime(absl::Now() + timeout));
   call_ = grpc::GenericStub(channel).PrepareCall(&context_, method, &queue_);
   call_->StartCall(this);
   WaitForStep();

@@ -19,12 +19,13 @@
 
 namespace switchyard::rpc {
 
-// Used by one thread. Every step has to be done within a minute.
+// Used by one thread. Every step has to be done within `timeout` of the start.
 class RawStream {
  public:
   // `method` is /package.Service/Method. Waits for the server to come up.
   RawStream(const std::shared_ptr<grpc::Channel>& channel,
-            const std::string& method);
+            const std::string& method,
+            absl::Duration timeout = absl::Minutes(1));
   ~RawStream();
   RawStream(const RawStream&) = delete;
   RawStream& operator=(const RawStream&) = delete;

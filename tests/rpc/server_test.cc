@@ -197,6 +197,7 @@ TEST(ServerTest, HealthFollowsSetServing) {
     EXPECT_THAT(watch.Read(), Optional(std::string(kNotServing))) << name;
     server->SetServing(true);
     EXPECT_THAT(watch.Read(), Optional(std::string(kServing))) << name;
+    server->SetServing(true);  // no news
     server->SetServing(false);
     EXPECT_THAT(watch.Read(), Optional(std::string(kNotServing))) << name;
   }
