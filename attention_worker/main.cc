@@ -31,6 +31,7 @@
 #include "attention_worker/server.h"
 #include "base/command_line.h"
 #include "base/cpu_set.h"
+#include "base/out_of_memory.h"
 #include "base/serve_until_signal.h"
 #include "base/shutdown_signal.h"
 #include "base/status_macros.h"
@@ -161,6 +162,7 @@ absl::Status Run(int argc, char** argv) {
 }  // namespace switchyard::attention_worker
 
 int main(int argc, char** argv) {
+  switchyard::ExitWhenOutOfMemory();
   switchyard::BlockShutdownSignals();
   switchyard::rpc::InitGrpcEnvironment();
   const absl::Status status = switchyard::attention_worker::Run(argc, argv);

@@ -1,5 +1,6 @@
 #include "base/memory_limit.h"
 
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -11,7 +12,15 @@ namespace switchyard {
 int64_t AvailableMemoryBytes() {
   const int64_t physical =
       static_cast<int64_t>(sysconf(_SC_PHYS_PAGES)) * sysconf(_SC_PAGE_SIZE);
-  return std::min(physical, CgroupMemoryLimitBytes().value_or(physical));
+  int64_t available =
+      std::min(physical, CgroupMemoryLimitBytes().value_or(physical));
+  rlimit limit = {};
+  // RLIM_INFINITY is the largest number there is.
+  if (getrlimit(RLIMIT_AS, &limit) == 0 &&
+      limit.rlim_cur < static_cast<rlim_t>(available)) {
+    available = static_cast<int64_t>(limit.rlim_cur);
+  }
+  return available;
 }
 
 }  // namespace switchyard

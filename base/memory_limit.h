@@ -7,8 +7,9 @@
 
 namespace switchyard {
 
-// The least of the machine's RAM and the limits of this process's cgroup and
-// its parents. Memory that others use now is not subtracted.
+// The least of the machine's RAM, the limits of this process's cgroup and its
+// parents, and its own limit on address space (ulimit -v). Memory that others
+// use now is not subtracted.
 int64_t AvailableMemoryBytes();
 
 }  // namespace switchyard

@@ -11,7 +11,9 @@
 
 namespace switchyard {
 
-// Starts `body` on a new thread called `name` (the kernel keeps 15 bytes).
+// Starts `body` on a new thread called `name` (the kernel keeps 15 bytes). If
+// the system has no thread left to give, the process ends with exit code 1 and
+// a line that says so: no caller can do without its thread.
 std::thread StartThread(absl::string_view name, std::function<void()> body);
 
 }  // namespace switchyard

@@ -28,6 +28,7 @@
 #include "absl/time/time.h"
 #include "base/command_line.h"
 #include "base/cpu_set.h"
+#include "base/out_of_memory.h"
 #include "base/serve_until_signal.h"
 #include "base/shutdown_signal.h"
 #include "base/status_macros.h"
@@ -132,6 +133,7 @@ absl::Status Run(int argc, char** argv) {
 }  // namespace switchyard::expert_worker
 
 int main(int argc, char** argv) {
+  switchyard::ExitWhenOutOfMemory();
   switchyard::BlockShutdownSignals();
   switchyard::rpc::InitGrpcEnvironment();
   const absl::Status status = switchyard::expert_worker::Run(argc, argv);

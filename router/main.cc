@@ -31,6 +31,7 @@
 #include "absl/time/time.h"
 #include "base/command_line.h"
 #include "base/log.h"
+#include "base/out_of_memory.h"
 #include "base/serve_until_signal.h"
 #include "base/shutdown_signal.h"
 #include "base/status_macros.h"
@@ -172,6 +173,7 @@ absl::Status Run(int argc, char** argv) {
 }  // namespace switchyard::router
 
 int main(int argc, char** argv) {
+  switchyard::ExitWhenOutOfMemory();
   switchyard::BlockShutdownSignals();
   switchyard::rpc::InitGrpcEnvironment();
   const absl::Status status = switchyard::router::Run(argc, argv);

@@ -35,6 +35,7 @@
 
 #include <unistd.h>
 
+#include <csignal>
 #include <cstdio>
 #include <iostream>
 #include <string>
@@ -47,6 +48,7 @@
 #include "absl/strings/str_split.h"
 #include "absl/time/time.h"
 #include "base/command_line.h"
+#include "base/out_of_memory.h"
 #include "base/shutdown_signal.h"
 #include "base/status_macros.h"
 #include "switchyard/bench/bench_command.h"
@@ -368,7 +370,14 @@ absl::Status Main(int argc, char** argv) {
 }  // namespace switchyard
 
 int main(int argc, char** argv) {
+  switchyard::ExitWhenOutOfMemory();
+  // A reader that hung up and a file beyond its limit are errors of write(),
+  // not the end of the process.
+  std::signal(SIGPIPE, SIG_IGN);
+  std::signal(SIGXFSZ, SIG_IGN);
   std::ios::sync_with_stdio(false);
+  // Else a read flushes the output, and what was wrong with that is forgotten.
+  std::cin.tie(nullptr);
   const absl::Status status = switchyard::Main(argc, argv);
   if (status.ok()) return 0;
   std::fprintf(stderr, "switchyard: %s\n",

@@ -42,7 +42,7 @@ absl::StatusOr<ReservedFloats> ReservedFloats::Create(int64_t floats,
     return absl::ResourceExhaustedError(absl::StrCat(
         "cannot reserve address space for ", floats,
         " floats of sequence state: ", std::strerror(error),
-        "; lower --max-model-len, or lift the limit on virtual memory "
+        "; lower --state-memory, or lift the limit on virtual memory "
         "(ulimit -v, vm.overcommit_memory)"));
   }
   const int64_t page = PageBytes();

@@ -15,6 +15,7 @@
 #include "boost/beast/core.hpp"
 #include "boost/beast/http.hpp"
 #include "switchyard/chat/sse_reader.h"
+#include "switchyard/output_error.h"
 
 namespace switchyard {
 namespace {
@@ -208,14 +209,19 @@ absl::StatusOr<std::string> AskOnce(const ChatOptions& options,
       refused += bytes;
       continue;
     }
-    for (const std::string& event : reader.Add(bytes)) {
-      more = more && printer.Event(event);
+    // Who reads no more ends the request too.
+    SY_RETURN_IF_ERROR(WriteOutput(out, [&](std::ostream&) {
+      for (const std::string& event : reader.Add(bytes)) {
+        more = more && printer.Event(event);
+      }
+    }));
+  }
+  SY_RETURN_IF_ERROR(WriteOutput(out, [&](std::ostream& stream) {
+    if (post.status() != 200) {
+      stream << "[" << post.status() << ": " << ErrorText(refused) << "]";
     }
-  }
-  if (post.status() != 200) {
-    out << "[" << post.status() << ": " << ErrorText(refused) << "]";
-  }
-  out << "\n" << std::flush;
+    stream << "\n" << std::flush;
+  }));
   return post.status() == 200 && !printer.failed() ? printer.content()
                                                    : std::string();
 }

@@ -1,6 +1,7 @@
 #include "switchyard/logits/npy_writer.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <bit>
@@ -42,7 +43,15 @@ std::string Header(int64_t rows, int64_t cols) {
 absl::StatusOr<std::unique_ptr<NpyWriter>> NpyWriter::Create(
     const std::string& path, int64_t rows, int64_t cols) {
   // In the same folder, so that the rename stays within one file system.
-  const std::string temporary = absl::StrCat(path, ".partial-", getpid());
+  std::string temporary = absl::StrCat(path, ".partial-", getpid());
+  struct stat info = {};
+  if (stat(path.c_str(), &info) == 0 && !S_ISREG(info.st_mode)) {
+    if (S_ISDIR(info.st_mode)) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(path, " is a directory; name a file to write"));
+    }
+    temporary = path;  // a rename would replace the device
+  }
   const int descriptor =
       open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
   if (descriptor < 0) {
@@ -65,7 +74,7 @@ NpyWriter::NpyWriter(std::string path, std::string temporary_path,
 
 NpyWriter::~NpyWriter() {
   if (descriptor_ >= 0) close(descriptor_);
-  if (!finished_) unlink(temporary_path_.c_str());
+  if (!finished_ && temporary_path_ != path_) unlink(temporary_path_.c_str());
 }
 
 absl::Status NpyWriter::Append(absl::Span<const float> values) {
@@ -76,10 +85,11 @@ absl::Status NpyWriter::Append(absl::Span<const float> values) {
 
 absl::Status NpyWriter::Finish() {
   SY_CHECK(missing_ == 0);
+  const bool in_place = temporary_path_ == path_;
   // Before the rename: else a crash could leave the name on an empty file.
-  if (fsync(descriptor_) != 0) return Error("write");
+  if (!in_place && fsync(descriptor_) != 0) return Error("write");
   if (close(std::exchange(descriptor_, -1)) != 0) return Error("close");
-  if (std::rename(temporary_path_.c_str(), path_.c_str()) != 0) {
+  if (!in_place && std::rename(temporary_path_.c_str(), path_.c_str()) != 0) {
     return Error("rename to its place");
   }
   finished_ = true;
@@ -101,9 +111,12 @@ absl::Status NpyWriter::Write(const void* data, size_t bytes) {
 }
 
 absl::Status NpyWriter::Error(const char* doing) const {
+  const int error = errno;
   return absl::ErrnoToStatus(
-      errno,
-      absl::StrCat("cannot ", doing, " ", temporary_path_, " for ", path_));
+      error, absl::StrCat("cannot ", doing, " ", path_,
+                          temporary_path_ == path_
+                              ? ""
+                              : absl::StrCat(" (as ", temporary_path_, ")")));
 }
 
 }  // namespace switchyard

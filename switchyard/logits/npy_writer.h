@@ -15,10 +15,12 @@ namespace switchyard {
 
 // Create(), Append() until all values are there, Finish(). The values go to a
 // file beside `path`, which takes its place in Finish(), in one step; without
-// that the destructor removes it. One thread.
+// that the destructor removes it. What is there already and no plain file (a
+// pipe, /dev/stdout) is written to as it is. One thread.
 class NpyWriter {
  public:
-  // Errors have the path and the system's reason.
+  // Errors have the path and the system's reason (a full disk:
+  // RESOURCE_EXHAUSTED), here and below. INVALID_ARGUMENT: a directory.
   static absl::StatusOr<std::unique_ptr<NpyWriter>> Create(
       const std::string& path, int64_t rows, int64_t cols);
   ~NpyWriter();
@@ -37,9 +39,9 @@ class NpyWriter {
   absl::Status Error(const char* doing) const;
 
   const std::string path_;
-  const std::string temporary_path_;
-  int descriptor_;   // -1 once closed
-  int64_t missing_;  // values that are still to come
+  const std::string temporary_path_;  // == path_: written to as it is
+  int descriptor_;                    // -1 once closed
+  int64_t missing_;                   // values that are still to come
   bool finished_ = false;
 };
 

@@ -14,6 +14,7 @@
 #include "router/text/chat_format.h"
 #include "router/text/output_parser.h"
 #include "router/text/tokenizer.h"
+#include "switchyard/output_error.h"
 
 namespace switchyard {
 namespace {
@@ -87,15 +88,16 @@ absl::Status ForEachLine(
       error["error"] = std::string(result.status().message());
       result = std::move(error);
     }
-    out << DumpJsonLikePython(*result) << "\n";
-    if (!out) return absl::DataLossError("the output cannot be written");
+    SY_RETURN_IF_ERROR(WriteOutput(out, [&](std::ostream& stream) {
+      stream << DumpJsonLikePython(*result) << "\n";
+    }));
   }
   if (in.bad()) {
     return absl::DataLossError(
         absl::StrCat("the input cannot be read behind line ", line_number));
   }
-  out.flush();
-  if (!out) return absl::DataLossError("the output cannot be written");
+  SY_RETURN_IF_ERROR(
+      WriteOutput(out, [](std::ostream& stream) { stream.flush(); }));
   if (wrong == 0) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat(
       wrong, " of ", line_number, " lines were wrong; the first, line ",

@@ -1,6 +1,7 @@
 // What touches the whole process: the log, thread names, time, signals.
 
 #include <pthread.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <csignal>
@@ -11,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
@@ -19,7 +21,10 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/mapped_file.h"
+#include "base/memory_limit.h"
 #include "base/mutex.h"
+#include "base/out_of_memory.h"
 #include "base/serve_until_signal.h"
 #include "base/shutdown_signal.h"
 #include "base/status_macros.h"
@@ -184,6 +189,69 @@ TEST(AlignedBufferTest, Moves) {
   c = std::move(b);
   EXPECT_EQ(c.size(), 4);
   EXPECT_EQ(c[2], 7);
+}
+
+// The rest of this process may have `bytes` of address space in all.
+void LimitAddressSpace(rlim_t bytes) {
+  const rlimit limit = {.rlim_cur = bytes, .rlim_max = RLIM_INFINITY};
+  if (setrlimit(RLIMIT_AS, &limit) != 0) std::_Exit(2);
+}
+
+// `bytes` more than it has.
+void AllowMoreAddressSpace(rlim_t bytes) {
+  const auto statm = ReadFile("/proc/self/statm", 4096);
+  int64_t pages = 0;
+  if (!statm.ok() ||
+      !absl::SimpleAtoi(statm->substr(0, statm->find(' ')), &pages)) {
+    std::_Exit(2);
+  }
+  LimitAddressSpace(static_cast<rlim_t>(pages) * sysconf(_SC_PAGESIZE) + bytes);
+}
+
+TEST(OutOfMemoryDeathTest, EndsTheProcessWithALine) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "the sanitizer has an allocator and reservations of its own";
+#endif
+  ::testing::FLAGS_gtest_death_test_style = "threadsafe";
+  EXPECT_EXIT(
+      {
+        ExitWhenOutOfMemory();
+        AllowMoreAddressSpace(64 << 20);
+        StartThread("greedy", [] {
+          std::vector<char> large(1 << 30);
+          std::_Exit(large.back());
+        }).join();
+      },
+      ExitedWithCode(1),
+      "^out of memory in thread greedy: [1-9][0-9]* MiB of address space, .*"
+      "limited to [1-9][0-9]* MiB by ulimit -v");
+}
+
+TEST(ThreadDeathTest, NoThreadToBeHadEndsTheProcessWithALine) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "the sanitizer has reservations of its own";
+#endif
+  ::testing::FLAGS_gtest_death_test_style = "threadsafe";
+  EXPECT_EXIT(
+      {
+        AllowMoreAddressSpace(0);  // not even a stack
+        StartThread("unlucky", [] {}).join();
+        std::_Exit(0);
+      },
+      ExitedWithCode(1), "cannot start thread unlucky: .*--threads");
+}
+
+TEST(MemoryLimitDeathTest, TheLimitOnAddressSpaceCounts) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "the sanitizer has reservations of its own";
+#endif
+  ::testing::FLAGS_gtest_death_test_style = "threadsafe";
+  EXPECT_EXIT(
+      {
+        LimitAddressSpace(3 << 28);
+        std::_Exit(AvailableMemoryBytes() == 3 << 28 ? 0 : 1);
+      },
+      ExitedWithCode(0), "");
 }
 
 TEST(ShutdownSignalDeathTest, WaitsForTheSignal) {

@@ -1,5 +1,6 @@
 #include "switchyard/logits/logits_command.h"
 
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cstdint>
@@ -158,14 +159,37 @@ TEST(NpyWriterTest, NothingIsLeftOfAnUnfinishedFile) {
 
 TEST(NpyWriterTest, ANameThatCannotBeTakenIsAnError) {
   const TempDir directory;
-  // The name of a folder cannot be taken.
-  directory.Write("folder/file", "");
   auto blocked = NpyWriter::Create(directory.File("folder"), 1, 1);
   ASSERT_THAT(blocked, IsOk());
+  // The name of a folder cannot be taken.
+  directory.Write("folder/file", "");
+  EXPECT_THAT(NpyWriter::Create(directory.File("folder"), 1, 1),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr(directory.File("folder"))));
   ASSERT_THAT((*blocked)->Append({1}), IsOk());
   EXPECT_THAT((*blocked)->Finish(),
               StatusIs(absl::StatusCode::kFailedPrecondition,
                        HasSubstr(directory.File("folder"))));
+}
+
+TEST(NpyWriterTest, AFullDiskIsAnError) {
+  auto writer = NpyWriter::Create("/dev/full", 1, 1);
+  EXPECT_THAT(writer, StatusIs(absl::StatusCode::kResourceExhausted,
+                               AllOf(HasSubstr("/dev/full"),
+                                     HasSubstr("No space left on device"))));
+  struct stat info = {};
+  ASSERT_EQ(stat("/dev/full", &info), 0);
+  EXPECT_TRUE(S_ISCHR(info.st_mode));
+}
+
+TEST(NpyWriterTest, DevicesAreWrittenToAndStay) {
+  auto writer = NpyWriter::Create("/dev/null", 1, 2);
+  ASSERT_THAT(writer, IsOk());
+  ASSERT_THAT((*writer)->Append({1, 2}), IsOk());
+  EXPECT_THAT((*writer)->Finish(), IsOk());
+  struct stat info = {};
+  ASSERT_EQ(stat("/dev/null", &info), 0);
+  EXPECT_TRUE(S_ISCHR(info.st_mode));
 }
 
 }  // namespace

@@ -197,6 +197,13 @@ TEST(TextCommandsTest, AnOutputThatFailsIsReported) {
   out.setstate(std::ios::badbit);
   EXPECT_THAT(RunTokenize({ModelPath("demo")}, in, out),
               StatusIs(absl::StatusCode::kDataLoss));
+
+  std::istringstream again("{\"text\": \"a\"}\n");
+  std::ofstream full("/dev/full");
+  ASSERT_TRUE(full.is_open());
+  EXPECT_THAT(RunTokenize({ModelPath("demo")}, again, full),
+              StatusIs(absl::StatusCode::kDataLoss,
+                       HasSubstr("No space left on device")));
 }
 
 }  // namespace

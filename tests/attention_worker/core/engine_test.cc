@@ -103,6 +103,14 @@ TEST_F(EngineTest, OptionsAreChecked) {
                        HasSubstr("max_model_len is 1")));
 }
 
+TEST_F(EngineTest, StateMemoryThatCannotBeReservedIsAnError) {
+  options_.state_memory_bytes = int64_t{1} << 60;  // a process has 2^47
+  EXPECT_THAT(Engine::Create(options_),
+              StatusIs(absl::StatusCode::kResourceExhausted,
+                       AllOf(HasSubstr("cannot reserve address space"),
+                             HasSubstr("--state-memory"))));
+}
+
 TEST_F(EngineTest, RefusesWhatCanNeverBeServed) {
   Start();
   EXPECT_THAT(
