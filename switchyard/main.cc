@@ -66,13 +66,15 @@ ABSL_FLAG(std::string, host, "127.0.0.1",
 ABSL_FLAG(int, port, 8080, "HTTP port; serve: 0 picks a free one");
 ABSL_FLAG(int, threads, 0,
           "compute threads; 0: as many as this process may use");
-ABSL_FLAG(std::string, cpus, "",
-          "serve: one compute thread on each of these CPUs alone, \"0-7,16\"; "
-          "default: the kernel decides");
-ABSL_FLAG(std::string, weights, "auto",
-          "serve: copy (weights in this process's memory, in large pages, "
-          "fastest), map (in the mapped files, which processes share) or auto "
-          "(copy those of a converted checkpoint)");
+ABSL_FLAG(
+    std::string, cpus, "",
+    "serve, bench: one compute thread on each of these CPUs alone, \"0-7,16\"; "
+    "default: the kernel decides");
+ABSL_FLAG(
+    std::string, weights, "auto",
+    "serve, bench: copy (weights in this process's memory, in large pages, "
+    "fastest), map (in the mapped files, which processes share) or auto "
+    "(copy those of a converted checkpoint)");
 ABSL_FLAG(std::string, isa, "auto",
           "instruction set of the kernels: auto, scalar, avx2, avx512, "
           "avx512vnni");
@@ -192,6 +194,8 @@ absl::Status Bench() {
   BenchOptions options;
   options.model_dir = absl::GetFlag(FLAGS_model);
   options.threads = absl::GetFlag(FLAGS_threads);
+  options.cpus = absl::GetFlag(FLAGS_cpus);
+  options.weights = absl::GetFlag(FLAGS_weights);
   options.isa = absl::GetFlag(FLAGS_isa);
   options.json_path = absl::GetFlag(FLAGS_json);
   SY_ASSIGN_OR_RETURN(options.batches,

@@ -18,10 +18,11 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "attention_worker/memory_plan.h"
-#include "base/compute_pool.h"
+#include "base/cpu_set.h"
 #include "base/status_macros.h"
 #include "kernels/kernel_table.h"
 #include "kernels/quantized.h"
+#include "model/weight_copies.h"
 #include "model/weight_names.h"
 #include "switchyard/bench/accounting.h"
 #include "switchyard/bench/bench_model.h"
@@ -312,7 +313,11 @@ absl::Status RunBench(const BenchOptions& options, std::ostream& out) {
   Report report;
   report.cpu = bench::CpuName();
   report.isa = kernels::Kernels().name;
-  report.threads = options.threads > 0 ? options.threads : AvailableCpus();
+  SY_ASSIGN_OR_RETURN(const std::vector<int> cpus, ParseCpuList(options.cpus));
+  SY_RETURN_IF_ERROR(CheckThreads(options.threads, cpus));
+  SY_ASSIGN_OR_RETURN(const model::WeightPlacement weights,
+                      model::ParseWeightPlacement(options.weights));
+  report.threads = ThreadCount(options.threads, cpus);
   report.prefill_chunk = options.prefill_chunk;
   report.expert_workers = static_cast<int>(options.expert_workers);
   report.transport =
@@ -331,10 +336,13 @@ absl::Status RunBench(const BenchOptions& options, std::ostream& out) {
   BenchModel::Options model_options;
   model_options.checkpoint = checkpoint.get();
   model_options.threads = report.threads;
+  model_options.cpus = cpus;
+  model_options.weights = weights;
   model_options.workers.count = report.expert_workers;
   model_options.workers.transport = report.transport;
   model_options.workers.threads = report.worker_threads;
   model_options.workers.isa = options.isa;
+  model_options.workers.weights = options.weights;
   model_options.progress = [&progress](const char* doing, int64_t done,
                                        int64_t total) {
     progress.Report(doing, done, total);

@@ -17,19 +17,21 @@ namespace switchyard {
 
 struct BenchOptions {
   std::string model_dir;
-  int threads = 0;           // 0: as many as this process may use
-  std::string isa = "auto";  // kernels::SelectKernels
-  std::string json_path;     // "": none
+  int threads = 0;               // 0: as many as this process may use
+  std::string cpus;              // one thread on each alone, "0-7,16"; "": any
+  std::string weights = "auto";  // or "copy", "map": model/weight_copies.h
+  std::string isa = "auto";      // kernels::SelectKernels
+  std::string json_path;         // "": none
 
   std::vector<int64_t> batches = {1, 4, 8, 16, 32};       // sequences, >= 1
   std::vector<int64_t> contexts = {0, 4096, 16384};       // tokens, >= 0
   std::vector<int64_t> prompts = {128, 512, 2048};        // tokens, >= 1
   std::vector<std::string> only = {"decode", "prefill"};  // "limits" too
   int64_t repeat = 5;
-  int64_t steps = 32;           // of decode, in a repetition
-  int64_t prefill_chunk = 512;  // prompt tokens of a step
-  double max_seconds = 60;      // of one measurement
-  double limit_seconds = 0.5;   // for each limit, before and after; 0: shortest
+  int64_t steps = 32;            // of decode, in a repetition
+  int64_t prefill_chunk = 1024;  // prompt tokens of a step
+  double max_seconds = 60;       // of one measurement
+  double limit_seconds = 0.5;  // for each limit, before and after; 0: shortest
 
   int64_t expert_workers = 0;     // processes with the experts; 0: in process
   std::string transport = "tcp";  // or "unix"

@@ -39,6 +39,15 @@ model::ExpertSet MainExperts(const model::Checkpoint& checkpoint) {
 
 }  // namespace
 
+BenchModel::Affinity::Affinity() {
+  CPU_ZERO(&cpus_);
+  sched_getaffinity(0, sizeof(cpus_), &cpus_);
+}
+
+BenchModel::Affinity::~Affinity() {
+  sched_setaffinity(0, sizeof(cpus_), &cpus_);
+}
+
 BenchModel::~BenchModel() = default;
 
 absl::StatusOr<std::unique_ptr<BenchModel>> BenchModel::Create(
@@ -46,8 +55,9 @@ absl::StatusOr<std::unique_ptr<BenchModel>> BenchModel::Create(
   std::unique_ptr<BenchModel> model(new BenchModel());
   model->checkpoint_ = options.checkpoint;
   model->registry_ = metrics::Registry::Create();
-  model->pool_ = NewThreadPool(
-      options.threads > 0 ? options.threads : AvailableCpus(), "compute");
+  model->pool_ = NewThreadPool({.num_threads = options.threads,
+                                .name = "compute",
+                                .cpus = options.cpus});
   // Workers load while this process does.
   if (options.workers.count > 0) {
     rpc::InitGrpcEnvironment();
@@ -75,6 +85,7 @@ absl::StatusOr<std::unique_ptr<BenchModel>> BenchModel::Create(
   runner.checkpoint = model->checkpoint_;
   runner.dispatcher = model->counting_.get();
   runner.pool = model->pool_.get();
+  runner.weights = options.weights;
   runner.timer = &model->timer_;
   runner.progress = [&options](int64_t done, int64_t total) {
     if (options.progress) options.progress("reading layers", done, total);
@@ -90,6 +101,7 @@ absl::Status BenchModel::MakeExperts(const Options& options) {
     engine.checkpoint = checkpoint_;
     engine.experts = MainExperts(*checkpoint_);
     engine.pool = pool_.get();
+    engine.weights = options.weights;
     engine.progress = [&options](int64_t done, int64_t total) {
       if (options.progress) options.progress("reading experts", done, total);
     };

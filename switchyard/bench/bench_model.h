@@ -4,6 +4,8 @@
 #ifndef SWITCHYARD_SWITCHYARD_BENCH_BENCH_MODEL_H_
 #define SWITCHYARD_SWITCHYARD_BENCH_BENCH_MODEL_H_
 
+#include <sched.h>
+
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -18,6 +20,7 @@
 #include "experts/expert_engine.h"
 #include "metrics/registry.h"
 #include "model/checkpoint.h"
+#include "model/weight_copies.h"
 #include "switchyard/bench/counting_dispatcher.h"
 #include "switchyard/bench/worker_processes.h"
 
@@ -32,7 +35,9 @@ class BenchModel {
  public:
   struct Options {
     const model::Checkpoint* checkpoint = nullptr;  // not owned; outlives this
-    int threads = 0;  // that compute in this process; 0: all it may use
+    int threads = 1;        // that compute in this process
+    std::vector<int> cpus;  // theirs, one each; empty: any
+    model::WeightPlacement weights = model::WeightPlacement::kAuto;
     // No workers: the experts are computed here.
     WorkerProcesses::Options workers;
     // What is being done, and how far it is. May be called from other threads.
@@ -58,6 +63,20 @@ class BenchModel {
   BenchModel() = default;
   absl::Status MakeExperts(const Options& options);
   absl::Status WaitForExperts();
+
+  // The CPUs of the thread that calls Create and steps, given back at the end:
+  // what it does later must not be left on one of them.
+  class Affinity {
+   public:
+    Affinity();
+    ~Affinity();
+    Affinity(const Affinity&) = delete;
+    Affinity& operator=(const Affinity&) = delete;
+
+   private:
+    cpu_set_t cpus_;
+  };
+  const Affinity affinity_;
 
   // In the order in which they rest on one another.
   std::unique_ptr<metrics::Registry> registry_;

@@ -45,8 +45,8 @@ struct Measurement {
 
 struct MeasureOptions {
   int repeat = 5;
-  int64_t decode_steps = 32;    // of a repetition
-  int64_t prefill_chunk = 512;  // prompt tokens of a step
+  int64_t decode_steps = 32;     // of a repetition
+  int64_t prefill_chunk = 1024;  // prompt tokens of a step
   // No further repetition begins after so many seconds of one measurement.
   double max_seconds = 60;
 };

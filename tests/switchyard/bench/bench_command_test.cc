@@ -159,6 +159,8 @@ TEST_F(BenchCommandTest, WhatCannotBeIsRefusedFirst) {
   refused([](BenchOptions* o) { o->transport = "pigeon"; }, "'pigeon'");
   refused([](BenchOptions* o) { o->only = {"decode", "all"}; }, "'all'");
   refused([](BenchOptions* o) { o->isa = "mmx"; }, "mmx");
+  refused([](BenchOptions* o) { o->weights = "heavy"; }, "heavy");
+  refused([](BenchOptions* o) { o->cpus = "0-"; }, "0-");
   refused([](BenchOptions* o) { o->contexts = {1 << 22}; }, "--context");
   refused([](BenchOptions* o) { o->prompts = {1 << 22}; }, "--prompt");
   EXPECT_EQ(out_.str(), "");

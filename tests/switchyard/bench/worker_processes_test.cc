@@ -78,9 +78,10 @@ TEST_F(WorkerProcessesTest, EachGetsItsSliceAndAddress) {
     EXPECT_THAT(lines, UnorderedElementsAre(HasSubstr("--slice=1/2"),
                                             HasSubstr("--slice=2/2")));
     for (const std::string& line : lines) {
-      EXPECT_THAT(line,
-                  AllOf(HasSubstr("--model=/models/a b"),
-                        HasSubstr("--threads=3"), HasSubstr("--isa=scalar")));
+      EXPECT_THAT(
+          line,
+          AllOf(HasSubstr("--model=/models/a b"), HasSubstr("--threads=3"),
+                HasSubstr("--isa=scalar"), HasSubstr("--weights=map")));
     }
     const std::vector<std::string>& addresses = (*workers)->addresses();
     ASSERT_EQ(addresses.size(), 2u);
