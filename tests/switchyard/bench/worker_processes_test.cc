@@ -70,6 +70,7 @@ TEST_F(WorkerProcessesTest, EachGetsItsSliceAndAddress) {
          .transport = transport,
          .threads = 3,
          .isa = "scalar",
+         .weights = "map",
          .binary = Script(
              absl::StrCat("echo \"$@\" >> ", said, "; exec sleep 1000"))});
     ASSERT_THAT(workers.status(), IsOk());
