@@ -164,7 +164,7 @@ absl::Status Run(int argc, char** argv) {
 int main(int argc, char** argv) {
   switchyard::ExitWhenOutOfMemory();
   switchyard::BlockShutdownSignals();
-  switchyard::rpc::InitGrpcEnvironment();
+  switchyard::rpc::PollEachQueueAlone();
   const absl::Status status = switchyard::attention_worker::Run(argc, argv);
   if (status.ok()) return 0;
   std::fprintf(stderr, "switchyard-attention-worker: %s\n",

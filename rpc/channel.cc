@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "absl/synchronization/mutex.h"
 #include "grpc/grpc.h"
 #include "grpcpp/create_channel.h"
 #include "grpcpp/security/credentials.h"
@@ -49,6 +50,15 @@ void InitGrpcEnvironment() {
   // NOLINTNEXTLINE(concurrency-mt-unsafe): before any thread starts
   setenv("GRPC_CLIENT_CHANNEL_BACKUP_POLL_INTERVAL_MS", "100",
          /*overwrite=*/0);
+  // Debian builds Abseil with its search for lock cycles: a few percent of what
+  // a message costs.
+  absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
+}
+
+void PollEachQueueAlone() {
+  InitGrpcEnvironment();
+  // NOLINTNEXTLINE(concurrency-mt-unsafe): before any thread starts
+  setenv("GRPC_POLL_STRATEGY", "poll", /*overwrite=*/0);
 }
 
 }  // namespace switchyard::rpc

@@ -23,6 +23,14 @@ std::shared_ptr<grpc::Channel> NewChannel(const std::string& address);
 // otherwise delays reconnects by 5 s, unless the environment sets it.
 void InitGrpcEnvironment();
 
+// Instead of it, for the two ends of a dispatch. With gRPC's default, epoll,
+// whichever thread of the process is in gRPC's poller takes the events of all
+// and wakes the one that they are for; with poll each completion queue has
+// sockets of its own, so a reply wakes the thread that waits for it and nobody
+// else: 150 us less for a round trip in a process that also serves callbacks. A
+// channel without calls is then only looked at every 100 ms.
+void PollEachQueueAlone();
+
 }  // namespace switchyard::rpc
 
 #endif  // SWITCHYARD_RPC_CHANNEL_H_

@@ -1,7 +1,6 @@
 #include "rpc/server.h"
 
 #include <chrono>
-#include <optional>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -12,7 +11,6 @@
 #include "base/status_macros.h"
 #include "grpc/grpc.h"
 #include "grpcpp/ext/proto_server_reflection_plugin.h"
-#include "grpcpp/health_check_service_interface.h"
 #include "grpcpp/impl/server_builder_option.h"
 #include "grpcpp/impl/server_builder_plugin.h"
 #include "grpcpp/impl/server_initializer.h"
@@ -21,6 +19,7 @@
 #include "grpcpp/server_builder.h"
 #include "rpc/address.h"
 #include "rpc/channel.h"
+#include "rpc/health_service.h"
 #include "rpc/settings.h"
 
 namespace switchyard::rpc {
@@ -76,7 +75,8 @@ void ApplySettings(grpc::ServerBuilder* builder) {
   builder->AddChannelArgument(GRPC_ARG_TCP_READ_CHUNK_SIZE, kReadChunkBytes);
   builder->AddChannelArgument(GRPC_ARG_OPTIMIZATION_TARGET, "latency");
 
-  // Only the reflection is synchronous; it needs no thread for each CPU.
+  // Only health and reflection are synchronous; they need no thread for each
+  // CPU.
   builder->SetSyncServerOption(grpc::ServerBuilder::NUM_CQS, 1);
   builder->SetSyncServerOption(grpc::ServerBuilder::MIN_POLLERS, 1);
   builder->SetSyncServerOption(grpc::ServerBuilder::MAX_POLLERS, 2);
@@ -101,6 +101,7 @@ class GrpcServer final : public Server {
     builder.SetOption(std::make_unique<ServiceNamesOption>(&service_names_));
     builder.AddListeningPort(address, grpc::InsecureServerCredentials(),
                              &port_);
+    builder.RegisterService(&health_);
     for (grpc::Service* const service : services) {
       builder.RegisterService(service);
     }
@@ -115,9 +116,7 @@ class GrpcServer final : public Server {
           "another, or port 0 for any free one"));
     }
     if (IsUnixSocket(host)) SY_RETURN_IF_ERROR(RestrictUnixSocket(host));
-    // gRPC's health service says SERVING from its start: for the microseconds
-    // until this line that isn't true yet.
-    SetServing(false);
+    health_.SetServices(service_names_);
     return absl::OkStatus();
   }
 
@@ -127,24 +126,13 @@ class GrpcServer final : public Server {
     return queues_[static_cast<size_t>(index)].get();
   }
 
-  void SetServing(bool serving) override ABSL_LOCKS_EXCLUDED(health_mutex_) {
-    MutexLock lock(&health_mutex_);
-    // gRPC would send everyone who watches the same state again.
-    if (std::exchange(serving_, serving) == serving) return;
-    grpc::HealthCheckServiceInterface* const health =
-        server_->GetHealthCheckService();
-    SY_CHECK(health != nullptr);
-    health->SetServingStatus("", serving);
-    for (const std::string& name : service_names_) {
-      health->SetServingStatus(name, serving);
-    }
-  }
+  void SetServing(bool serving) override { health_.SetServing(serving); }
 
   void Shutdown(absl::Duration grace) override {
     MutexLock lock(&shutdown_mutex_);  // a second caller waits for the first
     if (shut_down_) return;
     shut_down_ = true;
-    SetServing(false);
+    health_.Close();
     server_->Shutdown(absl::ToChronoTime(absl::Now() + grace));
   }
 
@@ -154,20 +142,18 @@ class GrpcServer final : public Server {
   }
 
   int port_ = 0;
+  HealthService health_;
   std::vector<std::string> service_names_;
   // Queues outlive the server.
   std::vector<std::unique_ptr<grpc::ServerCompletionQueue>> queues_;
   std::unique_ptr<grpc::Server> server_;
-  Mutex health_mutex_;
-  std::optional<bool> serving_ ABSL_GUARDED_BY(health_mutex_);
   Mutex shutdown_mutex_;
   bool shut_down_ ABSL_GUARDED_BY(shutdown_mutex_) = false;
 };
 
-// Both switches are for the whole process, and idempotent.
-void EnableHealthAndReflection() {
+// For the whole process, and idempotent.
+void EnableReflection() {
   static const bool kDone = [] {
-    grpc::EnableDefaultHealthCheckService(true);
     grpc::reflection::InitProtoReflectionServerBuilderPlugin();
     return true;
   }();
@@ -179,7 +165,7 @@ void EnableHealthAndReflection() {
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(
     const std::string& host, int port,
     absl::Span<grpc::Service* const> services, int num_queues) {
-  EnableHealthAndReflection();
+  EnableReflection();
   auto server = std::make_unique<GrpcServer>();
   const absl::Status status = server->Listen(host, port, services, num_queues);
   if (!status.ok()) return status;

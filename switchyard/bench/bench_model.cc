@@ -60,7 +60,7 @@ absl::StatusOr<std::unique_ptr<BenchModel>> BenchModel::Create(
                                 .cpus = options.cpus});
   // Workers load while this process does.
   if (options.workers.count > 0) {
-    rpc::InitGrpcEnvironment();
+    rpc::PollEachQueueAlone();
     options.workers.model_dir = options.checkpoint->directory();
     SY_ASSIGN_OR_RETURN(model->workers_,
                         WorkerProcesses::Start(options.workers));

@@ -47,6 +47,7 @@
 #include "expert_worker/service/expert_service.h"
 #include "experts/expert_engine.h"
 #include "metrics/registry.h"
+#include "proto/generation.grpc.pb.h"
 #include "rpc/address.h"
 #include "rpc/channel.h"
 #include "rpc/server.h"
@@ -60,6 +61,9 @@ ABSL_FLAG(int, overlap_micros, 0, "CPU time of the sender while calls are out");
 ABSL_FLAG(int, spin_micros, 0, "looking before sleeping, on both sides");
 ABSL_FLAG(int, port, 28100, "first of the workers' ports");
 ABSL_FLAG(std::string, only, "", "local, unix or tcp; default: all");
+ABSL_FLAG(std::vector<std::string>, rows,
+          std::vector<std::string>({"1", "2", "4", "8", "16", "32", "64"}),
+          "rows of a dispatch");
 ABSL_FLAG(bool, smoke, false, "a few rounds: shows that it works");
 ABSL_FLAG(std::string, serve, "", "(of a worker process) its address");
 ABSL_FLAG(int, first_expert, 0, "(of a worker process) holds from this");
@@ -352,7 +356,12 @@ void PrintLine(const char* transport, int64_t rows, int64_t out, int64_t back,
 
 std::vector<int64_t> RowCounts() {
   if (absl::GetFlag(FLAGS_smoke)) return {1, 64};
-  return {1, 2, 4, 8, 16, 32, 64};
+  std::vector<int64_t> counts;
+  for (const std::string& text : absl::GetFlag(FLAGS_rows)) {
+    int64_t rows = 0;
+    if (absl::SimpleAtoi(text, &rows) && rows > 0) counts.push_back(rows);
+  }
+  return counts;
 }
 
 absl::Status WaitForWorkers(
@@ -370,6 +379,13 @@ absl::Status WaitForWorkers(
 absl::Status MeasureTransport(const char* transport,
                               const std::vector<std::string>& addresses) {
   const Workers workers(addresses, "switchyard-bench-dispatch");
+  // As an attention worker has: a service with callbacks, whose threads are in
+  // gRPC's poller beside this one.
+  v1::Generation::CallbackService generation;
+  grpc::Service* const services[] = {&generation};
+  absl::StatusOr<std::unique_ptr<rpc::Server>> own_server =
+      rpc::Server::Start("127.0.0.1", 0, services);
+  if (!own_server.ok()) return own_server.status();
   const auto registry = metrics::Registry::Create();
   const auto io = std::make_shared<ExpertIo>(
       absl::Microseconds(absl::GetFlag(FLAGS_spin_micros)));
@@ -467,7 +483,7 @@ absl::Status Run(int argc, char** argv) {
 }  // namespace switchyard::bench
 
 int main(int argc, char** argv) {
-  switchyard::rpc::InitGrpcEnvironment();
+  switchyard::rpc::PollEachQueueAlone();
   const absl::Status status = switchyard::bench::Run(argc, argv);
   if (status.ok()) return 0;
   std::fprintf(stderr, "switchyard-bench-dispatch: %s\n",

@@ -5,11 +5,14 @@
 #include <stdlib.h>
 
 #include <chrono>
+#include <filesystem>
+#include <fstream>
 #include <memory>
 #include <optional>
 #include <set>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
@@ -22,6 +25,7 @@
 #include "gtest/gtest.h"
 #include "proto/generation.grpc.pb.h"
 #include "rpc/channel.h"
+#include "rpc/health_service.h"
 #include "rpc/status_conversion.h"
 #include "tests/rpc/raw_stream.h"
 #include "tests/testing/matchers.h"
@@ -205,6 +209,74 @@ TEST(ServerTest, HealthFollowsSetServing) {
   ASSERT_TRUE(check.Write(HealthRequest("no.such.Service")));
   EXPECT_EQ(check.Read(), std::nullopt);
   EXPECT_THAT(check.Finish(), StatusIs(absl::StatusCode::kNotFound));
+}
+
+TEST(ServerTest, HealthOfAnUnknownServiceIsWatched) {
+  FakeService service;
+  const auto server = StartOrDie(&service);
+  ASSERT_NE(server, nullptr);
+  RawStream watch(NewChannel(AddressOf(*server)),
+                  "/grpc.health.v1.Health/Watch");
+  ASSERT_TRUE(watch.Write(HealthRequest("no.such.Service")));
+  EXPECT_THAT(watch.Read(), Optional(std::string("\x08\x03")));
+}
+
+TEST(ServerTest, WatchersAreBoundedAndLeave) {
+  FakeService service;
+  const auto server = StartOrDie(&service);
+  ASSERT_NE(server, nullptr);
+  const auto channel = NewChannel(AddressOf(*server));
+  const auto watch = [&channel] {
+    auto stream =
+        std::make_unique<RawStream>(channel, "/grpc.health.v1.Health/Watch");
+    EXPECT_TRUE(stream->Write(HealthRequest("")));
+    return stream;
+  };
+  std::vector<std::unique_ptr<RawStream>> watchers;
+  for (int i = 0; i < HealthService::kMaxWatchers; ++i) {
+    watchers.push_back(watch());
+    ASSERT_THAT(watchers.back()->Read(), Optional(std::string(kNotServing)));
+  }
+  const auto refused = watch();
+  EXPECT_EQ(refused->Read(), std::nullopt);
+  EXPECT_THAT(refused->Finish(),
+              StatusIs(absl::StatusCode::kResourceExhausted));
+  // The server learns of a client that has left within its next look.
+  watchers.clear();
+  const absl::Time deadline = absl::Now() + absl::Seconds(30);
+  bool accepted = false;
+  while (!accepted && absl::Now() < deadline) {
+    accepted = watch()->Read().has_value();
+  }
+  EXPECT_TRUE(accepted);
+}
+
+// Threads that gRPC keeps for callbacks: they would take events from under the
+// thread that waits for them.
+int CallbackThreads() {
+  int threads = 0;
+  for (const auto& task :
+       std::filesystem::directory_iterator("/proc/self/task")) {
+    std::ifstream file(task.path() / "comm");
+    std::string name;
+    std::getline(file, name);
+    threads += name == "nexting_thread" ? 1 : 0;
+  }
+  return threads;
+}
+
+TEST(ServerTest, AsynchronousServicesAreAloneInThePoller) {
+  const int before = CallbackThreads();
+  v1::Generation::AsyncService service;
+  const auto server = StartOrDie(&service, 0, /*num_queues=*/1);
+  ASSERT_NE(server, nullptr);
+  EXPECT_EQ(CallbackThreads(), before);
+  server->Shutdown(absl::ZeroDuration());
+  server->completion_queue(0)->Shutdown();
+  void* tag = nullptr;
+  bool ok = false;
+  while (server->completion_queue(0)->Next(&tag, &ok)) {
+  }
 }
 
 TEST(ServerTest, ReflectionListsTheServices) {
