@@ -117,7 +117,8 @@ ABSL_FLAG(int64_t, steps, 32, "bench: tokens of a decoding repetition");
 ABSL_FLAG(double, max_seconds, 60,
           "bench: no repetition begins later in a measurement");
 ABSL_FLAG(double, limit_seconds, 0.5,
-          "bench: for each of the machine's limits, before and after");
+          "bench: for each of the machine's limits, before and after; at most "
+          "0.12 of it between repetitions (0: not there)");
 ABSL_FLAG(int64_t, expert_workers, 0,
           "bench: processes that hold the experts; 0: in process");
 ABSL_FLAG(std::string, transport, "tcp",

@@ -41,6 +41,8 @@ using bench::SocketKind;
 constexpr int64_t kMaxBatch = 4096;
 constexpr int kMaxThreads = 4096;
 constexpr int64_t kMaxWorkers = 64;
+// For each limit, between two repetitions.
+constexpr double kBesideSeconds = 0.12;
 
 // A line on stderr, once a second at most for one that only says how far
 // something is.
@@ -134,13 +136,10 @@ absl::Status CheckContexts(const BenchOptions& options,
   return absl::OkStatus();
 }
 
-MeasuredLimits MeasureLimits(const BenchOptions& options, int threads) {
-  return {.read = bench::MeasureRead(threads, bench::PageSize::kHuge,
-                                     options.limit_seconds),
-          .int8 = bench::MeasureOperations(bench::BestInt8(), threads,
-                                           options.limit_seconds),
-          .fma = bench::MeasureOperations(bench::BestFma(), threads,
-                                          options.limit_seconds)};
+MeasuredLimits MeasureLimits(double seconds, int threads) {
+  return {.read = bench::MeasureRead(threads, bench::PageSize::kHuge, seconds),
+          .int8 = bench::MeasureOperations(bench::BestInt8(), threads, seconds),
+          .fma = bench::MeasureOperations(bench::BestFma(), threads, seconds)};
 }
 
 const char* FormatName(kernels::DType dtype) {
@@ -227,6 +226,17 @@ absl::Status MeasureAll(const BenchOptions& options, BenchModel* model,
   measure.decode_steps = options.steps;
   measure.prefill_chunk = options.prefill_chunk;
   measure.max_seconds = options.max_seconds;
+  measure.measure_limits = [&options, &before = report->before,
+                            threads = report->limit_threads] {
+    const MeasuredLimits limits =
+        options.limit_seconds > 0
+            ? MeasureLimits(std::min(options.limit_seconds, kBesideSeconds),
+                            threads)
+            : before;
+    return bench::MachineLimits{.read_bytes = limits.read.median,
+                                .integer_operations = limits.int8.median,
+                                .float_operations = limits.fma.median};
+  };
   const bool decode = Wants(options, "decode");
   const bool prefill = Wants(options, "prefill");
   const size_t total =
@@ -352,7 +362,7 @@ absl::Status RunBench(const BenchOptions& options, std::ostream& out) {
       DescribeModel(*checkpoint, report.expert_workers == 0, &report));
 
   progress.Say("measuring the machine's limits");
-  report.before = MeasureLimits(options, report.limit_threads);
+  report.before = MeasureLimits(options.limit_seconds, report.limit_threads);
   if (Wants(options, "decode") || Wants(options, "prefill")) {
     SY_ASSIGN_OR_RETURN(const std::unique_ptr<BenchModel> model,
                         BenchModel::Create(std::move(model_options)));
@@ -363,7 +373,7 @@ absl::Status RunBench(const BenchOptions& options, std::ostream& out) {
     }
   }
   progress.Say("measuring the machine's limits again");
-  report.after = MeasureLimits(options, report.limit_threads);
+  report.after = MeasureLimits(options.limit_seconds, report.limit_threads);
 
   out << bench::ReportText(report);
   out.flush();

@@ -31,7 +31,9 @@ struct BenchOptions {
   int64_t steps = 32;            // of decode, in a repetition
   int64_t prefill_chunk = 1024;  // prompt tokens of a step
   double max_seconds = 60;       // of one measurement
-  double limit_seconds = 0.5;  // for each limit, before and after; 0: shortest
+  // For each limit, before and after; less between repetitions. 0: shortest,
+  // and not between repetitions.
+  double limit_seconds = 0.5;
 
   int64_t expert_workers = 0;     // processes with the experts; 0: in process
   std::string transport = "tcp";  // or "unix"

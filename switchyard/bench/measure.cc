@@ -163,6 +163,13 @@ absl::StatusOr<Repetition> Time(BenchModel* model, Body body) {
   return repetition;
 }
 
+MachineLimits Mean(const MachineLimits& a, const MachineLimits& b) {
+  return {
+      .read_bytes = (a.read_bytes + b.read_bytes) / 2,
+      .integer_operations = (a.integer_operations + b.integer_operations) / 2,
+      .float_operations = (a.float_operations + b.float_operations) / 2};
+}
+
 // Repeats `body`, which returns one Repetition, and counts what experts it
 // used.
 template <typename Body>
@@ -172,9 +179,13 @@ absl::Status Repeat(BenchModel* model, const MeasureOptions& options,
   const int64_t dispatches = dispatcher.dispatches();
   const int64_t experts = dispatcher.distinct_experts();
   const double give_up = Now() + options.max_seconds;
+  MachineLimits before = options.measure_limits();
   int done = 0;
   do {
     SY_ASSIGN_OR_RETURN(Repetition repetition, body());
+    const MachineLimits after = options.measure_limits();
+    repetition.limits = Mean(before, after);
+    before = after;
     measurement->repetitions.push_back(repetition);
     ++done;
   } while (done < options.repeat && Now() < give_up);
@@ -205,6 +216,19 @@ const Repetition& Measurement::Median() const {
               return a->seconds < b->seconds;
             });
   return *sorted[sorted.size() / 2];
+}
+
+double Measurement::RooflineShare() const {
+  std::vector<double> shares;
+  for (const Repetition& repetition : repetitions) {
+    shares.push_back(repetition.seconds > 0
+                         ? RooflineSeconds(cost, repetition.limits) /
+                               repetition.seconds
+                         : 0);
+  }
+  SY_CHECK(!shares.empty());
+  std::sort(shares.begin(), shares.end());
+  return shares[(shares.size() - 1) / 2];
 }
 
 double Measurement::TokensPerSecond(const Repetition& repetition) const {

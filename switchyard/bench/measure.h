@@ -5,6 +5,7 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -20,6 +21,8 @@ struct Repetition {
   double seconds = 0;
   // Sums to `seconds`.
   std::array<double, attention_worker::kNumStepParts> parts = {};
+  // The mean of just before and just after.
+  MachineLimits limits;
 };
 
 // Some repetitions of the same work.
@@ -41,6 +44,8 @@ struct Measurement {
   double TokensPerSecond(const Repetition& repetition) const;
   double MinTokensPerSecond() const;
   double MaxTokensPerSecond() const;
+  // The median of the repetitions' own shares of their roofline.
+  double RooflineShare() const;
 };
 
 struct MeasureOptions {
@@ -49,6 +54,9 @@ struct MeasureOptions {
   int64_t prefill_chunk = 1024;  // prompt tokens of a step
   // No further repetition begins after so many seconds of one measurement.
   double max_seconds = 60;
+  // What the machine can do at this moment, while nothing else runs here: on a
+  // machine with neighbours that changes within seconds.
+  std::function<MachineLimits()> measure_limits;
 };
 
 // `batch` sequences generate tokens, each its own samples, after `context`

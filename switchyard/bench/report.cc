@@ -20,7 +20,8 @@ constexpr int kSchemaVersion = 1;
 double Ratio(double a, double b) { return b > 0 ? a / b : 0; }
 
 // What a measurement's median repetition did a second, and how near that is to
-// the limits.
+// the limits measured beside it; the roofline's share is the median of all
+// repetitions' own.
 struct Rates {
   double seconds_per_step = 0;
   double bytes = 0;               // a second
@@ -31,7 +32,8 @@ struct Rates {
   double roofline_share = 0;
 };
 
-Rates RatesOf(const Measurement& measurement, const MachineLimits& limits) {
+Rates RatesOf(const Measurement& measurement) {
+  const MachineLimits& limits = measurement.Median().limits;
   const double seconds = measurement.Median().seconds;
   const Cost cost = Total(measurement.cost);
   Rates rates;
@@ -42,8 +44,7 @@ Rates RatesOf(const Measurement& measurement, const MachineLimits& limits) {
   rates.float_operations = Ratio(cost.float_operations, seconds);
   rates.read_share = Ratio(rates.bytes, limits.read_bytes);
   rates.int8_share = Ratio(rates.integer_operations, limits.integer_operations);
-  rates.roofline_share =
-      Ratio(RooflineSeconds(measurement.cost, limits), seconds);
+  rates.roofline_share = measurement.RooflineShare();
   return rates;
 }
 
@@ -57,7 +58,7 @@ const char* TransportName(SocketKind kind) {
   return kind == SocketKind::kTcp ? "tcp" : "unix";
 }
 
-std::string Header(const Report& report, const MachineLimits& limits) {
+std::string Header(const Report& report) {
   std::string text = absl::StrFormat(
       "%s: %d layers, experts %s, dense %s, lm_head %s\n"
       "a token needs %.1f M weights, %.1f MB\n"
@@ -84,21 +85,22 @@ std::string Header(const Report& report, const MachineLimits& limits) {
   return text;
 }
 
-std::string RateTable(const Report& report, const MachineLimits& limits) {
+std::string RateTable(const Report& report) {
   std::string text =
-      absl::StrFormat("%-18s %9s %19s %9s %7s %6s %8s %6s %8s %8s\n", "",
-                      "tokens/s", "(min - max)", "ms/step", "GB/s", "limit",
-                      "int Gop/s", "limit", "roofline", "experts");
+      absl::StrFormat("%-18s %9s %19s %9s %7s %15s %8s %15s %8s %8s\n", "",
+                      "tokens/s", "(min - max)", "ms/step", "GB/s", "of limit",
+                      "int Gop/s", "of limit", "roofline", "experts");
   for (const Measurement& m : report.measurements) {
-    const Rates rates = RatesOf(m, limits);
+    const Rates rates = RatesOf(m);
     absl::StrAppendFormat(
         &text,
-        "%-18s %9.2f (%8.2f -%8.2f) %8.2f %7.1f %5.0f%% %8.1f %5.0f%% %7.0f%% "
-        "%8.1f\n",
+        "%-18s %9.2f (%8.2f -%8.2f) %8.2f %7.1f %4.0f%% of %6.1f %8.1f %4.0f%% "
+        "of %6.0f %7.0f%% %8.1f\n",
         Describe(m), m.TokensPerSecond(m.Median()), m.MinTokensPerSecond(),
         m.MaxTokensPerSecond(), rates.seconds_per_step * 1e3,
         rates.bytes * 1e-9, 100 * rates.read_share,
-        rates.integer_operations * 1e-9, 100 * rates.int8_share,
+        m.Median().limits.read_bytes * 1e-9, rates.integer_operations * 1e-9,
+        100 * rates.int8_share, m.Median().limits.integer_operations * 1e-9,
         100 * rates.roofline_share, m.distinct_experts);
   }
   return text;
@@ -127,7 +129,7 @@ std::string PartTable(const Report& report) {
 }
 
 // Each part's roofline over its time: where the distance to the limit is.
-std::string PartShareTable(const Report& report, const MachineLimits& limits) {
+std::string PartShareTable(const Report& report) {
   std::string text = absl::StrFormat("%-18s", "share of roofline");
   for (int part = 0; part < kNumStepParts; ++part) {
     absl::StrAppendFormat(&text, " %14s",
@@ -141,7 +143,8 @@ std::string PartShareTable(const Report& report, const MachineLimits& limits) {
       alone[part] = m.cost[part];
       absl::StrAppendFormat(
           &text, " %13.0f%%",
-          100 * Ratio(RooflineSeconds(alone, limits), m.Median().parts[part]));
+          100 * Ratio(RooflineSeconds(alone, m.Median().limits),
+                      m.Median().parts[part]));
     }
     text += "\n";
   }
@@ -211,32 +214,37 @@ Json CostJson(const Cost& cost, double steps) {
           {"float_operations", Ratio(cost.float_operations, steps)}};
 }
 
-Json MeasurementJson(const Measurement& m, const MachineLimits& limits) {
-  const Rates rates = RatesOf(m, limits);
+Json MeasurementJson(const Measurement& m) {
+  const Rates rates = RatesOf(m);
   const Repetition& median = m.Median();
   const auto steps = static_cast<double>(m.steps);
-  Json json = {{"phase", m.phase == Phase::kPrefill ? "prefill" : "decode"},
-               {"batch", m.batch},
-               {"context", m.context},
-               {"tokens", m.tokens},
-               {"steps", m.steps},
-               {"repetitions", m.repetitions.size()},
-               {"tokens_per_second",
-                {{"median", m.TokensPerSecond(median)},
-                 {"min", m.MinTokensPerSecond()},
-                 {"max", m.MaxTokensPerSecond()}}},
-               {"seconds_per_step", rates.seconds_per_step},
-               {"bytes_per_second", rates.bytes},
-               {"integer_operations_per_second", rates.integer_operations},
-               {"float_operations_per_second", rates.float_operations},
-               {"share_of_read_limit", rates.read_share},
-               {"share_of_int8_limit", rates.int8_share},
-               {"share_of_roofline", rates.roofline_share},
-               {"distinct_experts_per_layer", m.distinct_experts},
-               {"dispatch_seconds_per_layer", DispatchSecondsPerLayer(m)},
-               {"state_bytes", m.state_bytes},
-               {"resident_bytes", m.resident_bytes},
-               {"cost_per_step", CostJson(Total(m.cost), steps)}};
+  Json json = {
+      {"phase", m.phase == Phase::kPrefill ? "prefill" : "decode"},
+      {"batch", m.batch},
+      {"context", m.context},
+      {"tokens", m.tokens},
+      {"steps", m.steps},
+      {"repetitions", m.repetitions.size()},
+      {"tokens_per_second",
+       {{"median", m.TokensPerSecond(median)},
+        {"min", m.MinTokensPerSecond()},
+        {"max", m.MaxTokensPerSecond()}}},
+      {"seconds_per_step", rates.seconds_per_step},
+      {"bytes_per_second", rates.bytes},
+      {"integer_operations_per_second", rates.integer_operations},
+      {"float_operations_per_second", rates.float_operations},
+      {"share_of_read_limit", rates.read_share},
+      {"share_of_int8_limit", rates.int8_share},
+      {"share_of_roofline", rates.roofline_share},
+      {"distinct_experts_per_layer", m.distinct_experts},
+      {"dispatch_seconds_per_layer", DispatchSecondsPerLayer(m)},
+      {"state_bytes", m.state_bytes},
+      {"resident_bytes", m.resident_bytes},
+      {"cost_per_step", CostJson(Total(m.cost), steps)},
+      {"limits",
+       {{"read_bytes_per_second", median.limits.read_bytes},
+        {"int8_operations_per_second", median.limits.integer_operations},
+        {"f32_operations_per_second", median.limits.float_operations}}}};
   Json& parts = json["parts"] = Json::object();
   for (int part = 0; part < kNumStepParts; ++part) {
     Json one = {{"seconds_per_step", Ratio(median.parts[part], steps)},
@@ -249,22 +257,11 @@ Json MeasurementJson(const Measurement& m, const MachineLimits& limits) {
 
 }  // namespace
 
-MachineLimits LimitsOf(const Report& report) {
-  const auto mean = [](const Rate& a, const Rate& b) {
-    return (a.median + b.median) / 2;
-  };
-  return {.read_bytes = mean(report.before.read, report.after.read),
-          .integer_operations = mean(report.before.int8, report.after.int8),
-          .float_operations = mean(report.before.fma, report.after.fma)};
-}
-
 std::string ReportText(const Report& report) {
-  const MachineLimits limits = LimitsOf(report);
-  std::string text = Header(report, limits);
+  std::string text = Header(report);
   if (report.measurements.empty()) return text;
-  absl::StrAppend(&text, "\n", RateTable(report, limits), "\n",
-                  PartTable(report), "\n", PartShareTable(report, limits),
-                  "\n");
+  absl::StrAppend(&text, "\n", RateTable(report), "\n", PartTable(report), "\n",
+                  PartShareTable(report), "\n");
   if (report.expert_workers > 0) {
     absl::StrAppend(&text, DispatchText(report), "\n");
   }
@@ -273,7 +270,6 @@ std::string ReportText(const Report& report) {
 }
 
 std::string ReportJson(const Report& report) {
-  const MachineLimits limits = LimitsOf(report);
   Json json = {{"schema", kSchemaVersion},
                {"version", std::string(kVersion)},
                {"model",
@@ -308,7 +304,7 @@ std::string ReportJson(const Report& report) {
                  {"worker_resident_bytes", report.worker_resident_bytes}}}};
   Json& measurements = json["measurements"] = Json::array();
   for (const Measurement& m : report.measurements) {
-    measurements.push_back(MeasurementJson(m, limits));
+    measurements.push_back(MeasurementJson(m));
   }
   Json& sockets = json["raw_sockets"] = Json::array();
   for (const SocketResult& socket : report.sockets) {

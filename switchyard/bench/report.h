@@ -47,7 +47,7 @@ struct Report {
   int worker_threads = 0;
 
   int limit_threads = 0;
-  MeasuredLimits before, after;
+  MeasuredLimits before, after;  // the whole run
   std::vector<Measurement> measurements;
 
   // With expert workers: the bytes of one token's dispatch over raw sockets.
@@ -56,9 +56,6 @@ struct Report {
   int64_t weight_bytes = 0;           // that this process holds
   int64_t worker_resident_bytes = 0;  // of all expert workers together
 };
-
-// Medians before and after, their mean: what shares are shares of.
-MachineLimits LimitsOf(const Report& report);
 
 // Tables.
 std::string ReportText(const Report& report);
