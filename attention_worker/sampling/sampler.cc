@@ -14,6 +14,9 @@ namespace {
 // Below this a distribution is a point: greedy.
 constexpr double kGreedyTemperature = 1e-6;
 
+// Blocks whose maxima are worth a thread's while: 64 KiB of logits, some 10 us.
+constexpr int64_t kMinBlocks = 128;
+
 // Unnormalised probabilities: 1 for the greatest logit. When that is infinite
 // (either way), the entries equal to it share everything.
 class Weight {
@@ -95,13 +98,13 @@ void ApplyPenalties(const SamplingParams& params, const TokenHistory& history,
 // sorted unless its distribution is that flat.
 class Draw {
  public:
-  Draw(absl::Span<const float> logits, const SamplingParams& params)
-      : logits_(logits),
+  Draw(const CandidateRow& row, const SamplingParams& params)
+      : row_(row),
         params_(params),
-        size_(static_cast<int64_t>(logits.size())),
+        size_(static_cast<int64_t>(row.logits.size())),
         limit_(params.top_k > 0 ? std::min<int64_t>(params.top_k, size_)
                                 : size_),
-        weight_(GreatestLogit(logits), params.temperature) {}
+        weight_(row.Greatest(), params.temperature) {}
 
   int32_t Token(double uniform) {
     const double kept = KeptWeight();
@@ -128,7 +131,7 @@ class Draw {
                            : best_.empty()
                                ? 128
                                : static_cast<int64_t>(best_.size()) * 8;
-      best_ = TopCandidates(logits_, std::min(want, size_));
+      best_ = TopCandidates(row_, std::min(want, size_));
     }
     return weight_(best_[i].logit);
   }
@@ -139,7 +142,7 @@ class Draw {
     if (params_.top_k > 0) {
       for (int64_t i = 0; i < limit_; ++i) total += WeightAt(i);
     } else {
-      total = weight_.Sum(logits_);
+      total = weight_.Sum(row_.logits);
     }
     if (params_.top_p >= 1.0 && params_.min_p <= 0.0) return total;
     const double enough = params_.top_p >= 1.0
@@ -159,7 +162,7 @@ class Draw {
     return kept;
   }
 
-  const absl::Span<const float> logits_;
+  const CandidateRow row_;
   const SamplingParams& params_;
   const int64_t size_;
   int64_t limit_;  // candidates that may be drawn
@@ -168,9 +171,9 @@ class Draw {
 };
 
 // Natural log of softmax(logits), for the chosen one and the best `num_top`.
-void FillLogprobs(absl::Span<const float> logits, int num_top,
-                  SampledToken* token) {
-  const float max = GreatestLogit(logits);
+void FillLogprobs(const CandidateRow& row, int num_top, SampledToken* token) {
+  const absl::Span<const float> logits = row.logits;
+  const float max = row.Greatest();
   const Weight weight(max, 1.0);
   const double log_sum = PortableLog(weight.Sum(logits));
   const auto logprob = [&](float logit) -> float {
@@ -181,13 +184,32 @@ void FillLogprobs(absl::Span<const float> logits, int num_top,
                              : -std::numeric_limits<float>::infinity();
   };
   token->logprob = logprob(logits[token->id]);
-  for (const Candidate& candidate : TopCandidates(logits, num_top)) {
+  for (const Candidate& candidate : TopCandidates(row, num_top)) {
     token->top_logprobs.emplace_back(candidate.id, logprob(candidate.logit));
   }
 }
 
-int32_t Greedy(absl::Span<const float> logits) {
-  return TopCandidates(logits, 1)[0].id;
+int32_t Greedy(const CandidateRow& row) { return TopCandidates(row, 1)[0].id; }
+
+SampledToken Sample(const CandidateRow& raw, const SamplingParams& params,
+                    const TokenHistory& history, int64_t position,
+                    bool want_logprob, int num_top) {
+  SY_CHECK(!raw.logits.empty());
+  CandidateRow row = raw;
+  std::vector<float> penalised;
+  if (HasPenalties(params)) {
+    penalised.assign(raw.logits.begin(), raw.logits.end());
+    ApplyPenalties(params, history, absl::MakeSpan(penalised));
+    row = CandidateRow(penalised);
+  }
+  SampledToken token;
+  token.id = params.temperature < kGreedyTemperature
+                 ? Greedy(row)
+                 : Draw(row, params)
+                       .Token(PhiloxUniform(params.seed,
+                                            static_cast<uint64_t>(position)));
+  if (want_logprob) FillLogprobs(raw, num_top, &token);
+  return token;
 }
 
 }  // namespace
@@ -196,33 +218,42 @@ SampledToken SampleToken(absl::Span<const float> logits,
                          const SamplingParams& params,
                          const TokenHistory& history, int64_t position,
                          bool want_logprob, int num_top) {
-  SY_CHECK(!logits.empty());
-  absl::Span<const float> row = logits;
-  std::vector<float> penalised;
-  if (HasPenalties(params)) {
-    penalised.assign(logits.begin(), logits.end());
-    ApplyPenalties(params, history, absl::MakeSpan(penalised));
-    row = penalised;
-  }
-  SampledToken token;
-  token.id = params.temperature < kGreedyTemperature
-                 ? Greedy(row)
-                 : Draw(row, params)
-                       .Token(PhiloxUniform(params.seed,
-                                            static_cast<uint64_t>(position)));
-  if (want_logprob) FillLogprobs(logits, num_top, &token);
-  return token;
+  return Sample(CandidateRow(logits), params, history, position, want_logprob,
+                num_top);
 }
 
 void SampleTokens(absl::Span<const SampleJob> jobs, ComputePool* pool,
                   absl::Span<SampledToken> tokens) {
   SY_CHECK(jobs.size() == tokens.size());
+  // What reads whole rows is shared out over all of them, so that a single
+  // sequence has all threads as well.
+  std::vector<int64_t> first_block(jobs.size() + 1, 0);
+  for (size_t i = 0; i < jobs.size(); ++i) {
+    first_block[i + 1] =
+        first_block[i] +
+        CandidateRow::NumBlocks(static_cast<int64_t>(jobs[i].logits.size()));
+  }
+  std::vector<float> maxima(static_cast<size_t>(first_block.back()));
+  const auto maxima_of = [&](size_t i) {
+    return absl::MakeSpan(maxima).subspan(first_block[i],
+                                          first_block[i + 1] - first_block[i]);
+  };
+  pool->ParallelFor(
+      first_block.back(), kMinBlocks, [&](int64_t begin, int64_t end) {
+        for (size_t i = 0; i < jobs.size(); ++i) {
+          const int64_t first = first_block[i];
+          FindBlockMaxima(jobs[i].logits, std::max(begin, first) - first,
+                          std::min(end, first_block[i + 1]) - first,
+                          maxima_of(i));
+        }
+      });
   pool->ParallelFor(
       static_cast<int64_t>(jobs.size()), 1, [&](int64_t begin, int64_t end) {
         for (int64_t i = begin; i < end; ++i) {
           const SampleJob& job = jobs[i];
-          tokens[i] = SampleToken(job.logits, *job.params, *job.history,
-                                  job.position, job.want_logprob, job.num_top);
+          tokens[i] =
+              Sample(CandidateRow(job.logits, maxima_of(i)), *job.params,
+                     *job.history, job.position, job.want_logprob, job.num_top);
         }
       });
 }

@@ -8,9 +8,6 @@ namespace switchyard::attention_worker {
 namespace {
 
 constexpr int64_t kLanes = 16;
-// Entries that are passed over together when none of them is great enough: of a
-// row of 151,936 nearly all blocks are.
-constexpr int64_t kBlock = 128;
 
 }  // namespace
 
@@ -33,8 +30,22 @@ float GreatestLogit(absl::Span<const float> logits) {
   return *std::max_element(lanes, lanes + kLanes);
 }
 
-std::vector<Candidate> TopCandidates(absl::Span<const float> logits,
-                                     int64_t n) {
+void FindBlockMaxima(absl::Span<const float> logits, int64_t begin, int64_t end,
+                     absl::Span<float> maxima) {
+  for (int64_t block = begin; block < end; ++block) {
+    // subspan cuts the last block to what there is.
+    maxima[block] = GreatestLogit(
+        logits.subspan(block * CandidateRow::kBlock, CandidateRow::kBlock));
+  }
+}
+
+std::vector<Candidate> TopCandidates(const CandidateRow& row, int64_t n) {
+  constexpr int64_t kBlock = CandidateRow::kBlock;
+  const absl::Span<const float> logits = row.logits;
+  const auto greatest_from = [&row](int64_t i) {
+    return row.maxima.empty() ? GreatestLogit(row.logits.subspan(i, kBlock))
+                              : row.maxima[i / kBlock];
+  };
   const int64_t size = static_cast<int64_t>(logits.size());
   n = std::clamp<int64_t>(n, 0, size);
   std::vector<Candidate> best;
@@ -46,8 +57,10 @@ std::vector<Candidate> TopCandidates(absl::Span<const float> logits,
   bool have_bar = false;
   float bar = 0;  // entries not greater can't be among the n best
   for (int64_t i = 0; i < size; ++i) {
+    // Blocks are passed over when none of their entries is great enough: of a
+    // row of 151,936 nearly all are.
     while (have_bar && i % kBlock == 0 && i + kBlock <= size &&
-           GreatestLogit(logits.subspan(i, kBlock)) <= bar) {
+           greatest_from(i) <= bar) {
       i += kBlock;
     }
     if (i == size) break;

@@ -24,9 +24,38 @@ inline bool Better(const Candidate& a, const Candidate& b) {
 // other. Compares sixteen at a time.
 float GreatestLogit(absl::Span<const float> logits);
 
+// A row, and the GreatestLogit of each of its blocks if somebody has found them
+// out beforehand: then of nearly all blocks nothing else is read. Not owned.
+struct CandidateRow {
+  // Entries of a block; the last one may have fewer.
+  static constexpr int64_t kBlock = 128;
+  static int64_t NumBlocks(int64_t size) {
+    return (size + kBlock - 1) / kBlock;
+  }
+
+  explicit CandidateRow(absl::Span<const float> values,
+                        absl::Span<const float> block_maxima = {})
+      : logits(values), maxima(block_maxima) {}
+
+  float Greatest() const {
+    return GreatestLogit(maxima.empty() ? logits : maxima);
+  }
+
+  absl::Span<const float> logits;
+  absl::Span<const float> maxima;  // [NumBlocks], or empty
+};
+
+// The GreatestLogit of blocks [begin, end) of the row, to maxima[begin...].
+void FindBlockMaxima(absl::Span<const float> logits, int64_t begin, int64_t end,
+                     absl::Span<float> maxima);
+
 // The first min(n, V) of all entries by Better(), best first. NaN counts as
 // -infinity. O(V) when n is small against V.
-std::vector<Candidate> TopCandidates(absl::Span<const float> logits, int64_t n);
+std::vector<Candidate> TopCandidates(const CandidateRow& row, int64_t n);
+inline std::vector<Candidate> TopCandidates(absl::Span<const float> logits,
+                                            int64_t n) {
+  return TopCandidates(CandidateRow(logits), n);
+}
 
 }  // namespace switchyard::attention_worker
 

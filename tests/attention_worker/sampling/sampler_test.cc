@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "attention_worker/sampling/top_candidates.h"
+#include "base/compute_pool.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -349,6 +350,50 @@ TEST(SamplerTest, LogprobsOfInfiniteRows) {
   token = SampleToken({{kNan, 0, -kInf}}, {.temperature = 0}, {}, 0, true, 3);
   EXPECT_EQ(token.logprob, 0);
   EXPECT_EQ(token.top_logprobs[1].second, -kInf);
+}
+
+// However rows are shared out over threads: with and without what changes a row
+// first, with rows of several lengths and with entries that are no number.
+TEST(SampleTokensTest, EqualsOneByOne) {
+  std::mt19937 random(7);
+  std::normal_distribution<float> normal;
+  std::vector<std::vector<float>> rows;
+  for (const int size : {1, 127, 128, 129, 5000, 151936, 40000, 3}) {
+    std::vector<float>& row = rows.emplace_back();
+    for (int i = 0; i < size; ++i) row.push_back(3 * normal(random));
+  }
+  rows[4][17] = kNan;
+  rows[6][39999] = kInf;
+  const std::vector<SamplingParams> params = {
+      {.temperature = 0},
+      {.temperature = 0.7, .top_p = 0.8, .top_k = 20, .seed = 5},
+      {.temperature = 1, .seed = 9},
+      {.temperature = 0.9, .top_k = 40, .presence_penalty = 1.5, .seed = 3}};
+  TokenHistory history;
+  history.generated[0] = 2;
+  std::vector<SampleJob> jobs;
+  for (size_t i = 0; i < 4 * rows.size(); ++i) {
+    jobs.push_back({.logits = rows[i % rows.size()],
+                    .params = &params[i / rows.size()],
+                    .history = &history,
+                    .position = static_cast<int64_t>(i),
+                    .want_logprob = i % 2 == 0,
+                    .num_top = 3});
+  }
+  for (const int threads : {1, 3}) {
+    const auto pool = NewThreadPool(threads, "sample");
+    std::vector<SampledToken> tokens(jobs.size());
+    SampleTokens(jobs, pool.get(), absl::MakeSpan(tokens));
+    for (size_t i = 0; i < jobs.size(); ++i) {
+      const SampleJob& job = jobs[i];
+      const SampledToken alone =
+          SampleToken(job.logits, *job.params, history, job.position,
+                      job.want_logprob, job.num_top);
+      EXPECT_EQ(tokens[i].id, alone.id) << i;
+      EXPECT_EQ(tokens[i].logprob, alone.logprob) << i;
+      EXPECT_EQ(tokens[i].top_logprobs, alone.top_logprobs) << i;
+    }
+  }
 }
 
 }  // namespace

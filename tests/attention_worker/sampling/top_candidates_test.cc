@@ -29,11 +29,19 @@ std::vector<Candidate> Sorted(const std::vector<float>& row, int64_t n) {
 
 void ExpectSame(const std::vector<float>& row, int64_t n) {
   const std::vector<Candidate> expected = Sorted(row, n);
-  const std::vector<Candidate> found = TopCandidates(row, n);
-  ASSERT_EQ(found.size(), expected.size());
-  for (size_t i = 0; i < found.size(); ++i) {
-    ASSERT_EQ(found[i].id, expected[i].id) << i << " of " << row.size();
-    ASSERT_EQ(found[i].logit, expected[i].logit);
+  const int64_t blocks =
+      CandidateRow::NumBlocks(static_cast<int64_t>(row.size()));
+  std::vector<float> maxima(blocks);
+  FindBlockMaxima(row, 0, blocks, absl::MakeSpan(maxima));
+  for (const bool prepared : {false, true}) {
+    const std::vector<Candidate> found =
+        prepared ? TopCandidates(CandidateRow(row, maxima), n)
+                 : TopCandidates(row, n);
+    ASSERT_EQ(found.size(), expected.size());
+    for (size_t i = 0; i < found.size(); ++i) {
+      ASSERT_EQ(found[i].id, expected[i].id) << i << " of " << row.size();
+      ASSERT_EQ(found[i].logit, expected[i].logit);
+    }
   }
 }
 
