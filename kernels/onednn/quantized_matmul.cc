@@ -1,6 +1,8 @@
 #include "kernels/onednn/quantized_matmul.h"
 
 #include <cstddef>
+#include <cstdint>
+#include <cstring>
 #include <dnnl.hpp>
 #include <memory>
 #include <utility>
@@ -36,22 +38,17 @@ dnnl::matmul::primitive_desc MatmulOf(const dnnl::engine& engine,
 #endif
 }
 
-// Whether oneDNN's products of bytes are exact: with VNNI and what came later.
+// Whether oneDNN's products of bytes are exact: with AVX-512 VNNI and what was
+// built on it. In oneDNN 2 and 3 an instruction set's number has the bits of
+// those that it contains; the sets that have names differ.
 bool BytesAreExact() {
-  switch (dnnl::get_effective_cpu_isa()) {
-    case dnnl::cpu_isa::all:
-    case dnnl::cpu_isa::sse41:
-    case dnnl::cpu_isa::avx:
-    case dnnl::cpu_isa::avx2:
-    case dnnl::cpu_isa::avx512_core:
-      return false;
-    default:
-      return true;
-  }
+  const auto vnni = static_cast<unsigned>(dnnl::cpu_isa::avx512_core_vnni);
+  const auto isa = static_cast<unsigned>(dnnl::get_effective_cpu_isa());
+  return (isa & vnni) == vnni;
 }
 
 // y[r] = fma(dot[r], weight_scale[r] * x_scale, y[r]), in vectors: whoever has
-// VNNI has these instructions.
+// AVX-512 VNNI has these instructions.
 #if defined(__x86_64__)
 __attribute__((target("avx512f")))
 #endif
@@ -84,24 +81,26 @@ struct OneDnnQuantizedMatmul::Impl {
                               memory::format_tag::any),
                  dot.get_desc());
     matmul = dnnl::matmul(description);
-    // W's rows as bytes: a group of columns of it is, transposed, a matrix
-    // [32, R] with strides (1, C).
-    const int64_t stride = PaddedColumns(cols);
+    // W as bytes, one group of columns after another: each is, transposed, a
+    // matrix [32, R] with strides (1, 32). oneDNN 3 packs none with gaps.
     const int64_t num_groups = NumGroups(cols);
-    std::vector<int8_t> q(static_cast<size_t>(rows * stride));
+    std::vector<int8_t> row(static_cast<size_t>(PaddedColumns(cols)));
     std::vector<float> row_scales(static_cast<size_t>(num_groups));
+    std::vector<int8_t> q(static_cast<size_t>(rows) * row.size());
     scales.resize(static_cast<size_t>(num_groups * rows));
     for (int64_t r = 0; r < rows; ++r) {
-      UnpackRow(weight, r, q.data() + r * stride, row_scales.data());
+      UnpackRow(weight, r, row.data(), row_scales.data());
       for (int64_t g = 0; g < num_groups; ++g) {
+        std::memcpy(q.data() + (g * rows + r) * kGroupColumns,
+                    row.data() + g * kGroupColumns, kGroupColumns);
         scales[static_cast<size_t>(g * rows + r)] =
             row_scales[static_cast<size_t>(g)];
       }
     }
     const memory::desc plain({kGroupColumns, rows}, memory::data_type::s8,
-                             memory::dims{1, stride});
+                             memory::dims{1, kGroupColumns});
     for (int64_t g = 0; g < num_groups; ++g) {
-      memory from(plain, engine, q.data() + g * kGroupColumns);
+      memory from(plain, engine, q.data() + g * rows * kGroupColumns);
       memory to(description.weights_desc(), engine);
       dnnl::reorder(from, to).execute(stream, from, to);
       stream.wait();

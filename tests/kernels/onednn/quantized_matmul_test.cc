@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -42,7 +43,6 @@ void ExpectSameBits(DType dtype, int64_t rows, int64_t cols, int64_t tokens) {
                                    cols};
   absl::StatusOr<std::unique_ptr<OneDnnQuantizedMatmul>> onednn =
       OneDnnQuantizedMatmul::Create(weight, tokens);
-  if (absl::IsUnimplemented(onednn.status())) GTEST_SKIP() << onednn.status();
   ASSERT_TRUE(onednn.ok()) << onednn.status();
   std::vector<float> theirs(tokens * rows);
   const absl::Status status = (*onednn)->Run(rows_of_x, theirs.data());
@@ -56,7 +56,22 @@ void ExpectSameBits(DType dtype, int64_t rows, int64_t cols, int64_t tokens) {
   }
 }
 
+bool HasVnni() {
+  const auto tables = AvailableKernels();
+  return std::any_of(tables.begin(), tables.end(), [](const KernelTable* k) {
+    return std::string(k->name) == "avx512vnni";
+  });
+}
+
 TEST(OneDnnQuantizedMatmulTest, HasTheSameBits) {
+  if (!HasVnni()) {
+    const std::vector<uint8_t> panel(PanelBytes(DType::kQ8, 1));
+    EXPECT_EQ(OneDnnQuantizedMatmul::Create({panel.data(), DType::kQ8, 1, 1}, 1)
+                  .status()
+                  .code(),
+              absl::StatusCode::kUnimplemented);
+    GTEST_SKIP() << "this CPU has no AVX-512 VNNI";
+  }
   for (const DType dtype : {DType::kQ8, DType::kQ4}) {
     for (const int64_t tokens : {1, 7, 40}) {
       ExpectSameBits(dtype, 37, 129, tokens);
