@@ -85,6 +85,17 @@ ABSL_FLAG(int64_t, chunked_prefill_size, 1024,
 ABSL_FLAG(bool, disable_radix_cache, false,
           "forget a sequence's state when it ends, instead of keeping it for "
           "prompts that begin alike; changes no token");
+ABSL_FLAG(std::string, speculative_algorithm, "auto",
+          "drafts of tokens, verified together; they change no token: NEXTN "
+          "(by the model's MTP head), NONE, or auto: NEXTN if it has one");
+ABSL_FLAG(int, speculative_num_steps, 3,
+          "tokens that are drafted at a time, at most; 0: none");
+ABSL_FLAG(int, speculative_eagle_topk, 1, "guesses for each place; 1");
+ABSL_FLAG(int, speculative_num_draft_tokens, 0,
+          "speculative_num_steps + 1, or 0");
+ABSL_FLAG(bool, speculative_adaptive, true,
+          "draft fewer tokens, or none, when it does not pay; false: always "
+          "speculative_num_steps");
 ABSL_FLAG(
     int64_t, state_memory, 0,
     "bytes for all sequences' states; 0: half of what the weights leave of "
@@ -125,6 +136,12 @@ absl::StatusOr<ServerOptions> OptionsFromFlags() {
   options.max_queued_requests = absl::GetFlag(FLAGS_max_queued_requests);
   options.chunked_prefill_size = absl::GetFlag(FLAGS_chunked_prefill_size);
   options.prefix_caching = !absl::GetFlag(FLAGS_disable_radix_cache);
+  options.speculative.algorithm = absl::GetFlag(FLAGS_speculative_algorithm);
+  options.speculative.num_steps = absl::GetFlag(FLAGS_speculative_num_steps);
+  options.speculative.eagle_topk = absl::GetFlag(FLAGS_speculative_eagle_topk);
+  options.speculative.num_draft_tokens =
+      absl::GetFlag(FLAGS_speculative_num_draft_tokens);
+  options.speculative.adaptive = absl::GetFlag(FLAGS_speculative_adaptive);
   options.expert_wait_timeout = absl::GetFlag(FLAGS_expert_wait_timeout);
   options.max_request_time = absl::GetFlag(FLAGS_request_timeout);
   options.verify_checksums = absl::GetFlag(FLAGS_verify_checksums);

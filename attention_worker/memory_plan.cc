@@ -42,17 +42,18 @@ absl::Status DoesNotFit(const MemoryRequest& request, int64_t state_bytes) {
 
 }  // namespace
 
-absl::StatusOr<WeightBytes> MeasureWeights(
-    const model::Checkpoint& checkpoint) {
+absl::StatusOr<WeightBytes> MeasureWeights(const model::Checkpoint& checkpoint,
+                                           bool with_mtp) {
   WeightBytes bytes;
-  for (int layer = 0; layer < checkpoint.config().num_hidden_layers; ++layer) {
+  const int layers = checkpoint.config().num_hidden_layers + (with_mtp ? 1 : 0);
+  for (int layer = 0; layer < layers; ++layer) {
     if (!checkpoint.LayerHasExperts(layer)) continue;
     SY_ASSIGN_OR_RETURN(const int64_t of_layer,
                         BytesOfExperts(checkpoint, layer));
     bytes.experts += of_layer;
   }
   SY_RETURN_IF_ERROR(model::ForEachNonExpertWeight(
-      checkpoint.config(), /*with_mtp=*/false,
+      checkpoint.config(), with_mtp,
       [&](const std::string& name, absl::Span<const int64_t> /*shape*/) {
         const absl::StatusOr<kernels::WeightView> weight =
             checkpoint.Find(name);

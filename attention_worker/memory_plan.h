@@ -12,12 +12,14 @@
 
 namespace switchyard::attention_worker {
 
-// Bytes of the checkpoint's tensors that a worker reads: not the MTP head's.
+// Bytes of the checkpoint's tensors that a worker reads; the MTP head's only if
+// it drafts.
 struct WeightBytes {
   int64_t experts = 0;  // routed ones, of all layers
   int64_t others = 0;   // everything else
 };
-absl::StatusOr<WeightBytes> MeasureWeights(const model::Checkpoint& checkpoint);
+absl::StatusOr<WeightBytes> MeasureWeights(const model::Checkpoint& checkpoint,
+                                           bool with_mtp = false);
 
 struct MemoryRequest {
   int64_t available_bytes = 0;  // base/memory_limit.h

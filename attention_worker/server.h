@@ -16,6 +16,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "attention_worker/core/worker_info.h"
+#include "attention_worker/speculative/options.h"
 #include "model/weight_copies.h"
 
 namespace switchyard::attention_worker {
@@ -47,6 +48,7 @@ struct ServerOptions {
   int64_t max_queued_requests = 1024;
   int64_t chunked_prefill_size = 1024;
   bool prefix_caching = true;
+  SpeculativeOptions speculative;
   absl::Duration expert_wait_timeout = absl::Seconds(30);
   absl::Duration max_request_time = absl::InfiniteDuration();
   bool verify_checksums = false;

@@ -12,6 +12,7 @@
 #include "absl/time/clock.h"
 #include "attention_worker/core/engine_metrics.h"
 #include "attention_worker/layers/model_runner.h"
+#include "attention_worker/layers/mtp_head.h"
 #include "attention_worker/layers/step_timer.h"
 #include "attention_worker/memory_plan.h"
 #include "attention_worker/moe/expert_dispatcher.h"
@@ -50,11 +51,12 @@ std::string DirectoryName(const std::string& path) {
                                   : directory.parent_path().filename().string();
 }
 
-// The experts that the model needs; the MTP layer's are not among them.
-model::ExpertSet RequiredExperts(const model::Checkpoint& checkpoint) {
+// The experts that the model needs, with or without the MTP head's.
+model::ExpertSet ExpertsOf(const model::Checkpoint& checkpoint, bool with_mtp) {
   const model::ModelConfig& config = checkpoint.config();
   model::ExpertSet experts(checkpoint.num_expert_layers(), config.num_experts);
-  for (int layer = 0; layer < config.num_hidden_layers; ++layer) {
+  const int layers = config.num_hidden_layers + (with_mtp ? 1 : 0);
+  for (int layer = 0; layer < layers; ++layer) {
     if (!checkpoint.LayerHasExperts(layer)) continue;
     for (int expert = 0; expert < config.num_experts; ++expert) {
       experts.Insert(layer, expert);
@@ -117,7 +119,7 @@ absl::Status CheckOptions(const AttentionWorker::Options& options) {
                      "; it must be above 0"));
   }
   SY_CHECK(options.registry != nullptr);
-  return absl::OkStatus();
+  return DraftTokens(options.speculative, /*has_mtp=*/true).status();
 }
 
 class AttentionWorkerImpl final : public AttentionWorker {
@@ -202,6 +204,8 @@ class AttentionWorkerImpl final : public AttentionWorker {
   absl::Status MakeExperts();
   absl::Status MakeModel(const MemoryPlan& plan) ABSL_LOCKS_EXCLUDED(mutex_);
 
+  bool drafts() const { return max_draft_tokens_ > 0; }
+
   // A load is a sequence of phases, each with its own bytes.
   void BeginPhase(const std::string& what) { phase_ = what; }
   void ReportProgress(int64_t done, int64_t total) ABSL_LOCKS_EXCLUDED(mutex_);
@@ -217,11 +221,13 @@ class AttentionWorkerImpl final : public AttentionWorker {
   // order in which they rest on one another.
   std::unique_ptr<ComputePool> pool_;
   std::unique_ptr<model::Checkpoint> checkpoint_;
+  int max_draft_tokens_ = 0;
   std::unique_ptr<experts::ExpertEngine> local_experts_;
   std::vector<std::unique_ptr<ExpertClient>> clients_;
   std::unique_ptr<ExpertDispatcher> dispatcher_;
   StepTimer timer_;
   std::unique_ptr<ModelRunner> runner_;
+  std::unique_ptr<MtpHead> mtp_head_;  // null: nobody drafts
   std::unique_ptr<EngineMetrics> metrics_;
 
   // The loading thread's own.
@@ -284,6 +290,8 @@ absl::Status AttentionWorkerImpl::OpenCheckpoint() {
         [this](int64_t done, int64_t total) { ReportProgress(done, total); }));
   }
   SY_ASSIGN_OR_RETURN(checkpoint_, model::Checkpoint::Open(options_.model_dir));
+  SY_ASSIGN_OR_RETURN(max_draft_tokens_, DraftTokens(options_.speculative,
+                                                     checkpoint_->has_mtp()));
   MutexLock lock(&mutex_);
   static_info_.model_fingerprint = checkpoint_->fingerprint();
   static_info_.vocab_size = checkpoint_->config().vocab_size;
@@ -291,14 +299,15 @@ absl::Status AttentionWorkerImpl::OpenCheckpoint() {
 }
 
 absl::StatusOr<MemoryPlan> AttentionWorkerImpl::DecideMemory() {
-  SY_ASSIGN_OR_RETURN(const WeightBytes weights, MeasureWeights(*checkpoint_));
+  SY_ASSIGN_OR_RETURN(const WeightBytes weights,
+                      MeasureWeights(*checkpoint_, drafts()));
   bytes_total_ =
       weights.others + (options_.expert_clients ? 0 : weights.experts);
   return PlanMemory({.available_bytes = AvailableMemoryBytes(),
                      .weight_bytes = bytes_total_,
                      .state_bytes = options_.state_memory_bytes,
                      .max_model_len = options_.max_model_len},
-                    StateShape(checkpoint_->config()),
+                    StateShape(checkpoint_->config(), max_draft_tokens_),
                     checkpoint_->config().max_position_embeddings);
 }
 
@@ -313,7 +322,7 @@ absl::Status AttentionWorkerImpl::MakeExperts() {
     BeginPhase("reading experts");
     experts::ExpertEngine::Options experts;
     experts.checkpoint = checkpoint_.get();
-    experts.experts = RequiredExperts(*checkpoint_);
+    experts.experts = ExpertsOf(*checkpoint_, drafts());
     experts.pool = pool_.get();
     experts.weights = options_.weights;
     experts.progress = [this](int64_t done, int64_t total) {
@@ -333,7 +342,8 @@ absl::Status AttentionWorkerImpl::MakeExperts() {
   for (const auto& client : clients_) {
     dispatcher.clients.push_back(client.get());
   }
-  dispatcher.required = RequiredExperts(*checkpoint_);
+  // Without the MTP head's experts there are no drafts, but every token.
+  dispatcher.required = ExpertsOf(*checkpoint_, /*with_mtp=*/false);
   dispatcher.pump = std::move(pump);
   dispatcher.quantize_rows = kernels::IsQuantized(checkpoint_->expert_dtype());
   dispatcher.registry = options_.registry;
@@ -353,7 +363,12 @@ absl::Status AttentionWorkerImpl::MakeModel(const MemoryPlan& plan) {
   runner.progress = [this](int64_t done, int64_t total) {
     ReportProgress(done, total);
   };
-  SY_ASSIGN_OR_RETURN(runner_, ModelRunner::Create(std::move(runner)));
+  runner.max_draft_tokens = max_draft_tokens_;
+  SY_ASSIGN_OR_RETURN(runner_, ModelRunner::Create(runner));
+  if (drafts()) {
+    BeginPhase("reading the MTP head");
+    SY_ASSIGN_OR_RETURN(mtp_head_, MtpHead::Create(runner, runner_.get()));
+  }
   metrics_ = std::make_unique<EngineMetrics>(
       options_.registry, options_.model_name, plan.max_model_len);
   Engine::Options engine;
@@ -368,6 +383,8 @@ absl::Status AttentionWorkerImpl::MakeModel(const MemoryPlan& plan) {
       std::max(4 * plan.max_model_len, 1024 * options_.max_queued_requests);
   engine.chunked_prefill_size = options_.chunked_prefill_size;
   engine.prefix_caching = options_.prefix_caching;
+  engine.mtp_head = mtp_head_.get();
+  engine.adaptive_drafts = options_.speculative.adaptive;
   engine.state_memory_bytes = plan.state_bytes;
   engine.metrics = metrics_.get();
   engine.timer = &timer_;

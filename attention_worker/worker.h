@@ -19,6 +19,7 @@
 #include "attention_worker/core/generation_backend.h"
 #include "attention_worker/moe/expert_client.h"
 #include "attention_worker/moe/reply_pump.h"
+#include "attention_worker/speculative/options.h"
 #include "metrics/registry.h"
 #include "model/checkpoint.h"
 #include "model/weight_copies.h"
@@ -57,6 +58,7 @@ class AttentionWorker : public GenerationBackend {
     int64_t max_queued_requests = 1024;
     int64_t chunked_prefill_size = 1024;
     bool prefix_caching = true;
+    SpeculativeOptions speculative;
     absl::Duration expert_wait_timeout = absl::Seconds(30);
     bool verify_checksums = false;  // against SHA256SUMS, before loading
 

@@ -168,6 +168,8 @@ class EngineImpl final : public Engine {
     loop.runner = options_.runner;
     loop.memory = memory_.get();
     loop.prefix_caching = options_.prefix_caching;
+    loop.mtp_head = options_.mtp_head;
+    loop.adaptive_drafts = options_.adaptive_drafts;
     loop.policy = &policy_;
     loop.metrics = options_.metrics;
     loop.timer = options_.timer;

@@ -16,6 +16,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "attention_worker/layers/model_runner.h"
+#include "attention_worker/layers/mtp_head.h"
 #include "attention_worker/sampling/sampler.h"
 #include "base/clock.h"
 #include "base/compute_pool.h"
@@ -97,6 +98,11 @@ class Engine {
     // Budget of all sequences' states and of what is kept of finished ones.
     int64_t state_memory_bytes = 0;
     bool prefix_caching = true;
+    // Drafts as many tokens as the runner's states have room for
+    // (ModelRunner::Options::max_draft_tokens). Not owned; null, and only then,
+    // if that is 0.
+    MtpHead* mtp_head = nullptr;
+    bool adaptive_drafts = true;       // false: always all of them
     EngineMetrics* metrics = nullptr;  // not owned; null: none
     // The runner's, if it has one; then its parts are among the metrics. Not
     // owned.

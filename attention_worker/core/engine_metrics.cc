@@ -103,6 +103,27 @@ EngineMetrics::EngineMetrics(metrics::Registry* registry,
   sglang_retracted_ = registry->AddCounter(
       "sglang:num_retracted_requests_total",
       "States given back for lack of memory, to be computed again.", sglang);
+  drafts_ = registry->AddCounter("vllm:spec_decode_num_drafts_total",
+                                 "Chains of drafted tokens verified.", labels);
+  draft_tokens_ =
+      registry->AddCounter("vllm:spec_decode_num_draft_tokens_total",
+                           "Drafted tokens verified.", labels);
+  accepted_tokens_ =
+      registry->AddCounter("vllm:spec_decode_num_accepted_tokens_total",
+                           "Drafted tokens that were right.", labels);
+  for (int i = 0; i < kMaxDraftTokens; ++i) {
+    metrics::Labels at = labels;
+    at["position"] = absl::StrCat(i);
+    accepted_at_[i] = registry->AddCounter(
+        "vllm:spec_decode_num_accepted_tokens_per_pos_total",
+        "Drafted tokens that were right, by their place in the chain.", at);
+  }
+  sglang_accept_length_ = registry->AddGauge(
+      "sglang:spec_accept_length",
+      "Tokens of a step that verified drafts: moving average.", sglang);
+  sglang_accept_rate_ = registry->AddGauge(
+      "sglang:spec_accept_rate",
+      "Share of drafted tokens that were right: moving average.", sglang);
   finished_stop_ = finished("stop");
   finished_length_ = finished("length");
   finished_abort_ = finished("abort");
@@ -225,6 +246,16 @@ void EngineMetrics::StepDone(absl::Duration duration, int64_t prompt_tokens,
 void EngineMetrics::TokensSampled(int64_t tokens) {
   generation_tokens_->Increment(static_cast<double>(tokens));
   sglang_generation_tokens_->Increment(static_cast<double>(tokens));
+}
+
+void EngineMetrics::DraftsVerified(int64_t drafted, int64_t accepted,
+                                   double step_tokens, double accepted_share) {
+  drafts_->Increment();
+  draft_tokens_->Increment(static_cast<double>(drafted));
+  accepted_tokens_->Increment(static_cast<double>(accepted));
+  for (int64_t i = 0; i < accepted; ++i) accepted_at_[i]->Increment();
+  sglang_accept_length_->Set(step_tokens);
+  sglang_accept_rate_->Set(accepted_share);
 }
 
 void EngineMetrics::PartsDone(const StepTimer& timer) {

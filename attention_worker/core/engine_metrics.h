@@ -12,6 +12,7 @@
 #include "absl/time/time.h"
 #include "attention_worker/core/engine.h"
 #include "attention_worker/layers/step_timer.h"
+#include "attention_worker/speculative/options.h"
 #include "metrics/registry.h"
 
 namespace switchyard::attention_worker {
@@ -41,6 +42,10 @@ class EngineMetrics {
                 int64_t decode_tokens);
   // Counted before anybody hears of them.
   void TokensSampled(int64_t tokens);
+  // Of `drafted` >= 1 tokens of a sequence the first `accepted` were right; the
+  // tokens of such a step, and the share of drafts that are right, on average.
+  void DraftsVerified(int64_t drafted, int64_t accepted, double step_tokens,
+                      double accepted_share);
   // Of a step that has ended.
   void PartsDone(const StepTimer& timer);
   void SetLoad(const EngineLoad& load);
@@ -69,6 +74,12 @@ class EngineMetrics {
   metrics::Gauge* memory_bytes_;
   metrics::Counter* preemptions_;
   metrics::Counter* sglang_retracted_;
+  metrics::Counter* drafts_;
+  metrics::Counter* draft_tokens_;
+  metrics::Counter* accepted_tokens_;
+  std::array<metrics::Counter*, kMaxDraftTokens> accepted_at_;
+  metrics::Gauge* sglang_accept_length_;
+  metrics::Gauge* sglang_accept_rate_;
   metrics::Counter* finished_stop_;
   metrics::Counter* finished_length_;
   metrics::Counter* finished_abort_;

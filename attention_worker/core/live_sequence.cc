@@ -29,11 +29,13 @@ std::vector<int32_t> PromptThenResumed(const GenerationRequest& request) {
 
 LiveSequence::LiveSequence(GenerationRequest generation_request,
                            std::unique_ptr<TokenSink> token_sink,
-                           int64_t max_tokens, absl::Time submit_time)
+                           int64_t max_tokens, absl::Time submit_time,
+                           int max_drafts)
     : request(WithoutIds(generation_request)),
       sink(std::move(token_sink)),
       submitted(submit_time),
       tokens(PromptThenResumed(generation_request)),
+      acceptance(max_drafts),
       prompt_tokens_(
           static_cast<int64_t>(generation_request.prompt_ids.size())),
       max_tokens_(max_tokens) {
@@ -60,10 +62,21 @@ std::optional<FinishReason> LiveSequence::CompleteBecause() const {
   return std::nullopt;
 }
 
+int64_t LiveSequence::CountUntilStop(
+    absl::Span<const SampledToken> chosen) const {
+  int64_t count = 0;
+  for (const SampledToken& token : chosen) {
+    ++count;
+    if (absl::c_linear_search(request.stop_token_ids, token.id)) break;
+  }
+  return count;
+}
+
 SequenceView LiveSequence::View() const {
   return {.phase = phase,
           .known_tokens = known_tokens(),
-          .computed_tokens = state == nullptr ? 0 : state->num_tokens};
+          .computed_tokens = state == nullptr ? 0 : state->num_tokens,
+          .draft_tokens = static_cast<int64_t>(drafts.size())};
 }
 
 GenerationUsage LiveSequence::Usage(absl::Time now) const {

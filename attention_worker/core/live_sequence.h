@@ -12,6 +12,7 @@
 #include "attention_worker/core/engine.h"
 #include "attention_worker/sampling/sampler.h"
 #include "attention_worker/scheduler/sequence.h"
+#include "attention_worker/speculative/acceptance.h"
 #include "attention_worker/state/sequence_state.h"
 
 namespace switchyard::attention_worker {
@@ -19,9 +20,9 @@ namespace switchyard::attention_worker {
 // A class with state of one thread: the step thread.
 class LiveSequence {
  public:
-  // `max_tokens`: prompt and output together.
+  // `max_tokens`: prompt and output together. `max_drafts`: at a time.
   LiveSequence(GenerationRequest request, std::unique_ptr<TokenSink> sink,
-               int64_t max_tokens, absl::Time submitted);
+               int64_t max_tokens, absl::Time submitted, int max_drafts = 0);
 
   // Takes `id` as the next token of the output.
   void Append(int32_t id, absl::Time now);
@@ -29,6 +30,10 @@ class LiveSequence {
   // Set once the output is complete: a stop token was chosen, or there is no
   // room.
   std::optional<FinishReason> CompleteBecause() const;
+
+  // Of tokens that were chosen one after another, those up to the first that
+  // ends the output.
+  int64_t CountUntilStop(absl::Span<const SampledToken> chosen) const;
 
   SequenceView View() const;
   GenerationUsage Usage(absl::Time now) const;
@@ -46,6 +51,9 @@ class LiveSequence {
   TokenHistory history;                  // empty unless penalties look at it
   std::unique_ptr<SequenceState> state;  // in kPrefill and kDecoding
   int64_t charged_bytes = 0;             // what `state` takes of the budget
+  bool may_draft = false;       // the MTP head reads what the model reads
+  std::vector<int32_t> drafts;  // of the next tokens; in kDecoding only
+  Acceptance acceptance;
   // Token counts after which the state is kept for others; those still ahead.
   std::vector<int64_t> snapshot_points;
   // Of the prompt, at the first admission: read by somebody before.

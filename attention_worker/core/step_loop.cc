@@ -15,13 +15,30 @@ namespace switchyard::attention_worker {
 struct StepLoop::Work {
   LiveSequence* sequence = nullptr;
   SequenceChunk chunk;
+  // The drafted ones, at the end of `tokens`.
+  absl::Span<const int32_t> drafts() const {
+    return absl::MakeConstSpan(tokens).last(
+        static_cast<size_t>(chunk.provisional_tokens));
+  }
   int64_t begin = 0;  // tokens before the chunk
+  bool prompt = false;
+  std::vector<int32_t> tokens;         // of the chunk, if it has drafts
+  std::vector<float> previous_hidden;  // StepRead's
   std::vector<SnapshotPoint> points;
   std::vector<StateBlock> blocks;  // of `points`
 };
 
 StepLoop::StepLoop(Options options)
-    : options_(std::move(options)), cache_(options_.memory->shape()) {
+    : options_(std::move(options)),
+      cache_(options_.memory->shape()),
+      drafts_({.head = options_.mtp_head,
+               .pool = options_.pool,
+               .metrics = options_.metrics,
+               .clock = options_.clock,
+               .max_depth =
+                   static_cast<int>(options_.memory->shape().max_draft_tokens),
+               .adaptive = options_.adaptive_drafts}) {
+  SY_CHECK(drafts_.enabled() == options_.memory->shape().drafts());
   budget_.prefill_tokens = options_.chunked_prefill_size;
   budget_.max_running = options_.max_running_requests;
   budget_.state_bytes = options_.limits.state_memory_bytes;
@@ -39,7 +56,9 @@ void StepLoop::Add(GenerationRequest request, std::unique_ptr<TokenSink> sink,
                    absl::Time submitted) {
   const int64_t max_tokens = options_.limits.MaxTokensOf(request);
   sequences_.push_back(std::make_unique<LiveSequence>(
-      std::move(request), std::move(sink), max_tokens, submitted));
+      std::move(request), std::move(sink), max_tokens, submitted,
+      drafts_.max_depth()));
+  sequences_.back()->may_draft = drafts_.Admit();
 }
 
 bool StepLoop::Step(const absl::flat_hash_set<std::string>& cancelled) {
@@ -185,10 +204,12 @@ void StepLoop::SampleRestored() {
     const std::vector<float> logits =
         options_.runner->LastLogits(sequence->state.get());
     options_.metrics->TokensSampled(1);
-    const SampleJob job[] = {JobOf(*sequence, logits)};
-    SampledToken token;
-    SampleTokens(job, options_.pool, absl::MakeSpan(&token, 1));
-    Extend(sequence.get(), std::move(token), options_.clock->Now());
+    const SampleJob job[] = {JobOf(sequence.get(), logits)};
+    std::vector<SampledToken> tokens;
+    SampleTokens(job, options_.pool, absl::MakeSpan(&tokens, 1));
+    const absl::Time now = options_.clock->Now();
+    Extend(sequence.get(), std::move(tokens[0]), now);
+    FinishIfComplete(sequence.get(), now);
   }
 }
 
@@ -197,16 +218,32 @@ StepLoop::Work StepLoop::MakeWork(LiveSequence* sequence, int64_t num_tokens) {
   // A plan counts tokens that were restored since as still to be read.
   num_tokens = std::min(num_tokens, sequence->known_tokens() - begin);
   SY_CHECK(num_tokens >= 1);
-  Grow(sequence->state.get(), begin + num_tokens);
   Work work;
   work.sequence = sequence;
   work.begin = begin;
+  work.prompt = sequence->phase != SequencePhase::kDecoding;
+  work.previous_hidden = drafts_.PreviousHidden(*sequence);
   work.chunk.state = sequence->state.get();
   work.chunk.tokens =
       absl::MakeConstSpan(sequence->tokens).subspan(begin, num_tokens);
   const bool last = begin + num_tokens == sequence->known_tokens();
   work.chunk.logits = last ? LogitsOf::kLastToken : LogitsOf::kNothing;
   work.chunk.deadline = sequence->request.deadline;
+  work.chunk.want_hidden = sequence->may_draft && work.prompt;
+  if (!sequence->drafts.empty()) {
+    SY_CHECK(!work.prompt && num_tokens == 1);
+    work.tokens = {sequence->tokens.back()};
+    work.tokens.insert(work.tokens.end(), sequence->drafts.begin(),
+                       sequence->drafts.end());
+    work.chunk.tokens = work.tokens;
+    work.chunk.logits = LogitsOf::kEveryToken;
+    work.chunk.want_hidden = true;
+    work.chunk.provisional_tokens =
+        static_cast<int64_t>(sequence->drafts.size());
+    sequence->drafts.clear();
+  }
+  Grow(sequence->state.get(),
+       begin + static_cast<int64_t>(work.chunk.tokens.size()));
   return work;
 }
 
@@ -264,36 +301,42 @@ void StepLoop::Compute(const StepPlan& plan, absl::Time now) {
   const std::vector<ChunkResult> results = options_.runner->Step(chunks);
   SY_CHECK(results.size() == chunks.size());
   const absl::Time end = options_.clock->Now();
-  int64_t sampled = 0;
-  for (size_t i = 0; i < chunks.size(); ++i) {
-    sampled +=
-        results[i].status.ok() && chunks[i].logits == LogitsOf::kLastToken;
+  std::vector<std::vector<SampledToken>> tokens = SampleAll(works, results);
+  int64_t sampled = 0, draft_rows = 0;
+  for (size_t i = 0; i < works.size(); ++i) {
+    sampled += works[i].sequence->CountUntilStop(tokens[i]);
+    draft_rows += chunks[i].provisional_tokens;
   }
-  std::vector<SampledToken> tokens = SampleAll(works, results);
   // Counted before anybody hears of it: who has its tokens finds them counted.
   options_.metrics->StepDone(end - now, prompt_tokens, decode_tokens);
   options_.metrics->TokensSampled(sampled);
   for (size_t i = 0; i < works.size(); ++i) {
     Advance(works[i], results[i], std::move(tokens[i]), end);
   }
+  if (prompt_tokens == 0) {
+    drafts_.ObserveStep(static_cast<int64_t>(works.size()), draft_rows,
+                        options_.clock->Now() - now);
+  }
+  DraftNext(&works, results);
   if (options_.timer != nullptr) {
     options_.timer->Stop();
     options_.metrics->PartsDone(*options_.timer);
   }
 }
 
-SampleJob StepLoop::JobOf(const LiveSequence& sequence,
+SampleJob StepLoop::JobOf(LiveSequence* sequence,
                           const std::vector<float>& logits) const {
-  SY_CHECK(static_cast<int64_t>(logits.size()) == options_.limits.vocab_size);
+  SY_CHECK(static_cast<int64_t>(logits.size()) % options_.limits.vocab_size ==
+           0);
   return {.logits = logits,
-          .params = &sequence.request.sampling,
-          .history = &sequence.history,
-          .position = sequence.known_tokens(),
-          .want_logprob = sequence.request.want_logprobs,
-          .num_top = sequence.request.num_top_logprobs};
+          .params = &sequence->request.sampling,
+          .history = &sequence->history,
+          .position = sequence->known_tokens(),
+          .want_logprob = sequence->request.want_logprobs,
+          .num_top = sequence->request.num_top_logprobs};
 }
 
-std::vector<SampledToken> StepLoop::SampleAll(
+std::vector<std::vector<SampledToken>> StepLoop::SampleAll(
     const std::vector<Work>& works,
     const std::vector<ChunkResult>& results) const {
   const TimedPart timed(options_.timer, StepPart::kSampling);
@@ -301,15 +344,16 @@ std::vector<SampledToken> StepLoop::SampleAll(
   std::vector<size_t> work_of_job;
   for (size_t i = 0; i < works.size(); ++i) {
     if (!results[i].status.ok() ||
-        works[i].chunk.logits != LogitsOf::kLastToken) {
+        works[i].chunk.logits == LogitsOf::kNothing) {
       continue;
     }
-    jobs.push_back(JobOf(*works[i].sequence, results[i].logits));
+    jobs.push_back(JobOf(works[i].sequence, results[i].logits));
+    jobs.back().drafts = works[i].drafts();
     work_of_job.push_back(i);
   }
-  std::vector<SampledToken> of_jobs(jobs.size());
+  std::vector<std::vector<SampledToken>> of_jobs(jobs.size());
   SampleTokens(jobs, options_.pool, absl::MakeSpan(of_jobs));
-  std::vector<SampledToken> tokens(works.size());
+  std::vector<std::vector<SampledToken>> tokens(works.size());
   for (size_t i = 0; i < of_jobs.size(); ++i) {
     tokens[work_of_job[i]] = std::move(of_jobs[i]);
   }
@@ -317,7 +361,7 @@ std::vector<SampledToken> StepLoop::SampleAll(
 }
 
 void StepLoop::Advance(const Work& work, const ChunkResult& result,
-                       SampledToken sampled, absl::Time now) {
+                       std::vector<SampledToken> sampled, absl::Time now) {
   LiveSequence* const sequence = work.sequence;
   if (!result.status.ok()) {
     LogWarning(absl::StrCat("request ", sequence->request.id,
@@ -327,10 +371,58 @@ void StepLoop::Advance(const Work& work, const ChunkResult& result,
   }
   SY_CHECK(sequence->state->health == StateHealth::kClean);
   KeepSnapshots(work);
-  if (work.chunk.logits == LogitsOf::kLastToken) {
-    SY_CHECK(sequence->state->num_tokens == sequence->known_tokens());
-    Extend(sequence, std::move(sampled), now);
+  if (sampled.empty()) return;
+  SY_CHECK(sequence->state->num_tokens == sequence->known_tokens());
+  if (work.chunk.provisional_tokens > 0) {
+    drafts_.Verified(sequence, work.chunk.provisional_tokens,
+                     static_cast<int64_t>(sampled.size()) - 1);
   }
+  const int64_t taken = sequence->CountUntilStop(sampled);
+  for (int64_t i = 0; i < taken; ++i) {
+    Extend(sequence, std::move(sampled[i]), now);
+  }
+  TakeVerified(work, result, taken - 1);
+  FinishIfComplete(sequence, now);
+}
+
+void StepLoop::TakeVerified(const Work& work, const ChunkResult& result,
+                            int64_t accepted) {
+  if (work.chunk.provisional_tokens == 0) return;
+  SequenceState* const state = work.sequence->state.get();
+  state->AcceptDrafts(
+      accepted, result.hidden.data() + accepted * state->shape().hidden_floats);
+  // What rejected drafts would have needed.
+  state->Shrink(work.sequence->known_tokens());
+}
+
+void StepLoop::DraftNext(std::vector<Work>* works,
+                         const std::vector<ChunkResult>& results) {
+  if (!drafts_.enabled()) return;
+  std::vector<StepRead> reads;
+  for (size_t i = 0; i < works->size(); ++i) {
+    Work& work = (*works)[i];
+    if (work.sequence->phase == SequencePhase::kFinished) continue;
+    reads.push_back({.sequence = work.sequence,
+                     .begin = work.begin,
+                     .prompt = work.prompt,
+                     .previous_hidden = std::move(work.previous_hidden),
+                     .hidden = results[i].hidden});
+  }
+  drafts_.Run(reads, [this](SequenceState* state, int64_t tokens) {
+    return MakeRoomForDrafts(state, tokens);
+  });
+}
+
+bool StepLoop::MakeRoomForDrafts(SequenceState* state, int64_t tokens) {
+  if (state->room() >= tokens) return true;
+  // Drafts must not be the reason that somebody loses a state: a page for each
+  // that runs stays free.
+  if (state_bytes_used_ + (running_ + 1) * budget_.costs.page_bytes >
+      budget_.state_bytes) {
+    return false;
+  }
+  Grow(state, tokens);
+  return true;
 }
 
 void StepLoop::Extend(LiveSequence* sequence, SampledToken sampled,
@@ -346,6 +438,9 @@ void StepLoop::Extend(LiveSequence* sequence, SampledToken sampled,
   sequence->Append(token.token.id, now);
   sequence->phase = SequencePhase::kDecoding;
   sequence->sink->OnToken(token);
+}
+
+void StepLoop::FinishIfComplete(LiveSequence* sequence, absl::Time now) {
   const std::optional<FinishReason> complete = sequence->CompleteBecause();
   if (complete.has_value()) {
     Finish(sequence, absl::OkStatus(), *complete, now);
@@ -374,6 +469,10 @@ void StepLoop::KeepOrRelease(LiveSequence* sequence) {
     const auto tokens =
         absl::MakeConstSpan(sequence->tokens).first(state->num_tokens);
     if (!cache_.Contains(tokens)) {
+      options_.runner->Settle(absl::MakeConstSpan(&state, 1));
+      if (drafts_.enabled() && state->num_mtp_pairs < state->num_tokens) {
+        state->SkipMtpPairs(state->num_tokens - 1);
+      }
       cache_.Insert(tokens, std::move(*state).IntoSnapshot());
     }
   }
@@ -383,6 +482,7 @@ void StepLoop::KeepOrRelease(LiveSequence* sequence) {
 void StepLoop::ReleaseState(LiveSequence* sequence) {
   if (sequence->state == nullptr) return;
   sequence->state.reset();
+  sequence->drafts.clear();
   --running_;
   state_bytes_used_ -= sequence->charged_bytes;
   sequence->charged_bytes = 0;

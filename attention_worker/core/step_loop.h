@@ -16,11 +16,13 @@
 #include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "attention_worker/core/draft_stage.h"
 #include "attention_worker/core/engine.h"
 #include "attention_worker/core/engine_metrics.h"
 #include "attention_worker/core/live_sequence.h"
 #include "attention_worker/core/request_limits.h"
 #include "attention_worker/layers/model_runner.h"
+#include "attention_worker/layers/mtp_head.h"
 #include "attention_worker/layers/step_timer.h"
 #include "attention_worker/sampling/sampler.h"
 #include "attention_worker/scheduler/policy.h"
@@ -46,6 +48,8 @@ class StepLoop {
     int64_t max_running_requests = 0;
     int64_t chunked_prefill_size = 0;
     bool prefix_caching = true;
+    MtpHead* mtp_head = nullptr;  // not owned; null: nobody drafts
+    bool adaptive_drafts = true;  // else always as many as a state has room for
     // Called when a request is about to get its last word (so that its id is
     // free by then), and whenever the load changed.
     std::function<void(const std::string& id)> on_done;
@@ -92,14 +96,22 @@ class StepLoop {
   void KeepSnapshots(const Work& work);
   void Compute(const StepPlan& plan, absl::Time now);
   // The next token of every work whose chunk asked for logits and got them.
-  std::vector<SampledToken> SampleAll(
+  std::vector<std::vector<SampledToken>> SampleAll(
       const std::vector<Work>& works,
       const std::vector<ChunkResult>& results) const;
   void Advance(const Work& work, const ChunkResult& result,
-               SampledToken sampled, absl::Time now);
-  SampleJob JobOf(const LiveSequence& sequence,
+               std::vector<SampledToken> sampled, absl::Time now);
+  // What was drafted and what of it is right, for the state.
+  void TakeVerified(const Work& work, const ChunkResult& result,
+                    int64_t accepted);
+  void DraftNext(std::vector<Work>* works,
+                 const std::vector<ChunkResult>& results);
+  // Pages for drafts, if nobody else may need them.
+  bool MakeRoomForDrafts(SequenceState* state, int64_t tokens);
+  SampleJob JobOf(LiveSequence* sequence,
                   const std::vector<float>& logits) const;
   void Extend(LiveSequence* sequence, SampledToken sampled, absl::Time now);
+  void FinishIfComplete(LiveSequence* sequence, absl::Time now);
   void Finish(LiveSequence* sequence, const absl::Status& status,
               FinishReason reason, absl::Time now);
   void ReleaseState(LiveSequence* sequence);
@@ -109,6 +121,7 @@ class StepLoop {
   const Options options_;
   StepBudget budget_;
   PrefixCache cache_;
+  DraftStage drafts_;
   std::vector<std::unique_ptr<LiveSequence>> sequences_;  // in order of arrival
   int64_t running_ = 0;           // sequences that hold a state
   int64_t state_bytes_used_ = 0;  // the sum of their charges

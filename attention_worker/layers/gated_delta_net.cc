@@ -45,7 +45,9 @@ struct Shape {
   int64_t channels() const { return 2 * k_width() + v_width(); }
 };
 
-// One step of one layer. Arrays are [rows, ...]; rows are those of the step.
+// One step of one layer. Arrays are [rows, ...]: the rows of the step, and
+// behind them, sequence after sequence, those of accepted drafts that a state
+// still lacks (LayerSequence::pending_rows).
 class Pass {
  public:
   Pass(const LayerContext& context, const GatedDeltaNetWeights& weights,
@@ -54,12 +56,14 @@ class Pass {
         kernels_(*context.kernels),
         weights_(weights),
         sequences_(sequences),
+        first_pending_(FirstPendingRows(sequences, rows)),
         rows_(rows),
+        all_rows_(first_pending_.back()),
         shape_(*context.config),
-        qkv_(context.scratch->Floats(rows * shape_.channels())),
+        qkv_(context.scratch->Floats(all_rows_ * shape_.channels())),
         z_(context.scratch->Floats(rows * shape_.v_width())),
-        decay_(context.scratch->Floats(rows * shape_.nv)),
-        beta_(context.scratch->Floats(rows * shape_.nv)) {}
+        decay_(context.scratch->Floats(all_rows_ * shape_.nv)),
+        beta_(context.scratch->Floats(all_rows_ * shape_.nv)) {}
 
   // x [rows, H] to qkv_, z_, decay_ and beta_: the fused projections, regrouped
   // from one group a key head to flat q | k | v, z, b, a.
@@ -86,6 +90,32 @@ class Pass {
             });
   }
 
+  // Takes over what accepted drafts brought in the last step, and keeps what
+  // this step's provisional rows bring. After Project().
+  void ExchangeDrafts() {
+    const Shape& s = shape_;
+    const int64_t stride = s.channels() + 2 * s.nv;
+    for (size_t i = 0; i < sequences_.size(); ++i) {
+      const LayerSequence& sequence = sequences_[i];
+      for (int64_t t = 0; t < sequence.pending_rows; ++t) {
+        const float* const kept = sequence.draft_rows + t * stride;
+        const int64_t row = first_pending_[i] + t;
+        std::copy_n(kept, s.channels(), qkv_ + row * s.channels());
+        std::copy_n(kept + s.channels(), s.nv, decay_ + row * s.nv);
+        std::copy_n(kept + s.channels() + s.nv, s.nv, beta_ + row * s.nv);
+      }
+      const int64_t first =
+          sequence.first_row + sequence.num_rows - sequence.provisional_rows;
+      for (int64_t t = 0; t < sequence.provisional_rows; ++t) {
+        float* const kept = sequence.draft_rows + t * stride;
+        const int64_t row = first + t;
+        std::copy_n(qkv_ + row * s.channels(), s.channels(), kept);
+        std::copy_n(decay_ + row * s.nv, s.nv, kept + s.channels());
+        std::copy_n(beta_ + row * s.nv, s.nv, kept + s.channels() + s.nv);
+      }
+    }
+  }
+
   // qkv_ to silu(conv1d(qkv_)), in place.
   void Convolve() {
     const Shape& s = shape_;
@@ -95,8 +125,8 @@ class Pass {
             [&](int64_t begin, int64_t end) {
               std::vector<float> tail((s.taps - 1) * kConvChannels);
               for (int64_t i = begin; i < end; ++i) {
-                ConvolveChannels(sequences_[i / blocks],
-                                 i % blocks * kConvChannels, tail.data());
+                ConvolveChannels(i / blocks, i % blocks * kConvChannels,
+                                 tail.data());
               }
             });
   }
@@ -105,26 +135,25 @@ class Pass {
   void NormaliseQueriesAndKeys() {
     const Shape& s = shape_;
     const float scale = 1.0f / std::sqrt(static_cast<float>(s.dk));
-    ForEach(context_, rows_, 4 * s.k_width(), [&](int64_t begin, int64_t end) {
-      for (int64_t t = begin; t < end; ++t) {
-        for (int64_t h = 0; h < 2 * s.nk; ++h) {  // q's heads, then k's
-          float* const head = qkv_ + t * s.channels() + h * s.dk;
-          kernels_.l2_norm(head, kL2NormEps, h < s.nk ? scale : 1.0f, s.dk,
-                           head);
-        }
-      }
-    });
+    ForEach(context_, all_rows_, 4 * s.k_width(),
+            [&](int64_t begin, int64_t end) {
+              for (int64_t t = begin; t < end; ++t) {
+                for (int64_t h = 0; h < 2 * s.nk; ++h) {  // q's heads, then k's
+                  float* const head = qkv_ + t * s.channels() + h * s.dk;
+                  kernels_.l2_norm(head, kL2NormEps, h < s.nk ? scale : 1.0f,
+                                   s.dk, head);
+                }
+              }
+            });
   }
 
-  // The recurrence, into out [rows, nv, dv].
+  // The recurrence, into out [rows, nv, dv]; null if there are no rows but
+  // pending ones.
   void Recur(float* out) {
     const TimedPart timed(context_.timer, StepPart::kRecurrence);
     const Shape& s = shape_;
     const bool copies =
-        std::any_of(sequences_.begin(), sequences_.end(),
-                    [](const LayerSequence& sequence) {
-                      return sequence.num_rows >= kMinTokensToCopy;
-                    });
+        std::any_of(sequences_.begin(), sequences_.end(), WorksOnCopy);
     const int64_t width =
         copies ? kStateColumns : std::min(kMaxStreamColumns, s.dv);
     const int64_t blocks = (s.dv + width - 1) / width;
@@ -134,10 +163,9 @@ class Pass {
               std::vector<float> columns(copies ? s.dk * width : 0);
               for (int64_t i = begin; i < end; ++i) {
                 const int64_t column = i % blocks * width;
-                RecurColumns(sequences_[i / per_sequence],
-                             i % per_sequence / blocks, column,
-                             std::min(width, s.dv - column), columns.data(),
-                             out);
+                RecurColumns(i / per_sequence, i % per_sequence / blocks,
+                             column, std::min(width, s.dv - column),
+                             columns.data(), out);
               }
             });
   }
@@ -158,8 +186,26 @@ class Pass {
   }
 
  private:
+  // Where the pending rows of each sequence begin, and the end of all rows.
+  static std::vector<int64_t> FirstPendingRows(
+      absl::Span<const LayerSequence> sequences, int64_t rows) {
+    std::vector<int64_t> first = {rows};
+    for (const LayerSequence& sequence : sequences) {
+      first.push_back(first.back() + sequence.pending_rows);
+    }
+    return first;
+  }
+
+  // Provisional rows must not touch the state; for many rows a copy of some
+  // columns is faster to work on.
+  static bool WorksOnCopy(const LayerSequence& sequence) {
+    return sequence.provisional_rows > 0 ||
+           sequence.pending_rows + sequence.num_rows >= kMinTokensToCopy;
+  }
+
   int64_t AverageRows() const {
-    return rows_ / static_cast<int64_t>(sequences_.size());
+    return std::max<int64_t>(
+        all_rows_ / static_cast<int64_t>(sequences_.size()), 1);
   }
 
   void RegroupQkvz(const float* qkvz, int64_t row) {
@@ -196,21 +242,28 @@ class Pass {
     }
   }
 
-  // Channels [channel, channel + kConvChannels) of one sequence; `tail` holds
-  // their part of the tail while the tokens go by: [K - 1, that many].
-  void ConvolveChannels(const LayerSequence& sequence, int64_t channel,
-                        float* tail) {
+  // Channels [channel, channel + kConvChannels) of sequence `index`; `tail`
+  // holds their part of the tail while the tokens go by: [K - 1, that many].
+  void ConvolveChannels(int64_t index, int64_t channel, float* tail) {
+    const LayerSequence& sequence = sequences_[index];
     const Shape& s = shape_;
     const int64_t n = std::min(kConvChannels, s.channels() - channel);
     for (int64_t j = 0; j < s.taps - 1; ++j) {
       std::memcpy(tail + j * n, sequence.conv_tail + j * s.channels() + channel,
                   n * sizeof(float));
     }
-    auto snapshot = sequence.snapshots.begin();
-    for (int64_t t = 0; t < sequence.num_rows; ++t) {
-      float* const x = qkv_ + (sequence.first_row + t) * s.channels() + channel;
+    const auto step = [&](int64_t row) {
+      float* const x = qkv_ + row * s.channels() + channel;
       kernels_.conv_step(weights_.conv1d.data() + channel * s.taps, s.taps, x,
                          tail, n, x);
+    };
+    for (int64_t t = 0; t < sequence.pending_rows; ++t) {
+      step(first_pending_[index] + t);
+    }
+    const int64_t certain = sequence.num_rows - sequence.provisional_rows;
+    auto snapshot = sequence.snapshots.begin();
+    for (int64_t t = 0; t < certain; ++t) {
+      step(sequence.first_row + t);
       if (snapshot != sequence.snapshots.end() &&
           snapshot->after_rows == t + 1) {
         StoreTail(tail, channel, n, snapshot->conv_tail);
@@ -218,6 +271,9 @@ class Pass {
       }
     }
     StoreTail(tail, channel, n, sequence.conv_tail);
+    for (int64_t t = certain; t < sequence.num_rows; ++t) {
+      step(sequence.first_row + t);
+    }
   }
 
   // `tail` [K - 1, n] to channels [channel, channel + n) of `conv_tail`.
@@ -229,38 +285,53 @@ class Pass {
     }
   }
 
-  // Columns [column, column + n) of value head `head`'s state; `copy` has room
-  // for them if there are tokens enough.
-  void RecurColumns(const LayerSequence& sequence, int64_t head, int64_t column,
-                    int64_t n, float* copy, float* out) {
+  // Columns [column, column + n) of value head `head`'s state of sequence
+  // `index`; `copy` has room for them if it WorksOnCopy().
+  void RecurColumns(int64_t index, int64_t head, int64_t column, int64_t n,
+                    float* copy, float* out) {
+    const LayerSequence& sequence = sequences_[index];
     const Shape& s = shape_;
     float* const home = sequence.recurrent + head * s.dk * s.dv + column;
-    const bool copied = sequence.num_rows >= kMinTokensToCopy;
-    auto snapshot = sequence.snapshots.begin();
+    const bool copied = WorksOnCopy(sequence);
+    float* const state = copied ? copy : home;
+    const int64_t stride = copied ? n : s.dv;
     if (copied) {
       for (int64_t i = 0; i < s.dk; ++i) {
         std::memcpy(copy + i * n, home + i * s.dv, n * sizeof(float));
       }
     }
-    for (int64_t t = 0; t < sequence.num_rows; ++t) {
-      const int64_t row = sequence.first_row + t;
+    const int64_t value = head * s.dv + column;
+    const auto step = [&](int64_t row, float* to) {
       const float* const q = qkv_ + row * s.channels() + head / s.r() * s.dk;
       const float* const k = q + s.k_width();
-      const int64_t value = head * s.dv + column;
       const float* const v =
           qkv_ + row * s.channels() + 2 * s.k_width() + value;
       kernels_.delta_rule_step(q, k, v, decay_[row * s.nv + head],
-                               beta_[row * s.nv + head], s.dk, n,
-                               copied ? n : s.dv, copied ? copy : home,
-                               out + row * s.v_width() + value);
+                               beta_[row * s.nv + head], s.dk, n, stride, state,
+                               to);
+    };
+    const auto output = [&](int64_t row) {
+      return out + row * s.v_width() + value;
+    };
+    float unused[kMaxStreamColumns];  // the output of a token that had its own
+    for (int64_t t = 0; t < sequence.pending_rows; ++t) {
+      step(first_pending_[index] + t, unused);
+    }
+    const int64_t certain = sequence.num_rows - sequence.provisional_rows;
+    auto snapshot = sequence.snapshots.begin();
+    for (int64_t t = 0; t < certain; ++t) {
+      step(sequence.first_row + t, output(sequence.first_row + t));
       if (snapshot != sequence.snapshots.end() &&
           snapshot->after_rows == t + 1) {
-        StoreColumns(copied ? copy : home, copied ? n : s.dv, n,
+        StoreColumns(state, stride, n,
                      snapshot->recurrent + head * s.dk * s.dv + column);
         ++snapshot;
       }
     }
     if (copied) StoreColumns(copy, n, n, home);
+    for (int64_t t = certain; t < sequence.num_rows; ++t) {
+      step(sequence.first_row + t, output(sequence.first_row + t));
+    }
   }
 
   // `n` columns whose rows are `stride` apart, to a state's.
@@ -276,12 +347,14 @@ class Pass {
   const kernels::KernelTable& kernels_;
   const GatedDeltaNetWeights& weights_;
   const absl::Span<const LayerSequence> sequences_;
-  const int64_t rows_;
+  const std::vector<int64_t> first_pending_;  // and the end of all rows
+  const int64_t rows_;                        // of the step
+  const int64_t all_rows_;                    // with pending ones
   const Shape shape_;
-  float* const qkv_;    // [rows, channels], q | k | v
+  float* const qkv_;    // [all rows, channels], q | k | v
   float* const z_;      // [rows, nv, dv]
-  float* const decay_;  // [rows, nv]
-  float* const beta_;   // [rows, nv]
+  float* const decay_;  // [all rows, nv]
+  float* const beta_;   // [all rows, nv]
 };
 
 }  // namespace
@@ -293,6 +366,7 @@ void GatedDeltaNet(const LayerContext& context,
   const Scratch::Frame frame(context.scratch);
   Pass pass(context, weights, sequences, rows);
   pass.Project(x);
+  pass.ExchangeDrafts();
   pass.Convolve();
   pass.NormaliseQueriesAndKeys();
   const int64_t v_width = weights.out_proj.cols;
@@ -303,6 +377,17 @@ void GatedDeltaNet(const LayerContext& context,
       {weights.out_proj, out, v_width, y, context.config->hidden_size}};
   const TimedPart timed(context.timer, StepPart::kProjections);
   MatMul(context, output, rows);
+}
+
+void TakeInPending(const LayerContext& context,
+                   const GatedDeltaNetWeights& weights,
+                   absl::Span<const LayerSequence> sequences) {
+  const Scratch::Frame frame(context.scratch);
+  Pass pass(context, weights, sequences, /*rows=*/0);
+  pass.ExchangeDrafts();
+  pass.Convolve();
+  pass.NormaliseQueriesAndKeys();
+  pass.Recur(/*out=*/nullptr);
 }
 
 }  // namespace switchyard::attention_worker

@@ -24,6 +24,11 @@ void GatedDeltaNet(const LayerContext& context,
                    absl::Span<const LayerSequence> sequences, int64_t rows,
                    const float* x, float* y);
 
+// Moves the states on by their pending rows alone. The sequences have no rows.
+void TakeInPending(const LayerContext& context,
+                   const GatedDeltaNetWeights& weights,
+                   absl::Span<const LayerSequence> sequences);
+
 }  // namespace switchyard::attention_worker
 
 #endif  // SWITCHYARD_ATTENTION_WORKER_LAYERS_GATED_DELTA_NET_H_

@@ -53,6 +53,14 @@ struct LayerSequence {
   // first_position left them.
   float* recurrent = nullptr;
   float* conv_tail = nullptr;
+  // Drafted tokens (state/sequence_state.h). The last so many rows leave
+  // recurrent and conv_tail alone; what they bring is kept in draft_rows
+  // [provisional_rows, conv_channels + gate_floats]. There also lies what
+  // pending_rows earlier tokens brought: those before first_position, which
+  // recurrent and conv_tail lack and take in first.
+  int64_t provisional_rows = 0;  // [0, num_rows)
+  int64_t pending_rows = 0;
+  float* draft_rows = nullptr;
   // Copies of both on the way, as they are after so many of the rows.
   struct LayerSnapshot {
     int64_t after_rows = 0;  // [1, num_rows], ascending

@@ -156,8 +156,6 @@ absl::StatusOr<MtpWeights> FindMtpWeights(WeightReader* reader) {
   const ModelConfig& config = reader->config();
   const int64_t hidden = config.hidden_size;
   MtpWeights w;
-  SY_ASSIGN_OR_RETURN(w.embed_tokens, FindEmbedding(reader));
-  SY_ASSIGN_OR_RETURN(w.lm_head, FindLmHead(reader));
   SY_ASSIGN_OR_RETURN(w.fc,
                       reader->Matrix("mtp.fc.weight", hidden, 2 * hidden));
   SY_ASSIGN_OR_RETURN(

@@ -73,8 +73,6 @@ struct ModelWeights {
 
 // The MTP head's own; embedding and lm_head are the model's.
 struct MtpWeights {
-  kernels::WeightView embed_tokens;          // [V, H]
-  kernels::WeightView lm_head;               // [V, H]
   kernels::WeightView fc;                    // [H, 2 H]: embedding half first
   std::vector<float> pre_fc_norm_embedding;  // [H], zero-centred
   std::vector<float> pre_fc_norm_hidden;     // [H], zero-centred

@@ -7,6 +7,7 @@
 #include "attention_worker/layers/active_batch.h"
 #include "attention_worker/layers/decoder_layer.h"
 #include "attention_worker/layers/embedding.h"
+#include "attention_worker/layers/gated_delta_net.h"
 #include "attention_worker/layers/layer_context.h"
 #include "attention_worker/layers/layer_weights.h"
 #include "attention_worker/layers/lm_head.h"
@@ -32,7 +33,7 @@ class LocalModelRunner final : public ModelRunner {
         dispatcher_(options.dispatcher),
         copies_(std::move(copies)),
         weights_(std::move(weights)),
-        shape_(config_),
+        shape_(config_, options.max_draft_tokens),
         rope_(RopeTable::ForConfig(config_)) {
     context_.config = &config_;
     context_.kernels =
@@ -74,7 +75,33 @@ class LocalModelRunner final : public ModelRunner {
     return logits;
   }
 
+  void Settle(absl::Span<SequenceState* const> states) override {
+    std::vector<LayerSequence> sequences;
+    std::vector<SequenceState*> pending;
+    for (SequenceState* const state : states) {
+      SY_CHECK(state->health == StateHealth::kClean);
+      if (state->pending_tokens > 0) pending.push_back(state);
+    }
+    if (pending.empty()) return;
+    const ComputePool::Active active(context_.pool);
+    sequences.resize(pending.size());
+    int linear = 0;
+    for (const DecoderLayerWeights& layer : weights_.layers) {
+      const auto* weights = std::get_if<GatedDeltaNetWeights>(&layer.mixer);
+      if (weights == nullptr) continue;
+      for (size_t i = 0; i < pending.size(); ++i) {
+        SetLinear(pending[i], linear, &sequences[i]);
+      }
+      ++linear;
+      TakeInPending(context_, *weights, sequences);
+    }
+    for (SequenceState* const state : pending) state->pending_tokens = 0;
+  }
+
   const StateShape& state_shape() const override { return shape_; }
+  SharedWeights shared_weights() const override {
+    return {weights_.embed_tokens, weights_.lm_head};
+  }
 
  private:
   void CheckChunks(absl::Span<const SequenceChunk> chunks) const {
@@ -85,8 +112,12 @@ class LocalModelRunner final : public ModelRunner {
       const int64_t size = static_cast<int64_t>(chunk.tokens.size());
       SY_CHECK(state.num_tokens + size <=
                std::min(state.max_tokens(), state.room()));
+      SY_CHECK(chunk.provisional_tokens >= 0 &&
+               chunk.provisional_tokens <= shape_.max_draft_tokens);
+      const int64_t certain = size - chunk.provisional_tokens;
+      SY_CHECK(certain >= 1);
       for (const SnapshotPoint& point : chunk.snapshots) {
-        SY_CHECK(point.after_tokens >= 1 && point.after_tokens <= size);
+        SY_CHECK(point.after_tokens >= 1 && point.after_tokens <= certain);
       }
       for (int32_t token : chunk.tokens) {
         SY_CHECK(token >= 0 && token < config_.vocab_size);
@@ -111,8 +142,8 @@ class LocalModelRunner final : public ModelRunner {
           sequence.values_in_page = shape_.ValuesInPage(full);
           continue;
         }
-        sequence.recurrent = state->recurrent(linear);
-        sequence.conv_tail = state->conv_tail(linear);
+        SetLinear(state, linear, &sequence);
+        sequence.provisional_rows = chunks[batch->index(s)].provisional_tokens;
         snapshots[s].clear();
         for (const SnapshotPoint& point : chunks[batch->index(s)].snapshots) {
           snapshots[s].push_back(
@@ -136,6 +167,15 @@ class LocalModelRunner final : public ModelRunner {
     }
   }
 
+  // What linear-attention layer `index` of the state gives to the layer.
+  static void SetLinear(SequenceState* state, int index,
+                        LayerSequence* sequence) {
+    sequence->recurrent = state->recurrent(index);
+    sequence->conv_tail = state->conv_tail(index);
+    sequence->draft_rows = state->draft_rows(index);
+    sequence->pending_rows = state->pending_tokens;
+  }
+
   // The final norm, what was asked of it, and the states' new lengths.
   void Finish(absl::Span<const SequenceChunk> chunks, ActiveBatch* batch,
               std::vector<ChunkResult>* results) {
@@ -151,10 +191,13 @@ class LocalModelRunner final : public ModelRunner {
       const LayerSequence& sequence = batch->sequences()[s];
       const SequenceChunk& chunk = chunks[batch->index(s)];
       ChunkResult& result = (*results)[batch->index(s)];
-      chunk.state->num_tokens += sequence.num_rows;
+      const int64_t certain = sequence.num_rows - chunk.provisional_tokens;
+      chunk.state->num_tokens += certain;
+      chunk.state->pending_tokens = 0;
       const float* const rows = normed + sequence.first_row * hidden;
       const float* const rows_end = rows + sequence.num_rows * hidden;
-      std::copy(rows_end - hidden, rows_end, chunk.state->last_hidden());
+      std::copy_n(rows + (certain - 1) * hidden, hidden,
+                  chunk.state->last_hidden());
       for (const SnapshotPoint& point : chunk.snapshots) {
         std::copy_n(rows + (point.after_tokens - 1) * hidden, hidden,
                     point.fixed + shape_.HiddenInFixed());

@@ -21,6 +21,7 @@
 #include "attention_worker/state/sequence_state.h"
 #include "base/compute_pool.h"
 #include "kernels/kernel_table.h"
+#include "kernels/matrix.h"
 #include "model/checkpoint.h"
 #include "model/weight_copies.h"
 
@@ -42,6 +43,11 @@ struct SequenceChunk {
   LogitsOf logits = LogitsOf::kLastToken;
   absl::Time deadline = absl::InfiniteFuture();  // for missing experts
   bool want_hidden = false;  // fill ChunkResult::hidden, what an MtpHead reads
+  // The last so many tokens may be wrong: [0, max_draft_tokens], less than all.
+  // The state moves on by the others; those that turn out right are then
+  // SequenceState::AcceptDrafts'ed. Not together with snapshots behind the
+  // others.
+  int64_t provisional_tokens = 0;
   absl::Span<const SnapshotPoint> snapshots = {};  // ascending
 };
 
@@ -66,6 +72,8 @@ class ModelRunner {
     // Called during Create with bytes of weights read and in all.
     std::function<void(int64_t done, int64_t total)> progress = nullptr;
     model::WeightPlacement weights = model::WeightPlacement::kAuto;
+    // Of a step and sequence (SequenceChunk::provisional_tokens); 0: none.
+    int64_t max_draft_tokens = 0;
   };
 
   // Reads every weight once but the experts'. Holds views into the checkpoint's
@@ -77,9 +85,16 @@ class ModelRunner {
   static absl::StatusOr<std::unique_ptr<ModelRunner>> Create(Options options);
   virtual ~ModelRunner() = default;
 
+  // What an MtpHead shares with the model. Lives as long as this.
+  struct SharedWeights {
+    kernels::WeightView embed_tokens;  // [V, H]
+    kernels::WeightView lm_head;       // [V, H]
+  };
+
   // One step. A token's bits do not depend on how tokens are cut into chunks,
-  // nor on what else is in the step. On return every state with an OK status
-  // has moved on by its chunk. One caller at a time (the step thread).
+  // nor on what else is in the step, nor on which were provisional. On return
+  // every state with an OK status has moved on by its chunk, without its
+  // provisional tokens. One caller at a time (the step thread).
   virtual std::vector<ChunkResult> Step(
       absl::Span<const SequenceChunk> chunks) = 0;
 
@@ -87,7 +102,12 @@ class ModelRunner {
   // REQUIRES: kClean, num_tokens >= 1.
   virtual std::vector<float> LastLogits(SequenceState* state) = 0;
 
+  // Takes what is pending into the recurrent states, as the next step would.
+  // One caller at a time, and not beside Step().
+  virtual void Settle(absl::Span<SequenceState* const> states) = 0;
+
   virtual const StateShape& state_shape() const = 0;
+  virtual SharedWeights shared_weights() const = 0;
 };
 
 }  // namespace switchyard::attention_worker

@@ -22,9 +22,13 @@ namespace {
 
 class LocalMtpHead final : public MtpHead {
  public:
-  LocalMtpHead(const ModelRunner::Options& options, MtpWeights weights)
+  LocalMtpHead(const ModelRunner::Options& options,
+               const ModelRunner::SharedWeights& shared, MtpWeights weights,
+               std::unique_ptr<model::WeightCopies> copies)
       : config_(options.checkpoint->config()),
         dispatcher_(options.dispatcher),
+        copies_(std::move(copies)),
+        shared_(shared),
         weights_(std::move(weights)),
         rope_(RopeTable::ForConfig(config_)) {
     context_.config = &config_;
@@ -44,23 +48,22 @@ class LocalMtpHead final : public MtpHead {
     ActiveBatch batch(config_.hidden_size, &rope_);
     for (size_t i = 0; i < chunks.size(); ++i) {
       batch.Add(i, static_cast<int64_t>(chunks[i].next_tokens.size()),
-                chunks[i].state->num_tokens, chunks[i].deadline);
+                chunks[i].state->num_mtp_pairs, chunks[i].deadline);
     }
     batch.Finish();
     JoinInputs(chunks, &batch);
     for (size_t i = 0; i < chunks.size(); ++i) {
       LayerSequence& sequence = batch.sequences()[i];
+      const StateShape& shape = chunks[i].state->shape();
       sequence.pages = chunks[i].state->pages();
-      sequence.keys_in_page = 0;
-      sequence.values_in_page =
-          kPageTokens * config_.num_key_value_heads * config_.head_dim;
+      sequence.keys_in_page = shape.KeysInPage(shape.num_full_layers);
+      sequence.values_in_page = shape.ValuesInPage(shape.num_full_layers);
     }
     const std::vector<absl::Status> status = DecoderLayer(
         context_, weights_.layer, config_.num_hidden_layers, rope_, dispatcher_,
         batch.sequences(), batch.rows(), batch.residual());
     for (size_t i = 0; i < chunks.size(); ++i) {
       results[i].status = status[i];
-      if (!status[i].ok()) chunks[i].state->health = StateHealth::kTorn;
     }
     batch.DropFailed(status);
     if (batch.rows() > 0) Finish(chunks, &batch, &results);
@@ -71,11 +74,12 @@ class LocalMtpHead final : public MtpHead {
   void CheckChunks(absl::Span<const MtpChunk> chunks) const {
     for (const MtpChunk& chunk : chunks) {
       const int64_t pairs = static_cast<int64_t>(chunk.next_tokens.size());
-      SY_CHECK(chunk.state->health == StateHealth::kClean);
+      const SequenceState& state = *chunk.state;
+      SY_CHECK(state.shape().drafts());
       SY_CHECK(pairs >= 1);
       SY_CHECK(static_cast<int64_t>(chunk.hidden.size()) ==
                pairs * config_.hidden_size);
-      SY_CHECK(chunk.state->num_tokens + pairs <= chunk.state->max_tokens());
+      SY_CHECK(state.num_mtp_pairs + pairs <= state.room());
       for (int32_t token : chunk.next_tokens) {
         SY_CHECK(token >= 0 && token < config_.vocab_size);
       }
@@ -90,7 +94,7 @@ class LocalMtpHead final : public MtpHead {
     float* const previous = scratch_.Floats(batch->rows() * hidden);
     for (size_t i = 0; i < chunks.size(); ++i) {
       const int64_t first = batch->sequences()[i].first_row * hidden;
-      Embed(context_, weights_.embed_tokens, chunks[i].next_tokens,
+      Embed(context_, shared_.embed_tokens, chunks[i].next_tokens,
             embedded + first);
       ZeroCentredRmsNorm(context_, chunks[i].hidden.data(),
                          weights_.pre_fc_norm_hidden,
@@ -118,7 +122,7 @@ class LocalMtpHead final : public MtpHead {
       const LayerSequence& sequence = batch->sequences()[s];
       const MtpChunk& chunk = chunks[batch->index(s)];
       MtpResult& result = (*results)[batch->index(s)];
-      chunk.state->num_tokens += sequence.num_rows;
+      chunk.state->num_mtp_pairs += sequence.num_rows;
       result.hidden.resize(sequence.num_rows * hidden);
       ZeroCentredRmsNorm(
           context_, batch->residual() + sequence.first_row * hidden,
@@ -133,11 +137,14 @@ class LocalMtpHead final : public MtpHead {
              &result.logits[i * config_.vocab_size]});
       }
     }
-    LmHead(context_, weights_.lm_head, logits_rows);
+    LmHead(context_, shared_.lm_head, logits_rows);
   }
 
   const model::ModelConfig config_;
   ExpertDispatcher* const dispatcher_;
+  // What weights_ are views of, unless they are mapped.
+  const std::unique_ptr<const model::WeightCopies> copies_;
+  const ModelRunner::SharedWeights shared_;
   const MtpWeights weights_;
   RopeTable rope_;
   Scratch scratch_;
@@ -147,7 +154,8 @@ class LocalMtpHead final : public MtpHead {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<MtpHead>> MtpHead::Create(
-    ModelRunner::Options options) {
+    ModelRunner::Options options, const ModelRunner* runner) {
+  SY_CHECK(runner != nullptr);
   SY_CHECK(options.checkpoint != nullptr);
   SY_CHECK(options.dispatcher != nullptr);
   SY_CHECK(options.pool != nullptr);
@@ -156,10 +164,12 @@ absl::StatusOr<std::unique_ptr<MtpHead>> MtpHead::Create(
         absl::StrCat(options.checkpoint->directory(),
                      " has no mtp.* tensors: this model cannot draft"));
   }
-  WeightReader reader(options.checkpoint);
+  WeightReader reader(options.checkpoint, options.weights);
   SY_ASSIGN_OR_RETURN(MtpWeights weights, FindMtpWeights(&reader));
   SY_RETURN_IF_ERROR(reader.ReadAll(options.pool, options.progress));
-  return std::make_unique<LocalMtpHead>(options, std::move(weights));
+  return std::make_unique<LocalMtpHead>(options, runner->shared_weights(),
+                                        std::move(weights),
+                                        reader.TakeCopies());
 }
 
 }  // namespace switchyard::attention_worker

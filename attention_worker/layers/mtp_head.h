@@ -23,15 +23,18 @@ namespace switchyard::attention_worker {
 // (after model.norm, as in ChunkResult::hidden; of a chained draft, the head's
 // own output) and token i + 1.
 struct MtpChunk {
-  MtpState* state = nullptr;       // kClean; room for the pairs. Not owned
-  absl::Span<const float> hidden;  // [pairs, H]
+  // With pages for the pairs; the first goes to state->num_mtp_pairs. Not
+  // owned.
+  SequenceState* state = nullptr;
+  absl::Span<const float> hidden;          // [pairs, H]
   absl::Span<const int32_t> next_tokens;   // [pairs]; >= 1, each in [0, V)
   LogitsOf logits = LogitsOf::kLastToken;  // of token i + 2
   absl::Time deadline = absl::InfiniteFuture();  // for missing experts
 };
 
 struct MtpResult {
-  // Not OK: as ChunkResult::status; the state is then kTorn.
+  // Not OK: as ChunkResult::status, but the state is as good as before: the
+  // pairs count as not read.
   absl::Status status;
   std::vector<float> hidden;  // after mtp.norm: [pairs, H]
   std::vector<float> logits;  // [0 or 1 or pairs, V]
@@ -39,16 +42,18 @@ struct MtpResult {
 
 class MtpHead {
  public:
-  // As ModelRunner::Create, with the same options. NOT_FOUND: this checkpoint
-  // has no mtp.* tensors (Coder-Next).
+  // As ModelRunner::Create, with the same options and the runner made of them
+  // (not owned; outlives this). NOT_FOUND: this checkpoint has no mtp.* tensors
+  // (Coder-Next).
   static absl::StatusOr<std::unique_ptr<MtpHead>> Create(
-      ModelRunner::Options options);
+      ModelRunner::Options options, const ModelRunner* runner);
   virtual ~MtpHead() = default;
 
   // One step, with the promises of ModelRunner::Step. Pairs go to positions
-  // state->num_tokens and following; to drop entries that rest on drafts, set
-  // num_tokens back and run the true pairs. One caller at a time, and not
-  // beside a ModelRunner's step with the same pool.
+  // state->num_mtp_pairs and following, which moves on; to drop entries that
+  // rest on drafts, set it back and run the true pairs. One caller at a time,
+  // and not beside a ModelRunner's step with the same pool.
+  // REQUIRES: states of a shape that drafts.
   virtual std::vector<MtpResult> Step(absl::Span<const MtpChunk> chunks) = 0;
 };
 

@@ -222,38 +222,86 @@ SampledToken SampleToken(absl::Span<const float> logits,
                 num_top);
 }
 
+namespace {
+
+// A job's rows, and how they are cut into blocks for finding their maxima.
+struct JobRows {
+  explicit JobRows(const SampleJob& sample_job)
+      : job(sample_job), count(static_cast<int64_t>(job.drafts.size()) + 1) {
+    const int64_t size = static_cast<int64_t>(job.logits.size());
+    SY_CHECK(size % count == 0);
+    vocab = size / count;
+    blocks = CandidateRow::NumBlocks(vocab);
+  }
+
+  absl::Span<const float> Logits(int64_t row) const {
+    return job.logits.subspan(row * vocab, vocab);
+  }
+
+  const SampleJob& job;
+  const int64_t count;
+  int64_t vocab = 0;
+  int64_t blocks = 0;  // of one row
+};
+
+// `maxima`: of all blocks of the rows.
+std::vector<SampledToken> SampleRows(const JobRows& rows,
+                                     absl::Span<const float> maxima) {
+  const SampleJob& job = rows.job;
+  const bool penalties = HasPenalties(*job.params);
+  std::vector<SampledToken> tokens;
+  for (int64_t row = 0; row < rows.count; ++row) {
+    tokens.push_back(
+        Sample(CandidateRow(rows.Logits(row),
+                            maxima.subspan(row * rows.blocks, rows.blocks)),
+               *job.params, *job.history, job.position + row, job.want_logprob,
+               job.num_top));
+    if (row + 1 == rows.count || tokens.back().id != job.drafts[row]) break;
+    if (penalties) ++job.history->generated[job.drafts[row]];
+  }
+  for (size_t i = 0; penalties && i + 1 < tokens.size(); ++i) {
+    const auto count = job.history->generated.find(tokens[i].id);
+    if (--count->second == 0) job.history->generated.erase(count);
+  }
+  return tokens;
+}
+
+}  // namespace
+
 void SampleTokens(absl::Span<const SampleJob> jobs, ComputePool* pool,
-                  absl::Span<SampledToken> tokens) {
+                  absl::Span<std::vector<SampledToken>> tokens) {
   SY_CHECK(jobs.size() == tokens.size());
   // What reads whole rows is shared out over all of them, so that a single
   // sequence has all threads as well.
-  std::vector<int64_t> first_block(jobs.size() + 1, 0);
-  for (size_t i = 0; i < jobs.size(); ++i) {
-    first_block[i + 1] =
-        first_block[i] +
-        CandidateRow::NumBlocks(static_cast<int64_t>(jobs[i].logits.size()));
+  std::vector<JobRows> rows;
+  std::vector<int64_t> first_block = {0};  // of each job, and the end
+  for (const SampleJob& job : jobs) {
+    rows.emplace_back(job);
+    first_block.push_back(first_block.back() +
+                          rows.back().count * rows.back().blocks);
   }
   std::vector<float> maxima(static_cast<size_t>(first_block.back()));
-  const auto maxima_of = [&](size_t i) {
-    return absl::MakeSpan(maxima).subspan(first_block[i],
-                                          first_block[i + 1] - first_block[i]);
-  };
   pool->ParallelFor(
       first_block.back(), kMinBlocks, [&](int64_t begin, int64_t end) {
-        for (size_t i = 0; i < jobs.size(); ++i) {
-          const int64_t first = first_block[i];
-          FindBlockMaxima(jobs[i].logits, std::max(begin, first) - first,
-                          std::min(end, first_block[i + 1]) - first,
-                          maxima_of(i));
+        for (size_t i = 0; i < rows.size(); ++i) {
+          for (int64_t row = 0; row < rows[i].count; ++row) {
+            const int64_t first = first_block[i] + row * rows[i].blocks;
+            const int64_t last = first + rows[i].blocks;
+            if (begin >= last || end <= first) continue;
+            FindBlockMaxima(
+                rows[i].Logits(row), std::max(begin, first) - first,
+                std::min(end, last) - first,
+                absl::MakeSpan(maxima).subspan(first, rows[i].blocks));
+          }
         }
       });
   pool->ParallelFor(
       static_cast<int64_t>(jobs.size()), 1, [&](int64_t begin, int64_t end) {
         for (int64_t i = begin; i < end; ++i) {
-          const SampleJob& job = jobs[i];
-          tokens[i] =
-              Sample(CandidateRow(job.logits, maxima_of(i)), *job.params,
-                     *job.history, job.position, job.want_logprob, job.num_top);
+          tokens[i] = SampleRows(
+              rows[i],
+              absl::MakeConstSpan(maxima).subspan(
+                  first_block[i], first_block[i + 1] - first_block[i]));
         }
       });
 }

@@ -47,19 +47,24 @@ SampledToken SampleToken(absl::Span<const float> logits,
                          const TokenHistory& history, int64_t position,
                          bool want_logprob, int num_top);
 
-// The arguments of one SampleToken. Nothing is owned.
+// The next tokens of one sequence: one, and one more for every drafted token
+// that turns out right. Nothing is owned.
 struct SampleJob {
-  absl::Span<const float> logits;
+  absl::Span<const float> logits;         // [drafts + 1, V]
+  absl::Span<const int32_t> drafts = {};  // guesses of the tokens to be chosen
   const SamplingParams* params = nullptr;
-  const TokenHistory* history = nullptr;
-  int64_t position = 0;
+  // Changed meanwhile if there are drafts, then as before: a job's own.
+  TokenHistory* history = nullptr;
+  int64_t position = 0;  // of the first token to be chosen
   bool want_logprob = false;
   int num_top = 0;
 };
 
-// tokens[i] = SampleToken of jobs[i], the jobs shared out over the pool.
+// tokens[i] = what SampleToken chooses row after row of jobs[i], up to the
+// first token that was not the one drafted: just those tokens that it would
+// choose without drafts. The jobs are shared out over the pool.
 void SampleTokens(absl::Span<const SampleJob> jobs, ComputePool* pool,
-                  absl::Span<SampledToken> tokens);
+                  absl::Span<std::vector<SampledToken>> tokens);
 
 // Uniform in [0, 1) with 53 bits, from Philox4x32-10 (Salmon et al. 2011) with
 // key = seed and counter = position: no state, so a replay draws the same

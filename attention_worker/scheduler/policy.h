@@ -26,14 +26,15 @@ struct StepBudget {
   StateCosts costs;            // of one state
 
   int64_t BytesFor(const SequenceView& sequence) const {
-    return costs.BytesFor(sequence.known_tokens);
+    return costs.BytesFor(sequence.known_tokens + sequence.draft_tokens);
   }
 };
 
 // `sequence` is an index into the span that Plan() was given.
 struct StepEntry {
   size_t sequence = 0;
-  int64_t num_tokens = 0;  // 1 if decoding, else the size of the prompt chunk
+  // 1 if decoding (with its drafts), else the size of the prompt chunk.
+  int64_t num_tokens = 0;
 
   friend bool operator==(const StepEntry&, const StepEntry&) = default;
 };

@@ -22,6 +22,7 @@ struct SequenceView {
   SequencePhase phase = SequencePhase::kWaiting;
   int64_t known_tokens = 0;     // prompt and output so far
   int64_t computed_tokens = 0;  // of those, how many the state has read
+  int64_t draft_tokens = 0;     // guesses that are read with the last known one
 
   int64_t remaining_tokens() const { return known_tokens - computed_tokens; }
   bool holds_state() const {

@@ -5,31 +5,41 @@
 #include <utility>
 
 #include "base/check.h"
-#include "base/status_macros.h"
 
 namespace switchyard::attention_worker {
+
+std::unique_ptr<SequenceState> SequenceState::TryMake(StateMemory* memory,
+                                                      int64_t max_tokens) {
+  StateBlock fixed = memory->TryTakeFixed();
+  if (fixed == nullptr) return nullptr;
+  StateBlock drafts;
+  if (memory->shape().DraftFloats() > 0) {
+    drafts = memory->TryTakeDrafts();
+    if (drafts == nullptr) return nullptr;
+  }
+  return std::unique_ptr<SequenceState>(new SequenceState(
+      memory, max_tokens, std::move(fixed), std::move(drafts)));
+}
 
 std::unique_ptr<SequenceState> SequenceState::TryCreate(StateMemory* memory,
                                                         int64_t max_tokens) {
   SY_CHECK(max_tokens >= 0);
-  StateBlock fixed = memory->TryTakeFixed();
-  if (fixed == nullptr) return nullptr;
-  std::fill_n(fixed.get(), memory->shape().FixedFloats(), 0.0f);
-  return std::unique_ptr<SequenceState>(
-      new SequenceState(memory, max_tokens, std::move(fixed)));
+  std::unique_ptr<SequenceState> state = TryMake(memory, max_tokens);
+  if (state == nullptr) return nullptr;
+  std::fill_n(state->fixed_.get(), memory->shape().FixedFloats(), 0.0f);
+  return state;
 }
 
 std::unique_ptr<SequenceState> SequenceState::TryRestore(
     StateMemory* memory, const StateSnapshot& snapshot, int64_t max_tokens) {
   SY_CHECK(snapshot.num_tokens <= max_tokens);
   const StateShape& shape = memory->shape();
-  StateBlock fixed = memory->TryTakeFixed();
-  if (fixed == nullptr) return nullptr;
-  std::memcpy(fixed.get(), snapshot.fixed.get(), shape.FixedBytes());
-  std::unique_ptr<SequenceState> state(
-      new SequenceState(memory, max_tokens, std::move(fixed)));
+  std::unique_ptr<SequenceState> state = TryMake(memory, max_tokens);
+  if (state == nullptr) return nullptr;
+  std::memcpy(state->fixed_.get(), snapshot.fixed.get(), shape.FixedBytes());
   state->pages_ = snapshot.pages;
-  if (snapshot.num_tokens % kPageTokens != 0 && !state->pages_.empty()) {
+  const bool last_is_full = snapshot.num_tokens % kPageTokens == 0;
+  if (!state->pages_.empty() && (!last_is_full || shape.drafts())) {
     // Whoever filled it may write on in it.
     StateBlock own = memory->TryTakePage();
     if (own == nullptr) return nullptr;
@@ -40,22 +50,50 @@ std::unique_ptr<SequenceState> SequenceState::TryRestore(
     state->page_data_.push_back(page.get());
   }
   state->num_tokens = snapshot.num_tokens;
+  if (shape.drafts() && snapshot.num_tokens > 0) {
+    state->num_mtp_pairs = snapshot.num_tokens - 1;
+    // Pairs of the page's former owner, who went on another way.
+    for (int64_t pair = state->num_mtp_pairs; pair < state->room(); ++pair) {
+      state->ClearMtpPair(pair);
+    }
+  }
   return state;
 }
 
 SequenceState::SequenceState(StateMemory* memory, int64_t max_tokens,
-                             StateBlock fixed)
-    : memory_(memory), max_tokens_(max_tokens), fixed_(std::move(fixed)) {}
+                             StateBlock fixed, StateBlock drafts)
+    : memory_(memory),
+      max_tokens_(max_tokens),
+      fixed_(std::move(fixed)),
+      drafts_(std::move(drafts)) {}
 
 bool SequenceState::TryGrow(int64_t tokens) {
   SY_CHECK(tokens <= max_tokens_);
   while (room() < tokens) {
     StateBlock page = memory_->TryTakePage();
     if (page == nullptr) return false;
-    page_data_.push_back(page.get());
-    pages_.push_back(std::move(page));
+    AddPage(std::move(page));
   }
   return true;
+}
+
+void SequenceState::AddPage(StateBlock page) {
+  if (shape().drafts()) {
+    // Pairs that nobody ran through the MTP head (while it did not pay to
+    // draft) read as zeros, not as what another sequence left.
+    std::fill_n(page.get() + shape().KeysInPage(shape().num_full_layers),
+                2 * kPageTokens * shape().kv_width, 0.0f);
+  }
+  page_data_.push_back(page.get());
+  pages_.push_back(std::move(page));
+}
+
+void SequenceState::Shrink(int64_t tokens) {
+  SY_CHECK(tokens >= num_tokens);
+  const size_t pages = static_cast<size_t>(StateShape::PagesFor(tokens));
+  if (pages >= pages_.size()) return;
+  pages_.resize(pages);
+  page_data_.resize(pages);
 }
 
 int64_t SequenceState::room() const {
@@ -77,8 +115,38 @@ float* SequenceState::last_hidden() {
   return fixed_.get() + shape().HiddenInFixed();
 }
 
+float* SequenceState::draft_rows(int index) {
+  SY_CHECK(index >= 0 && index < shape().num_linear_layers);
+  return drafts_ == nullptr ? nullptr
+                            : drafts_.get() + shape().LayerInDrafts(index);
+}
+
+void SequenceState::SkipMtpPairs(int64_t pairs) {
+  SY_CHECK(shape().drafts() && pairs >= num_mtp_pairs && pairs <= room());
+  while (num_mtp_pairs < pairs) ClearMtpPair(num_mtp_pairs++);
+}
+
+void SequenceState::ClearMtpPair(int64_t pair) {
+  const int64_t width = shape().kv_width;
+  const int layer = shape().num_full_layers;
+  float* const page = page_data_[pair / kPageTokens];
+  const int64_t row = pair % kPageTokens * width;
+  std::fill_n(page + shape().KeysInPage(layer) + row, width, 0.0f);
+  std::fill_n(page + shape().ValuesInPage(layer) + row, width, 0.0f);
+}
+
+void SequenceState::AcceptDrafts(int64_t tokens, const float* hidden) {
+  SY_CHECK(health == StateHealth::kClean && pending_tokens == 0);
+  SY_CHECK(tokens >= 0 && tokens <= shape().max_draft_tokens);
+  if (tokens == 0) return;
+  SY_CHECK(num_tokens + tokens <= std::min(max_tokens_, room()));
+  num_tokens += tokens;
+  pending_tokens = tokens;
+  std::copy_n(hidden, shape().hidden_floats, last_hidden());
+}
+
 StateSnapshot SequenceState::TrySnapshot() const {
-  SY_CHECK(health == StateHealth::kClean);
+  SY_CHECK(health == StateHealth::kClean && pending_tokens == 0);
   StateBlock fixed = memory_->TryTakeFixed();
   if (fixed == nullptr) return {};
   std::memcpy(fixed.get(), fixed_.get(), shape().FixedBytes());
@@ -99,28 +167,8 @@ StateSnapshot SequenceState::SnapshotAt(int64_t tokens,
 }
 
 StateSnapshot SequenceState::IntoSnapshot() && {
-  SY_CHECK(health == StateHealth::kClean);
+  SY_CHECK(health == StateHealth::kClean && pending_tokens == 0);
   return SnapshotAt(num_tokens, std::move(fixed_));
-}
-
-absl::StatusOr<std::unique_ptr<MtpState>> MtpState::Create(
-    const StateShape& shape, int64_t max_tokens) {
-  SY_CHECK(max_tokens >= 0);
-  SY_ASSIGN_OR_RETURN(
-      ReservedFloats memory,
-      ReservedFloats::Create(
-          StateShape::PagesFor(max_tokens) * 2 * kPageTokens * shape.kv_width,
-          /*dense_floats=*/0));
-  return std::unique_ptr<MtpState>(
-      new MtpState(shape, max_tokens, std::move(memory)));
-}
-
-MtpState::MtpState(const StateShape& shape, int64_t max_tokens,
-                   ReservedFloats memory)
-    : max_tokens_(max_tokens), memory_(std::move(memory)) {
-  for (int64_t p = 0; p < StateShape::PagesFor(max_tokens); ++p) {
-    page_data_.push_back(memory_.data() + p * 2 * kPageTokens * shape.kv_width);
-  }
 }
 
 }  // namespace switchyard::attention_worker

@@ -1,5 +1,6 @@
 #include "attention_worker/state/state_memory.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "base/check.h"
@@ -12,8 +13,10 @@ int64_t BlocksThatFit(int64_t budget_bytes, int64_t block_bytes) {
   return block_bytes == 0 ? 0 : budget_bytes / block_bytes;
 }
 
-int64_t InMemory(const BlockPool& pool) {
-  return (pool.used_blocks() + pool.warm_blocks()) * pool.block_bytes();
+absl::StatusOr<BlockPool> MakePool(int64_t block_floats, int64_t block_bytes,
+                                   int64_t budget_bytes) {
+  return BlockPool::Create(block_floats,
+                           BlocksThatFit(budget_bytes, block_bytes));
 }
 
 }  // namespace
@@ -23,42 +26,50 @@ absl::StatusOr<std::unique_ptr<StateMemory>> StateMemory::Create(
   SY_CHECK(budget_bytes >= 0);
   SY_ASSIGN_OR_RETURN(
       BlockPool pages,
-      BlockPool::Create(shape.PageFloats(),
-                        BlocksThatFit(budget_bytes, shape.PageBytes())));
+      MakePool(shape.PageFloats(), shape.PageBytes(), budget_bytes));
   SY_ASSIGN_OR_RETURN(
       BlockPool fixed,
-      BlockPool::Create(shape.FixedFloats(),
-                        BlocksThatFit(budget_bytes, shape.FixedBytes())));
-  return std::unique_ptr<StateMemory>(
-      new StateMemory(shape, budget_bytes, std::move(pages), std::move(fixed)));
+      MakePool(shape.FixedFloats(), shape.FixedBytes(), budget_bytes));
+  SY_ASSIGN_OR_RETURN(
+      BlockPool drafts,
+      MakePool(shape.DraftFloats(), shape.DraftBytes(), budget_bytes));
+  return std::unique_ptr<StateMemory>(new StateMemory(
+      shape, budget_bytes,
+      Pools{std::move(pages), std::move(fixed), std::move(drafts)}));
 }
 
 StateMemory::StateMemory(const StateShape& shape, int64_t budget_bytes,
-                         BlockPool pages, BlockPool fixed)
-    : shape_(shape),
-      budget_bytes_(budget_bytes),
-      pages_(std::move(pages)),
-      fixed_(std::move(fixed)) {}
+                         Pools pools)
+    : shape_(shape), budget_bytes_(budget_bytes), pools_(std::move(pools)) {}
 
 StateMemory::~StateMemory() { SY_CHECK(used_bytes() == 0); }
 
 int64_t StateMemory::used_bytes() const {
   MutexLock lock(&mutex_);
-  return pages_.used_blocks() * pages_.block_bytes() +
-         fixed_.used_blocks() * fixed_.block_bytes();
+  int64_t bytes = 0;
+  for (const BlockPool& pool : pools_) {
+    bytes += pool.used_blocks() * pool.block_bytes();
+  }
+  return bytes;
 }
 
-StateBlock StateMemory::TryTakePage() { return TryTake(&pages_, &fixed_); }
+int64_t StateMemory::BytesInMemory() const {
+  int64_t bytes = 0;
+  for (const BlockPool& pool : pools_) {
+    bytes += (pool.used_blocks() + pool.warm_blocks()) * pool.block_bytes();
+  }
+  return bytes;
+}
 
-StateBlock StateMemory::TryTakeFixed() { return TryTake(&fixed_, &pages_); }
-
-StateBlock StateMemory::TryTake(BlockPool* from, BlockPool* other) {
+StateBlock StateMemory::TryTake(BlockKind kind) {
   MutexLock lock(&mutex_);
-  if (from->warm_blocks() == 0) {
-    while (InMemory(*from) + InMemory(*other) + from->block_bytes() >
-           budget_bytes_) {
-      if (!other->ReleaseOneWarm()) return nullptr;
-    }
+  BlockPool* const from = &pools_[static_cast<int>(kind)];
+  while (from->warm_blocks() == 0 &&
+         BytesInMemory() + from->block_bytes() > budget_bytes_) {
+    const bool released =
+        std::any_of(pools_.begin(), pools_.end(),
+                    [](BlockPool& pool) { return pool.ReleaseOneWarm(); });
+    if (!released) return nullptr;
   }
   float* const block = from->Take();
   if (block == nullptr) return nullptr;

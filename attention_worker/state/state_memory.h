@@ -1,9 +1,11 @@
 // One byte budget for all that sequences keep: pages of KV cache, recurrent
-// states, and snapshots of both. Nothing of the kind is allocated elsewhere.
+// states, snapshots of both, and what drafted tokens leave behind. Nothing of
+// the kind is allocated elsewhere.
 
 #ifndef SWITCHYARD_ATTENTION_WORKER_STATE_STATE_MEMORY_H_
 #define SWITCHYARD_ATTENTION_WORKER_STATE_STATE_MEMORY_H_
 
+#include <array>
 #include <cstdint>
 #include <memory>
 
@@ -36,22 +38,25 @@ class StateMemory {
   // rounding to memory pages.
   int64_t used_bytes() const ABSL_LOCKS_EXCLUDED(mutex_);
 
-  // StateShape::PageFloats() or FixedFloats() of anything. Null if the budget
-  // has no room.
-  StateBlock TryTakePage() ABSL_LOCKS_EXCLUDED(mutex_);
-  StateBlock TryTakeFixed() ABSL_LOCKS_EXCLUDED(mutex_);
+  // StateShape::PageFloats(), FixedFloats() or DraftFloats() of anything. Null
+  // if the budget has no room.
+  StateBlock TryTakePage() { return TryTake(BlockKind::kPage); }
+  StateBlock TryTakeFixed() { return TryTake(BlockKind::kFixed); }
+  StateBlock TryTakeDrafts() { return TryTake(BlockKind::kDrafts); }
 
  private:
-  StateMemory(const StateShape& shape, int64_t budget_bytes, BlockPool pages,
-              BlockPool fixed);
-  StateBlock TryTake(BlockPool* from, BlockPool* other)
-      ABSL_LOCKS_EXCLUDED(mutex_);
+  enum class BlockKind { kPage, kFixed, kDrafts };
+  static constexpr int kNumKinds = 3;
+  using Pools = std::array<BlockPool, kNumKinds>;
+
+  StateMemory(const StateShape& shape, int64_t budget_bytes, Pools pools);
+  StateBlock TryTake(BlockKind kind) ABSL_LOCKS_EXCLUDED(mutex_);
+  int64_t BytesInMemory() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const StateShape shape_;
   const int64_t budget_bytes_;
   mutable Mutex mutex_;
-  BlockPool pages_ ABSL_GUARDED_BY(mutex_);
-  BlockPool fixed_ ABSL_GUARDED_BY(mutex_);
+  Pools pools_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace switchyard::attention_worker

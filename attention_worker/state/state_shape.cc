@@ -7,16 +7,18 @@ constexpr int64_t kFloatBytes = sizeof(float);
 
 }  // namespace
 
-StateShape::StateShape(const model::ModelConfig& config)
-    : kv_width(int64_t{config.num_key_value_heads} * config.head_dim),
+StateShape::StateShape(const model::ModelConfig& config, int64_t max_drafts)
+    : max_draft_tokens(max_drafts),
+      kv_width(int64_t{config.num_key_value_heads} * config.head_dim),
       recurrent_floats(int64_t{config.linear_num_value_heads} *
                        config.linear_key_head_dim *
                        config.linear_value_head_dim),
-      conv_floats((config.linear_conv_kernel_dim - 1) *
-                  (2 * int64_t{config.linear_num_key_heads} *
-                       config.linear_key_head_dim +
-                   int64_t{config.linear_num_value_heads} *
-                       config.linear_value_head_dim)),
+      conv_channels(2 * int64_t{config.linear_num_key_heads} *
+                        config.linear_key_head_dim +
+                    int64_t{config.linear_num_value_heads} *
+                        config.linear_value_head_dim),
+      conv_floats((config.linear_conv_kernel_dim - 1) * conv_channels),
+      gate_floats(2 * int64_t{config.linear_num_value_heads}),
       hidden_floats(config.hidden_size) {
   for (model::LayerType type : config.layer_types) {
     ++(type == model::LayerType::kFullAttention ? num_full_layers
@@ -29,11 +31,17 @@ int64_t StateShape::FixedFloats() const {
 }
 
 int64_t StateShape::PageFloats() const {
-  return 2 * num_full_layers * kPageTokens * kv_width;
+  return 2 * num_kv_layers() * kPageTokens * kv_width;
+}
+
+int64_t StateShape::DraftFloats() const {
+  return LayerInDrafts(num_linear_layers);
 }
 
 int64_t StateShape::FixedBytes() const { return FixedFloats() * kFloatBytes; }
 
 int64_t StateShape::PageBytes() const { return PageFloats() * kFloatBytes; }
+
+int64_t StateShape::DraftBytes() const { return DraftFloats() * kFloatBytes; }
 
 }  // namespace switchyard::attention_worker

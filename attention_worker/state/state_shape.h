@@ -14,26 +14,40 @@ namespace switchyard::attention_worker {
 // a KV cache: attention reads keys in blocks of just so many.
 inline constexpr int64_t kPageTokens = 64;
 
-// Two kinds of memory. Pages of the KV cache, which grow with the tokens and
+// Three kinds of memory. Pages of the KV cache, which grow with the tokens and
 // are shared between sequences with a common beginning:
-//   [layer][K, V][kPageTokens][kv_width] floats
-// and the fixed part, one for each sequence or snapshot:
+//   [layer][K, V][kPageTokens][kv_width] floats,
+// the MTP head's layer last if there are drafts; the fixed part, one for each
+// sequence or snapshot:
 //   recurrent states [layer][nv, dk, dv], convolution tails [layer][K - 1,
-//   channels], the last token's hidden state [H].
+//   channels], the last token's hidden state [H];
+// and, if there are drafts, one part for each running sequence:
+//   what drafted tokens brought to each linear-attention layer [layer]
+//   [max_draft_tokens][channels | decay, beta: 2 nv].
 struct StateShape {
-  explicit StateShape(const model::ModelConfig& config);
+  // `max_draft_tokens`: of one step of one sequence; 0: nobody drafts.
+  explicit StateShape(const model::ModelConfig& config,
+                      int64_t max_draft_tokens = 0);
 
-  int num_full_layers = 0;
+  int num_full_layers = 0;  // without the MTP head's
   int num_linear_layers = 0;
+  int64_t max_draft_tokens = 0;
   int64_t kv_width = 0;          // num_key_value_heads * head_dim
   int64_t recurrent_floats = 0;  // nv * dk * dv, one layer
-  int64_t conv_floats = 0;       // (K - 1) * (2 * nk * dk + nv * dv), one layer
+  int64_t conv_channels = 0;     // 2 * nk * dk + nv * dv
+  int64_t conv_floats = 0;       // (K - 1) * channels, one layer
+  int64_t gate_floats = 0;       // 2 * nv: decay and beta of a token, one layer
   int64_t hidden_floats = 0;     // H
+
+  bool drafts() const { return max_draft_tokens > 0; }
+  int num_kv_layers() const { return num_full_layers + (drafts() ? 1 : 0); }
 
   int64_t FixedFloats() const;
   int64_t PageFloats() const;
+  int64_t DraftFloats() const;
   int64_t FixedBytes() const;
   int64_t PageBytes() const;
+  int64_t DraftBytes() const;
 
   // Of one token in a page.
   int64_t BytesPerToken() const { return PageBytes() / kPageTokens; }
@@ -42,14 +56,16 @@ struct StateShape {
   static int64_t PagesFor(int64_t tokens) {
     return (tokens + kPageTokens - 1) / kPageTokens;
   }
+  // Of a running sequence.
   StateCosts Costs() const {
-    return {.fixed_bytes = FixedBytes(),
+    return {.fixed_bytes = FixedBytes() + DraftBytes(),
             .page_bytes = PageBytes(),
             .page_tokens = kPageTokens};
   }
 
-  // Where full-attention layer `index` (counted among full-attention layers)
-  // has its [kPageTokens, kv_width] of K or V in a page, in floats.
+  // Where full-attention layer `index` (counted among full-attention layers;
+  // num_full_layers: the MTP head's) has its [kPageTokens, kv_width] of K or V
+  // in a page, in floats.
   int64_t KeysInPage(int index) const {
     return 2 * index * kPageTokens * kv_width;
   }
@@ -64,6 +80,11 @@ struct StateShape {
   }
   int64_t HiddenInFixed() const {
     return num_linear_layers * (recurrent_floats + conv_floats);
+  }
+  // A drafted token's part of the draft part of linear-attention layer `index`.
+  int64_t DraftRowFloats() const { return conv_channels + gate_floats; }
+  int64_t LayerInDrafts(int index) const {
+    return index * max_draft_tokens * DraftRowFloats();
   }
 };
 

@@ -139,13 +139,15 @@ class Stepper {
                       .want_logprob = false,
                       .num_top = 0});
     }
-    std::vector<attention_worker::SampledToken> tokens(jobs.size());
+    std::vector<std::vector<attention_worker::SampledToken>> tokens(
+        jobs.size());
     SampleTokens(jobs, &model_.pool(), absl::MakeSpan(tokens));
-    for (size_t i = 0; i < tokens.size(); ++i) sequences[i].next = tokens[i].id;
+    for (size_t i = 0; i < tokens.size(); ++i)
+      sequences[i].next = tokens[i][0].id;
   }
 
   BenchModel& model_;
-  const TokenHistory no_history_;
+  TokenHistory no_history_;
 };
 
 // Runs `body` with the model's timer on.

@@ -38,6 +38,7 @@ absl::StatusOr<AttentionWorker::Options> WorkerOptions(
   worker.max_queued_requests = options.max_queued_requests;
   worker.chunked_prefill_size = options.chunked_prefill_size;
   worker.prefix_caching = options.prefix_caching;
+  worker.speculative = options.speculative;
   worker.verify_checksums = options.verify_checksums;
   worker.model_name = options.served_model_name;
   worker.registry = registry;

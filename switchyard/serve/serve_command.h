@@ -8,6 +8,7 @@
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "attention_worker/speculative/options.h"
 
 namespace switchyard {
 
@@ -26,6 +27,7 @@ struct ServeOptions {
   int64_t max_queued_requests = 1024;
   int64_t chunked_prefill_size = 1024;
   bool prefix_caching = true;
+  attention_worker::SpeculativeOptions speculative;
   int64_t state_memory_bytes = 0;  // 0: from what is available
   absl::Duration request_timeout = absl::Minutes(60);
   absl::Duration drain_timeout = absl::Seconds(30);

@@ -32,8 +32,8 @@ class FakeModelRunner final : public attention_worker::ModelRunner {
   using Fault =
       std::function<absl::Status(const attention_worker::SequenceChunk& chunk)>;
 
-  explicit FakeModelRunner(int64_t vocab_size)
-      : vocab_size_(vocab_size), shape_(Config()) {}
+  explicit FakeModelRunner(int64_t vocab_size, int64_t max_draft_tokens = 0)
+      : vocab_size_(vocab_size), shape_(Config(), max_draft_tokens) {}
 
   // One layer of each kind; 64 bytes a token.
   static model::ModelConfig Config() {
@@ -88,6 +88,12 @@ class FakeModelRunner final : public attention_worker::ModelRunner {
     MutexLock lock(&mutex_);
     return steps_;
   }
+  // Tokens of chunks without drafts whose hidden states were asked for: those
+  // of prompts, if somebody drafts.
+  int64_t tokens_with_hidden() const {
+    MutexLock lock(&mutex_);
+    return tokens_with_hidden_;
+  }
   // The deadlines of the chunks of the last step.
   std::vector<absl::Time> last_deadlines() const {
     MutexLock lock(&mutex_);
@@ -112,8 +118,30 @@ class FakeModelRunner final : public attention_worker::ModelRunner {
     return Logits(hash);
   }
 
+  void Settle(
+      absl::Span<attention_worker::SequenceState* const> states) override {
+    for (attention_worker::SequenceState* const state : states) {
+      const uint64_t hash = HashWithPending(state);
+      SY_CHECK(hash == HashOfKeys(*state));
+      std::memcpy(state->recurrent(0), &hash, sizeof hash);
+      state->pending_tokens = 0;
+    }
+  }
+
   const attention_worker::StateShape& state_shape() const override {
     return shape_;
+  }
+  SharedWeights shared_weights() const override { return {}; }
+
+  // For a fake MTP head: the hash after one more token, and its logits.
+  static uint64_t HashAfter(uint64_t hash, int32_t token) {
+    return Mix(hash, token);
+  }
+  std::vector<float> LogitsOf(uint64_t hash) const { return Logits(hash); }
+  // The cached "key" of the token at `position`: its id.
+  int32_t CachedToken(const attention_worker::SequenceState& state,
+                      int64_t position) const {
+    return static_cast<int32_t>(*KeyOf(state, position));
   }
 
  private:
@@ -124,6 +152,9 @@ class FakeModelRunner final : public attention_worker::ModelRunner {
     last_deadlines_.clear();
     for (const attention_worker::SequenceChunk& chunk : chunks) {
       sizes.push_back(static_cast<int64_t>(chunk.tokens.size()));
+      if (chunk.want_hidden && chunk.provisional_tokens == 0) {
+        tokens_with_hidden_ += sizes.back();
+      }
       last_deadlines_.push_back(chunk.deadline);
     }
     steps_.push_back(std::move(sizes));
@@ -150,35 +181,60 @@ class FakeModelRunner final : public attention_worker::ModelRunner {
       state->health = attention_worker::StateHealth::kTorn;
       return result;
     }
-    uint64_t hash;
-    std::memcpy(&hash, state->recurrent(0), sizeof hash);
+    uint64_t hash = HashWithPending(state);
     SY_CHECK(hash == HashOfKeys(*state));
+    const int64_t size = static_cast<int64_t>(chunk.tokens.size());
+    const int64_t certain = size - chunk.provisional_tokens;
+    SY_CHECK(certain >= 1 &&
+             chunk.provisional_tokens <= shape_.max_draft_tokens);
     const attention_worker::SnapshotPoint* snapshot = chunk.snapshots.begin();
-    for (size_t i = 0; i < chunk.tokens.size(); ++i) {
+    for (int64_t i = 0; i < size; ++i) {
       const int32_t token = chunk.tokens[i];
       SY_CHECK(token >= 0 && token < vocab_size_);
       hash = Mix(hash, token);
-      *KeyOf(*state, state->num_tokens + static_cast<int64_t>(i)) =
-          static_cast<float>(token);
-      std::memcpy(state->last_hidden(), &hash, sizeof hash);
+      *KeyOf(*state, state->num_tokens + i) = static_cast<float>(token);
+      if (i < certain) {
+        std::memcpy(state->last_hidden(), &hash, sizeof hash);
+        std::memcpy(state->recurrent(0), &hash, sizeof hash);
+      } else {
+        *DraftOf(state, i - certain) = static_cast<float>(token);
+      }
       if (snapshot != chunk.snapshots.end() &&
-          snapshot->after_tokens == static_cast<int64_t>(i) + 1) {
+          snapshot->after_tokens == i + 1) {
         std::memcpy(snapshot->fixed + shape_.RecurrentInFixed(0), &hash,
                     sizeof hash);
         std::memcpy(snapshot->fixed + shape_.HiddenInFixed(), &hash,
                     sizeof hash);
         ++snapshot;
       }
+      if (chunk.want_hidden) {
+        result.hidden.resize(result.hidden.size() + 2);
+        std::memcpy(&result.hidden[2 * i], &hash, sizeof hash);
+      }
       if (chunk.logits == attention_worker::LogitsOf::kEveryToken ||
           (chunk.logits == attention_worker::LogitsOf::kLastToken &&
-           i + 1 == chunk.tokens.size())) {
+           i + 1 == size)) {
         const std::vector<float> row = Logits(hash);
         result.logits.insert(result.logits.end(), row.begin(), row.end());
       }
     }
-    std::memcpy(state->recurrent(0), &hash, sizeof hash);
-    state->num_tokens += static_cast<int64_t>(chunk.tokens.size());
+    state->num_tokens += certain;
+    state->pending_tokens = 0;
     return result;
+  }
+
+  // The recurrent state's hash, and the drafted tokens that it lacks.
+  uint64_t HashWithPending(attention_worker::SequenceState* state) const {
+    uint64_t hash;
+    std::memcpy(&hash, state->recurrent(0), sizeof hash);
+    for (int64_t t = 0; t < state->pending_tokens; ++t) {
+      hash = Mix(hash, static_cast<int32_t>(*DraftOf(state, t)));
+    }
+    return hash;
+  }
+
+  float* DraftOf(attention_worker::SequenceState* state, int64_t row) const {
+    return state->draft_rows(0) + row * shape_.DraftRowFloats();
   }
 
   // The cached "key" of the token at `position`: its id.
@@ -225,6 +281,7 @@ class FakeModelRunner final : public attention_worker::ModelRunner {
   Fault fault_ ABSL_GUARDED_BY(mutex_);
   std::vector<std::vector<int64_t>> steps_ ABSL_GUARDED_BY(mutex_);
   std::vector<absl::Time> last_deadlines_ ABSL_GUARDED_BY(mutex_);
+  int64_t tokens_with_hidden_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 
 }  // namespace switchyard::testing

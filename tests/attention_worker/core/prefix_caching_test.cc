@@ -18,6 +18,7 @@
 #include "metrics/registry.h"
 #include "tests/testing/fake_clock.h"
 #include "tests/testing/fake_model_runner.h"
+#include "tests/testing/fake_mtp_head.h"
 #include "tests/testing/matchers.h"
 #include "tests/testing/recording_sink.h"
 
@@ -47,7 +48,9 @@ Tokens Join(Tokens a, const Tokens& b) {
   return a;
 }
 
-class PrefixCachingTest : public ::testing::Test {
+enum class Drafts { kNone, kRight, kOftenWrong };
+
+class PrefixCachingTest : public ::testing::TestWithParam<Drafts> {
  protected:
   PrefixCachingTest() { Start(int64_t{64} << 20); }
   ~PrefixCachingTest() override { Stop(); }
@@ -71,6 +74,8 @@ class PrefixCachingTest : public ::testing::Test {
     options.max_running_requests = 8;
     options.chunked_prefill_size = 256;
     options.prefix_caching = caching;
+    if (GetParam() != Drafts::kNone) options.mtp_head = &head_;
+    options.adaptive_drafts = false;
     options.on_done = [](const std::string&) {};
     options.on_load = [](const EngineLoad&) {};
     loop_ = std::make_unique<StepLoop>(options);
@@ -108,10 +113,12 @@ class PrefixCachingTest : public ::testing::Test {
     EXPECT_THAT(last_->status(), IsOk());
     EXPECT_EQ(last_->ids(), Expected(prompt, max_tokens));
     if (answer != nullptr) *answer = last_->ids();
+    if (GetParam() != Drafts::kNone) return TotalComputed() - before;
     // Every token of the answer but the last is read too.
     return TotalComputed() - before - (max_tokens - 1);
   }
   int64_t TotalComputed() const {
+    if (GetParam() != Drafts::kNone) return runner_.tokens_with_hidden();
     int64_t total = 0;
     for (const auto& step : runner_.steps()) {
       total = std::accumulate(step.begin(), step.end(), total);
@@ -131,7 +138,11 @@ class PrefixCachingTest : public ::testing::Test {
 
   FakeClock clock_;
   InlinePool pool_;
-  FakeModelRunner runner_{kVocab};
+  FakeModelRunner runner_{kVocab, GetParam() == Drafts::kNone ? 0 : 3};
+  testing::FakeMtpHead head_{&runner_, [](int64_t position) {
+                               return GetParam() == Drafts::kOftenWrong &&
+                                      position % 5 < 2;
+                             }};
   DecodeFirst policy_;
   std::unique_ptr<metrics::Registry> registry_ = metrics::Registry::Create();
   EngineMetrics metrics_{registry_.get(), "fake", 20000};
@@ -141,7 +152,16 @@ class PrefixCachingTest : public ::testing::Test {
   int next_id_ = 0;
 };
 
-TEST_F(PrefixCachingTest, ATurnReadsOnlyWhatIsNew) {
+INSTANTIATE_TEST_SUITE_P(Drafts, PrefixCachingTest,
+                         ::testing::Values(Drafts::kNone, Drafts::kRight,
+                                           Drafts::kOftenWrong),
+                         [](const auto& info) {
+                           return info.param == Drafts::kNone    ? "None"
+                                  : info.param == Drafts::kRight ? "Right"
+                                                                 : "OftenWrong";
+                         });
+
+TEST_P(PrefixCachingTest, ATurnReadsOnlyWhatIsNew) {
   Tokens conversation = Random(1000, 1);
   int64_t computed = 0;
   int64_t fresh = 0;
@@ -160,7 +180,7 @@ TEST_F(PrefixCachingTest, ATurnReadsOnlyWhatIsNew) {
   EXPECT_EQ(computed, fresh);
 }
 
-TEST_F(PrefixCachingTest, TheSamePromptTwiceReadsNothing) {
+TEST_P(PrefixCachingTest, TheSamePromptTwiceReadsNothing) {
   for (const int64_t size : {1, 2, 63, 64, 65, 100, 1000, 10000}) {
     const Tokens prompt = Random(size, static_cast<uint32_t>(size));
     EXPECT_EQ(Computed(prompt, 5, nullptr), size);
@@ -169,7 +189,7 @@ TEST_F(PrefixCachingTest, TheSamePromptTwiceReadsNothing) {
   }
 }
 
-TEST_F(PrefixCachingTest, ASharedPrefixIsReadOnceWithBoundaries) {
+TEST_P(PrefixCachingTest, ASharedPrefixIsReadOnceWithBoundaries) {
   const Tokens prefix = Random(8000, 1);
   int64_t computed = 0;
   int64_t suffixes = 0;
@@ -183,7 +203,7 @@ TEST_F(PrefixCachingTest, ASharedPrefixIsReadOnceWithBoundaries) {
 
 // Nobody says where the prefix ends: the second request shows it, and goes on
 // from some way back.
-TEST_F(PrefixCachingTest, ASharedPrefixIsFoundWithoutBoundaries) {
+TEST_P(PrefixCachingTest, ASharedPrefixIsFoundWithoutBoundaries) {
   const Tokens prefix = Random(8000, 1);
   int64_t computed = 0;
   int64_t suffixes = 0;
@@ -195,7 +215,7 @@ TEST_F(PrefixCachingTest, ASharedPrefixIsFoundWithoutBoundaries) {
   EXPECT_LE(computed, 8000 + suffixes + 400);
 }
 
-TEST_F(PrefixCachingTest, SeveralAtOnceShareAndStayApart) {
+TEST_P(PrefixCachingTest, SeveralAtOnceShareAndStayApart) {
   const Tokens prefix = Random(500, 1);
   Computed(prefix, 2, nullptr);
   std::vector<std::pair<Tokens, std::shared_ptr<TokenRecord>>> requests;
@@ -209,7 +229,7 @@ TEST_F(PrefixCachingTest, SeveralAtOnceShareAndStayApart) {
   }
 }
 
-TEST_F(PrefixCachingTest, AnAbortedPromptIsNotReadAgain) {
+TEST_P(PrefixCachingTest, AnAbortedPromptIsNotReadAgain) {
   const Tokens prompt = Random(2000, 1);
   Add(prompt, 5);
   loop_->Step({});
@@ -219,7 +239,7 @@ TEST_F(PrefixCachingTest, AnAbortedPromptIsNotReadAgain) {
   EXPECT_EQ(Computed(prompt, 5, nullptr), 2000 - 512);
 }
 
-TEST_F(PrefixCachingTest, ARequestForOneTokenOfAKeptPromptComputesNoStep) {
+TEST_P(PrefixCachingTest, ARequestForOneTokenOfAKeptPromptComputesNoStep) {
   const Tokens prompt = Random(100, 1);
   Computed(prompt, 1, nullptr);
   const size_t steps = runner_.steps().size();
@@ -227,7 +247,7 @@ TEST_F(PrefixCachingTest, ARequestForOneTokenOfAKeptPromptComputesNoStep) {
   EXPECT_EQ(runner_.steps().size(), steps);
 }
 
-TEST_F(PrefixCachingTest, FailedSequencesLeaveNothingBehind) {
+TEST_P(PrefixCachingTest, FailedSequencesLeaveNothingBehind) {
   const Tokens prompt = Random(600, 1);
   int steps = 0;
   runner_.SetFault([&steps](const SequenceChunk&) {
@@ -240,7 +260,7 @@ TEST_F(PrefixCachingTest, FailedSequencesLeaveNothingBehind) {
   Computed(prompt, 5, nullptr);
 }
 
-TEST_F(PrefixCachingTest, OffMeansOff) {
+TEST_P(PrefixCachingTest, OffMeansOff) {
   Start(int64_t{64} << 20, /*caching=*/false);
   const Tokens prompt = Random(300, 1);
   EXPECT_EQ(Computed(prompt, 5, nullptr), 300);
@@ -250,7 +270,7 @@ TEST_F(PrefixCachingTest, OffMeansOff) {
 
 // Memory for about two requests: everything that is kept is in the way of
 // somebody sooner or later.
-TEST_F(PrefixCachingTest, ThousandsOfAbortsUnderPressureLeaveNothing) {
+TEST_P(PrefixCachingTest, ThousandsOfAbortsUnderPressureLeaveNothing) {
   const StateCosts costs = runner_.state_shape().Costs();
   Start(3 * costs.BytesFor(600));
   std::mt19937 random(5);

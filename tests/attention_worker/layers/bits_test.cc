@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <memory>
+#include <random>
 #include <string>
 #include <utility>
 #include <vector>
@@ -120,6 +121,60 @@ TEST_P(BitsTest, FromASnapshotOnTheWay) {
   }
 }
 
+TEST_P(BitsTest, WithDraftsRightAndWrong) {
+  TestModel model(Directory(), Options({.threads = 2}));
+  if (!model.checkpoint().has_mtp()) GTEST_SKIP() << "it cannot draft";
+  const int64_t vocab = model.config().vocab_size;
+  const int64_t hidden = model.config().hidden_size;
+  std::mt19937 random(7);
+  const auto below = [&random](int64_t n) {
+    return static_cast<int64_t>(random() % static_cast<uint64_t>(n));
+  };
+  for (int round = 0; round < 6; ++round) {
+    const auto state = model.NewState();
+    while (state->num_tokens < 61) {
+      const int64_t begin = state->num_tokens;
+      const int64_t certain = std::min<int64_t>(1 + below(3), 61 - begin);
+      const int64_t right =
+          std::min(below(TestModel::kMaxDrafts + 1), 61 - begin - certain);
+      const int64_t wrong = below(TestModel::kMaxDrafts + 1 - right);
+      std::vector<int32_t> tokens(tokens_.begin() + begin,
+                                  tokens_.begin() + begin + certain + right);
+      for (int64_t i = 0; i < wrong; ++i) {
+        tokens.push_back(static_cast<int32_t>(below(vocab)));
+      }
+      const SequenceChunk chunk{.state = state.get(),
+                                .tokens = tokens,
+                                .logits = LogitsOf::kEveryToken,
+                                .want_hidden = true,
+                                .provisional_tokens = right + wrong};
+      const ChunkResult result =
+          model.runner().Step(absl::MakeConstSpan(&chunk, 1))[0];
+      ASSERT_THAT(result.status, IsOk());
+      ASSERT_EQ(state->num_tokens, begin + certain);
+      ASSERT_TRUE(SameBits(
+          absl::MakeConstSpan(result.logits).first((certain + right) * vocab),
+          absl::MakeConstSpan(logits_).subspan(begin * vocab,
+                                               (certain + right) * vocab)))
+          << "from token " << begin;
+      const int64_t accepted = below(right + 1);
+      state->AcceptDrafts(
+          accepted, result.hidden.data() + (certain + accepted - 1) * hidden);
+      if (below(3) == 0) {
+        SequenceState* const settled = state.get();
+        model.runner().Settle(absl::MakeConstSpan(&settled, 1));
+        ASSERT_EQ(state->pending_tokens, 0);
+      }
+    }
+    SequenceState* const last = state.get();
+    model.runner().Settle(absl::MakeConstSpan(&last, 1));
+    EXPECT_TRUE(SameBits(StateValues(model.config(), last), state_));
+    EXPECT_TRUE(
+        SameBits(model.runner().LastLogits(last),
+                 absl::MakeConstSpan(logits_).subspan(60 * vocab, vocab)));
+  }
+}
+
 TEST_P(BitsTest, WhateverElseIsInTheStep) {
   TestModel model(Directory(), Options());
   const int64_t vocab = model.config().vocab_size;
@@ -207,20 +262,20 @@ TEST_P(BitsTest, OfTheMtpHead) {
       .state = state.get(), .tokens = tokens_, .want_hidden = true};
   const ChunkResult result = model.runner().Step({&chunk, 1})[0];
   const absl::Span<const float> hidden = result.hidden;
-  const auto pairs = [&](MtpState* mtp_state, size_t begin, size_t size) {
+  const auto pairs = [&](SequenceState* mtp_state, size_t begin, size_t size) {
     return MtpChunk{
         .state = mtp_state,
         .hidden = hidden.subspan(begin * hidden_size, size * hidden_size),
         .next_tokens = absl::MakeConstSpan(tokens_).subspan(begin + 1, size),
         .logits = LogitsOf::kEveryToken};
   };
-  const auto whole_state = model.NewMtpState();
+  const auto whole_state = model.NewState();
   const MtpChunk whole = pairs(whole_state.get(), 0, 60);
   const MtpResult expected = model.mtp().Step({&whole, 1})[0];
   // In pieces, beside another sequence, on three threads.
   TestModel threaded(Directory(), Options({.threads = 3}));
-  const auto pieces = threaded.NewMtpState();
-  const auto other = threaded.NewMtpState();
+  const auto pieces = threaded.NewState();
+  const auto other = threaded.NewState();
   std::vector<float> logits, rows;
   for (const auto& [begin, size] :
        {std::pair<size_t, size_t>(0, 30), {30, 29}, {59, 1}}) {

@@ -128,15 +128,15 @@ TEST_F(FailureTest, OfAllSequencesEndsTheStep) {
                        Run(&healthy, {1}).results[0].logits));
 }
 
-TEST_F(FailureTest, OfTheMtpHeadTearsOnlyItsSequence) {
+TEST_F(FailureTest, OfTheMtpHeadIsItsSequencesAlone) {
   TestModel model(FixturePath("tiny_a_bf16"));
   const int mtp_layer = model.config().num_hidden_layers;
   const std::vector<float> hidden(2 * model.config().hidden_size, 0.5f);
   const auto run = [&](int sequences) {
-    std::vector<std::unique_ptr<MtpState>> states;
+    std::vector<std::unique_ptr<SequenceState>> states;
     std::vector<MtpChunk> chunks;
     for (int i = 0; i < sequences; ++i) {
-      states.push_back(model.NewMtpState());
+      states.push_back(model.NewState());
       chunks.push_back({.state = states.back().get(),
                         .hidden = hidden,
                         .next_tokens = absl::MakeConstSpan(tokens_[i]).first(2),
@@ -155,11 +155,11 @@ TEST_F(FailureTest, OfTheMtpHeadTearsOnlyItsSequence) {
     EXPECT_THAT(torn.first[i].status, IsOk());
     EXPECT_TRUE(SameBits(torn.first[i].logits, expected.first[i].logits));
     EXPECT_TRUE(SameBits(torn.first[i].hidden, expected.first[i].hidden));
-    EXPECT_EQ(torn.second[i]->num_tokens, 2);
+    EXPECT_EQ(torn.second[i]->num_mtp_pairs, 2);
   }
   EXPECT_THAT(torn.first[1].status, StatusIs(absl::StatusCode::kUnavailable));
-  EXPECT_EQ(torn.second[1]->health, StateHealth::kTorn);
-  EXPECT_EQ(torn.second[1]->num_tokens, 0);
+  EXPECT_EQ(torn.second[1]->health, StateHealth::kClean);
+  EXPECT_EQ(torn.second[1]->num_mtp_pairs, 0);
 }
 
 // The runner of tiny_a_bf16 with one value of one tensor changed.
@@ -190,8 +190,9 @@ absl::Status CreateWith(const std::string& tensor, float value, bool mtp) {
   ModelRunner::Options options{.checkpoint = checkpoint->get(),
                                .dispatcher = &dispatcher,
                                .pool = &pool};
-  return mtp ? MtpHead::Create(options).status()
-             : ModelRunner::Create(options).status();
+  auto runner = ModelRunner::Create(options);
+  if (!mtp || !runner.ok()) return runner.status();
+  return MtpHead::Create(options, runner->get()).status();
 }
 
 TEST(LoadTest, RefusesWeightsThatAreNotFinite) {
@@ -248,9 +249,12 @@ TEST(LoadTest, NoMtpHeadWithoutItsTensors) {
   ASSERT_THAT(checkpoint, IsOk());
   InlinePool pool;
   DirectDispatcher dispatcher(checkpoint->get(), &kernels::Kernels());
-  EXPECT_THAT(MtpHead::Create({.checkpoint = checkpoint->get(),
-                               .dispatcher = &dispatcher,
-                               .pool = &pool}),
+  const ModelRunner::Options options{.checkpoint = checkpoint->get(),
+                                     .dispatcher = &dispatcher,
+                                     .pool = &pool};
+  auto runner = ModelRunner::Create(options);
+  ASSERT_THAT(runner, IsOk());
+  EXPECT_THAT(MtpHead::Create(options, runner->get()),
               StatusIs(absl::StatusCode::kNotFound, HasSubstr("mtp.*")));
 }
 

@@ -291,7 +291,7 @@ TEST_P(FullGoldenTest, MtpHeadAndChainedDrafts) {
   ASSERT_THAT(result.status, switchyard::testing::IsOk());
   EXPECT_TRUE(result.logits.empty());
 
-  const auto mtp_state = model.NewMtpState();
+  const auto mtp_state = model.NewState();
   const std::vector<int32_t> next_tokens = NextTokens(golden_);
   const MtpChunk pairs{.state = mtp_state.get(),
                        .hidden = result.hidden,
@@ -301,7 +301,7 @@ TEST_P(FullGoldenTest, MtpHeadAndChainedDrafts) {
   ASSERT_THAT(pass.status, switchyard::testing::IsOk());
   ExpectClose(pass.hidden, "len65.mtp.hidden");
   ExpectClose(pass.logits, "len65.mtp.logits");
-  EXPECT_EQ(mtp_state->num_tokens, 65);
+  EXPECT_EQ(mtp_state->num_mtp_pairs, 65);
   const model::ModelConfig& config = model.config();
   const int64_t kv_width =
       int64_t{config.num_key_value_heads} * config.head_dim;
@@ -309,8 +309,11 @@ TEST_P(FullGoldenTest, MtpHeadAndChainedDrafts) {
     return HeadsFirst(CachedRows(mtp_state->pages(), offset, 65, kv_width),
                       config.num_key_value_heads, config.head_dim);
   };
-  ExpectClose(heads_first(0), "len65.mtp.k");
-  ExpectClose(heads_first(kPageTokens * kv_width), "len65.mtp.v");
+  const StateShape& shape = model.runner().state_shape();
+  ExpectClose(heads_first(shape.KeysInPage(shape.num_full_layers)),
+              "len65.mtp.k");
+  ExpectClose(heads_first(shape.ValuesInPage(shape.num_full_layers)),
+              "len65.mtp.v");
 
   // The head's own output in the place of the model's hidden state.
   const int64_t hidden = config.hidden_size;
@@ -335,7 +338,7 @@ TEST_P(FullGoldenTest, MtpHeadAndChainedDrafts) {
   ExpectClose(draft_logits, "len65.mtp.draft_logits");
 
   // Entries that rest on drafts can be dropped, and the true pairs run.
-  mtp_state->num_tokens = 64;
+  mtp_state->num_mtp_pairs = 64;
   const MtpChunk again{
       .state = mtp_state.get(),
       .hidden = absl::MakeConstSpan(result.hidden).last(hidden),

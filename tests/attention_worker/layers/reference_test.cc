@@ -106,7 +106,7 @@ TEST_P(ReferenceTest, SameLogitsStatesAndDrafts) {
 
   const int64_t hidden_size = model.config().hidden_size;
   const std::vector<float> hidden = Flatten(run.final_hidden);
-  const auto mtp_state = model.NewMtpState();
+  const auto mtp_state = model.NewState();
   const MtpChunk pairs{
       .state = mtp_state.get(),
       .hidden = absl::MakeConstSpan(hidden).first(39 * hidden_size),

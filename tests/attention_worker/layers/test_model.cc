@@ -32,12 +32,8 @@ TestModel::TestModel(const std::string& directory,
   runner_options.kernels = kernels;
   runner_options.timer = options.timer;
   runner_options.weights = options.weights;
-  if (checkpoint_->has_mtp()) {
-    auto mtp = MtpHead::Create(runner_options);
-    if (!mtp.ok()) ADD_FAILURE() << mtp.status();
-    SY_CHECK(mtp.ok());
-    mtp_ = *std::move(mtp);
-  }
+  if (checkpoint_->has_mtp()) runner_options.max_draft_tokens = kMaxDrafts;
+  const ModelRunner::Options mtp_options = runner_options;
   if (options.probe) {
     runner_options.probe = [this](const char* point, int layer, int64_t rows,
                                   int64_t width, const float* data) {
@@ -49,6 +45,12 @@ TestModel::TestModel(const std::string& directory,
   if (!runner.ok()) ADD_FAILURE() << runner.status();
   SY_CHECK(runner.ok());
   runner_ = *std::move(runner);
+  if (checkpoint_->has_mtp()) {
+    auto mtp = MtpHead::Create(mtp_options, runner_.get());
+    if (!mtp.ok()) ADD_FAILURE() << mtp.status();
+    SY_CHECK(mtp.ok());
+    mtp_ = *std::move(mtp);
+  }
   auto memory = StateMemory::Create(runner_->state_shape(), int64_t{1} << 30);
   SY_CHECK(memory.ok());
   memory_ = *std::move(memory);
@@ -59,12 +61,6 @@ std::unique_ptr<SequenceState> TestModel::NewState(int64_t max_tokens) const {
       SequenceState::TryCreate(memory_.get(), max_tokens);
   SY_CHECK(state != nullptr && state->TryGrow(max_tokens));
   return state;
-}
-
-std::unique_ptr<MtpState> TestModel::NewMtpState(int64_t max_tokens) const {
-  auto state = MtpState::Create(runner_->state_shape(), max_tokens);
-  SY_CHECK(state.ok());
-  return *std::move(state);
 }
 
 std::vector<float> TestModel::Run(SequenceState* state,

@@ -38,6 +38,9 @@ struct TestModelOptions {
 
 class TestModel {
  public:
+  // Provisional tokens of a step, if the checkpoint has an MTP head.
+  static constexpr int kMaxDrafts = 4;
+
   // Fails the test if the checkpoint cannot be opened.
   explicit TestModel(const std::string& directory,
                      const TestModelOptions& options = {});
@@ -51,7 +54,6 @@ class TestModel {
 
   // The model outlives its states.
   std::unique_ptr<SequenceState> NewState(int64_t max_tokens = 256) const;
-  std::unique_ptr<MtpState> NewMtpState(int64_t max_tokens = 256) const;
 
   // One step of one sequence; logits of every token.
   std::vector<float> Run(SequenceState* state,

@@ -382,8 +382,13 @@ TEST(SampleTokensTest, EqualsOneByOne) {
   }
   for (const int threads : {1, 3}) {
     const auto pool = NewThreadPool(threads, "sample");
-    std::vector<SampledToken> tokens(jobs.size());
-    SampleTokens(jobs, pool.get(), absl::MakeSpan(tokens));
+    std::vector<std::vector<SampledToken>> chosen(jobs.size());
+    SampleTokens(jobs, pool.get(), absl::MakeSpan(chosen));
+    std::vector<SampledToken> tokens;
+    for (const std::vector<SampledToken>& of_job : chosen) {
+      ASSERT_EQ(of_job.size(), 1u);
+      tokens.push_back(of_job[0]);
+    }
     for (size_t i = 0; i < jobs.size(); ++i) {
       const SampleJob& job = jobs[i];
       const SampledToken alone =
@@ -392,6 +397,52 @@ TEST(SampleTokensTest, EqualsOneByOne) {
       EXPECT_EQ(tokens[i].id, alone.id) << i;
       EXPECT_EQ(tokens[i].logprob, alone.logprob) << i;
       EXPECT_EQ(tokens[i].top_logprobs, alone.top_logprobs) << i;
+    }
+  }
+}
+
+// Verified rows give what choosing one after the other gives, penalties on what
+// was chosen before included, and nothing behind a draft that was wrong.
+TEST(SampleTokensTest, DraftsAreTakenAsFarAsTheyAreRight) {
+  constexpr int64_t kVocab = 300;
+  constexpr int64_t kRows = 5;
+  std::mt19937 random(11);
+  std::normal_distribution<float> normal;
+  std::vector<float> logits(kRows * kVocab);
+  for (float& logit : logits) logit = normal(random);
+  const absl::Span<const float> rows = logits;
+  for (const double temperature : {0.0, 1.0}) {
+    const SamplingParams params = {.temperature = temperature,
+                                   .presence_penalty = 2,
+                                   .repetition_penalty = 1.5,
+                                   .seed = 3};
+    TokenHistory grown;
+    grown.prompt[7] = 1;
+    const TokenHistory before = grown;
+    std::vector<int32_t> expected;
+    for (int64_t row = 0; row < kRows; ++row) {
+      expected.push_back(SampleToken(rows.subspan(row * kVocab, kVocab), params,
+                                     grown, 40 + row, false, 0)
+                             .id);
+      ++grown.generated[expected.back()];
+    }
+    const auto pool = NewThreadPool(2, "sample");
+    for (size_t right = 0; right < kRows; ++right) {
+      std::vector<int32_t> drafts(expected.begin(), expected.end() - 1);
+      if (right < drafts.size()) drafts[right] = (drafts[right] + 1) % kVocab;
+      TokenHistory history = before;
+      const SampleJob job{.logits = logits,
+                          .drafts = drafts,
+                          .params = &params,
+                          .history = &history,
+                          .position = 40};
+      std::vector<SampledToken> tokens;
+      SampleTokens({&job, 1}, pool.get(), absl::MakeSpan(&tokens, 1));
+      ASSERT_EQ(tokens.size(), right + 1);
+      for (size_t i = 0; i <= right; ++i) {
+        EXPECT_EQ(tokens[i].id, expected[i]) << i;
+      }
+      EXPECT_EQ(history.generated, before.generated);
     }
   }
 }

@@ -216,17 +216,68 @@ TEST(BlockPoolTest, GivenBlocksAreWarmUntilReleased) {
   pool->Give(b);
 }
 
-TEST(MtpStateTest, PagesApart) {
-  const StateShape shape(SmallConfig());
-  auto state = MtpState::Create(shape, 70);
-  ASSERT_THAT(state, IsOk());
-  EXPECT_EQ((*state)->num_tokens, 0);
-  EXPECT_EQ((*state)->max_tokens(), 70);
-  ASSERT_EQ((*state)->pages().size(), 2u);
-  const int64_t floats = 2 * kPageTokens * shape.kv_width;
-  std::fill_n((*state)->pages()[0], floats, 1.0f);
-  std::fill_n((*state)->pages()[1], floats, 2.0f);
-  EXPECT_EQ((*state)->pages()[0][floats - 1], 1);
+TEST(DraftsTest, ASequencePaysForThemAndASnapshotDoesNot) {
+  const StateShape plain(SmallConfig());
+  const StateShape shape(SmallConfig(), /*max_draft_tokens=*/3);
+  EXPECT_EQ(plain.DraftBytes(), 0);
+  EXPECT_EQ(shape.DraftFloats(), shape.num_linear_layers * 3 *
+                                     (shape.conv_channels + shape.gate_floats));
+  // One more layer of K and V: the MTP head's.
+  EXPECT_EQ(shape.PageFloats() - plain.PageFloats(),
+            2 * kPageTokens * shape.kv_width);
+  EXPECT_EQ(shape.Costs().BytesFor(1),
+            shape.FixedBytes() + shape.DraftBytes() + shape.PageBytes());
+  auto memory = StateMemory::Create(shape, int64_t{1} << 24);
+  ASSERT_THAT(memory, IsOk());
+  auto state = SequenceState::TryCreate(memory->get(), 200);
+  ASSERT_NE(state, nullptr);
+  ASSERT_TRUE(state->TryGrow(70));
+  EXPECT_EQ((*memory)->used_bytes(), shape.Costs().BytesFor(70));
+  state->num_tokens = 64;
+  EXPECT_EQ(state->draft_rows(0) + shape.LayerInDrafts(1),
+            state->draft_rows(1));
+  const StateSnapshot snapshot = std::move(*state).IntoSnapshot();
+  state.reset();
+  EXPECT_EQ((*memory)->used_bytes(), shape.FixedBytes() + shape.PageBytes());
+}
+
+TEST(DraftsTest, AcceptedTokensArePending) {
+  const StateShape shape(SmallConfig(), /*max_draft_tokens=*/3);
+  auto memory = StateMemory::Create(shape, int64_t{1} << 24);
+  ASSERT_THAT(memory, IsOk());
+  auto state = SequenceState::TryCreate(memory->get(), 200);
+  ASSERT_TRUE(state->TryGrow(10));
+  state->num_tokens = 5;
+  const std::vector<float> hidden(shape.hidden_floats, 0.5f);
+  state->AcceptDrafts(0, nullptr);
+  EXPECT_EQ(state->pending_tokens, 0);
+  state->AcceptDrafts(2, hidden.data());
+  EXPECT_EQ(state->num_tokens, 7);
+  EXPECT_EQ(state->pending_tokens, 2);
+  EXPECT_EQ(state->last_hidden()[shape.hidden_floats - 1], 0.5f);
+}
+
+TEST(DraftsTest, TheLastPageOfAFullPrefixIsItsOwners) {
+  // Pair 63 belongs to token 64, which two continuations have different.
+  const StateShape shape(SmallConfig(), /*max_draft_tokens=*/3);
+  auto memory = StateMemory::Create(shape, int64_t{1} << 24);
+  ASSERT_THAT(memory, IsOk());
+  auto state = SequenceState::TryCreate(memory->get(), 200);
+  ASSERT_TRUE(state->TryGrow(128));
+  state->num_tokens = 128;
+  state->pages()[1][3] = 7;
+  const StateSnapshot snapshot = state->TrySnapshot();
+  auto other = SequenceState::TryRestore(memory->get(), snapshot, 200);
+  ASSERT_NE(other, nullptr);
+  EXPECT_EQ(other->pages()[0], state->pages()[0]);
+  EXPECT_NE(other->pages()[1], state->pages()[1]);
+  EXPECT_EQ(other->pages()[1][3], 7);
+  EXPECT_EQ(other->num_mtp_pairs, 127);
+  other->Shrink(128);
+  EXPECT_EQ(other->room(), 128);
+  ASSERT_TRUE(other->TryGrow(200));
+  other->Shrink(129);
+  EXPECT_EQ(other->room(), 192);
 }
 
 TEST(ReservedFloatsTest, MovesItsMapping) {
