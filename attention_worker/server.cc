@@ -197,6 +197,8 @@ AttentionWorker::Options AttentionServer::WorkerOptions(
   worker.max_queued_requests = options_.max_queued_requests;
   worker.chunked_prefill_size = options_.chunked_prefill_size;
   worker.prefix_caching = options_.prefix_caching;
+  worker.snapshot_dir = options_.snapshot_dir;
+  worker.snapshot_dir_bytes = options_.snapshot_dir_bytes;
   worker.speculative = options_.speculative;
   worker.expert_wait_timeout = options_.expert_wait_timeout;
   worker.verify_checksums = options_.verify_checksums;

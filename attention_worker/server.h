@@ -48,6 +48,10 @@ struct ServerOptions {
   int64_t max_queued_requests = 1024;
   int64_t chunked_prefill_size = 1024;
   bool prefix_caching = true;
+  // Where prefixes are kept beyond memory and process; empty: nowhere. A
+  // directory of this process alone, and a budget for what is in it.
+  std::string snapshot_dir;
+  int64_t snapshot_dir_bytes = int64_t{64} << 30;
   SpeculativeOptions speculative;
   absl::Duration expert_wait_timeout = absl::Seconds(30);
   absl::Duration max_request_time = absl::InfiniteDuration();

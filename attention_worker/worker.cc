@@ -227,7 +227,8 @@ class AttentionWorkerImpl final : public AttentionWorker {
   std::unique_ptr<ExpertDispatcher> dispatcher_;
   StepTimer timer_;
   std::unique_ptr<ModelRunner> runner_;
-  std::unique_ptr<MtpHead> mtp_head_;  // null: nobody drafts
+  std::unique_ptr<MtpHead> mtp_head_;     // null: nobody drafts
+  std::unique_ptr<SnapshotStore> store_;  // null: memory alone
   std::unique_ptr<EngineMetrics> metrics_;
 
   // The loading thread's own.
@@ -369,6 +370,17 @@ absl::Status AttentionWorkerImpl::MakeModel(const MemoryPlan& plan) {
     BeginPhase("reading the MTP head");
     SY_ASSIGN_OR_RETURN(mtp_head_, MtpHead::Create(runner, runner_.get()));
   }
+  if (!options_.snapshot_dir.empty() && options_.prefix_caching) {
+    SY_ASSIGN_OR_RETURN(
+        store_,
+        SnapshotStore::Open({.directory = options_.snapshot_dir,
+                             .budget_bytes = options_.snapshot_dir_bytes,
+                             .model = checkpoint_->fingerprint()},
+                            runner_->state_shape()));
+    LogInfo(absl::StrCat(options_.snapshot_dir, " holds ",
+                         store_->stats().files, " states, ",
+                         store_->stats().bytes >> 20, " MiB"));
+  }
   metrics_ = std::make_unique<EngineMetrics>(
       options_.registry, options_.model_name, plan.max_model_len);
   Engine::Options engine;
@@ -383,6 +395,7 @@ absl::Status AttentionWorkerImpl::MakeModel(const MemoryPlan& plan) {
       std::max(4 * plan.max_model_len, 1024 * options_.max_queued_requests);
   engine.chunked_prefill_size = options_.chunked_prefill_size;
   engine.prefix_caching = options_.prefix_caching;
+  engine.store = store_.get();
   engine.mtp_head = mtp_head_.get();
   engine.adaptive_drafts = options_.speculative.adaptive;
   engine.state_memory_bytes = plan.state_bytes;

@@ -92,6 +92,11 @@ ABSL_FLAG(int64_t, chunked_prefill_size, 1024,
 ABSL_FLAG(bool, disable_radix_cache, false,
           "serve: keep no states of ended sequences for prompts that begin "
           "alike");
+ABSL_FLAG(std::string, snapshot_dir, "",
+          "serve: a directory, of this process alone, that keeps prefixes' "
+          "states beyond its memory and its life; empty: none");
+ABSL_FLAG(int64_t, snapshot_dir_bytes, int64_t{64} << 30,
+          "serve: bytes that --snapshot-dir may take");
 ABSL_FLAG(
     std::string, speculative_algorithm, "auto",
     "serve: drafts of tokens, verified together; they change no token: NEXTN "
@@ -187,6 +192,8 @@ absl::Status Serve() {
   options.max_queued_requests = absl::GetFlag(FLAGS_max_queued_requests);
   options.chunked_prefill_size = absl::GetFlag(FLAGS_chunked_prefill_size);
   options.prefix_caching = !absl::GetFlag(FLAGS_disable_radix_cache);
+  options.snapshot_dir = absl::GetFlag(FLAGS_snapshot_dir);
+  options.snapshot_dir_bytes = absl::GetFlag(FLAGS_snapshot_dir_bytes);
   options.speculative.algorithm = absl::GetFlag(FLAGS_speculative_algorithm);
   options.speculative.num_steps = absl::GetFlag(FLAGS_speculative_num_steps);
   options.speculative.eagle_topk = absl::GetFlag(FLAGS_speculative_eagle_topk);

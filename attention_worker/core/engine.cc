@@ -1,5 +1,6 @@
 #include "attention_worker/core/engine.h"
 
+#include <algorithm>
 #include <string>
 #include <thread>
 #include <utility>
@@ -23,6 +24,9 @@ namespace {
 // How long the idle step thread sleeps when nobody wakes it.
 constexpr absl::Duration kIdleWait = absl::Hours(1);
 
+// For states that are to be on disk when the process has ended.
+constexpr absl::Duration kSaveGrace = absl::Seconds(10);
+
 int64_t TokensOf(const GenerationRequest& request) {
   return static_cast<int64_t>(request.prompt_ids.size() +
                               request.resumed_output_ids.size());
@@ -34,6 +38,11 @@ RequestLimits LimitsOf(const Engine::Options& options) {
   limits.vocab_size = options.vocab_size;
   limits.max_model_len = options.max_model_len;
   limits.state_memory_bytes = options.state_memory_bytes;
+  if (options.store != nullptr) {
+    // What is being written to disk while it is evicted is not free at once.
+    limits.state_memory_bytes -=
+        std::max(shape.FixedBytes(), shape.PageBytes());
+  }
   limits.state_costs = shape.Costs();
   return limits;
 }
@@ -168,6 +177,7 @@ class EngineImpl final : public Engine {
     loop.runner = options_.runner;
     loop.memory = memory_.get();
     loop.prefix_caching = options_.prefix_caching;
+    loop.store = options_.store;
     loop.mtp_head = options_.mtp_head;
     loop.adaptive_drafts = options_.adaptive_drafts;
     loop.policy = &policy_;
@@ -210,6 +220,10 @@ class EngineImpl final : public Engine {
     }
     loop.FailAll(absl::UnavailableError(
         "this worker is stopping; send the request to another one"));
+    // While the loop's cache still has what is to be saved.
+    if (options_.store != nullptr) {
+      options_.store->Flush(absl::Now() + kSaveGrace);
+    }
     MutexLock lock(&mutex_);
     SY_CHECK(live_.empty() && live_tokens_ == 0 && inbox_.empty());
   }

@@ -18,6 +18,7 @@
 #include "attention_worker/layers/model_runner.h"
 #include "attention_worker/layers/mtp_head.h"
 #include "attention_worker/sampling/sampler.h"
+#include "attention_worker/state/snapshot_store.h"
 #include "base/clock.h"
 #include "base/compute_pool.h"
 
@@ -98,6 +99,9 @@ class Engine {
     // Budget of all sequences' states and of what is kept of finished ones.
     int64_t state_memory_bytes = 0;
     bool prefix_caching = true;
+    // Keeps prefixes beyond memory and life of the engine. Not owned; null:
+    // nobody does.
+    SnapshotStore* store = nullptr;
     // Drafts as many tokens as the runner's states have room for
     // (ModelRunner::Options::max_draft_tokens). Not owned; null, and only then,
     // if that is 0.

@@ -97,6 +97,21 @@ EngineMetrics::EngineMetrics(metrics::Registry* registry,
   memory_bytes_ = registry->AddGauge(
       "switchyard_engine_state_memory_bytes",
       "Bytes of states and snapshots, each counted once.", sglang);
+  const auto disk = [&](const char* name, const char* help) {
+    return registry->AddGauge(name, help, sglang);
+  };
+  disk_files_ = disk("switchyard_engine_disk_states", "States kept on disk.");
+  disk_bytes_ = disk("switchyard_engine_disk_state_bytes", "Their bytes.");
+  disk_saved_ = disk("switchyard_engine_disk_states_saved",
+                     "States written to disk, since the start.");
+  disk_loaded_ = disk("switchyard_engine_disk_states_loaded",
+                      "States read from disk, since the start.");
+  disk_dropped_ = disk("switchyard_engine_disk_states_dropped",
+                       "States that were to be written and were not: too many "
+                       "at once, or evicted meanwhile; since the start.");
+  disk_errors_ = disk("switchyard_engine_disk_state_errors",
+                      "Files of states that could not be written or read, "
+                      "since the start.");
   preemptions_ = registry->AddCounter(
       "vllm:num_preemptions_total",
       "States given back for lack of memory, to be computed again.", labels);
@@ -195,6 +210,15 @@ void EngineMetrics::SetPrefixCache(int64_t snapshots, int64_t evictions,
   snapshots_->Set(static_cast<double>(snapshots));
   evictions_->Set(static_cast<double>(evictions));
   memory_bytes_->Set(static_cast<double>(memory_bytes));
+}
+
+void EngineMetrics::SetSnapshotStore(const SnapshotStore::Stats& stats) {
+  disk_files_->Set(static_cast<double>(stats.files));
+  disk_bytes_->Set(static_cast<double>(stats.bytes));
+  disk_saved_->Set(static_cast<double>(stats.saved));
+  disk_loaded_->Set(static_cast<double>(stats.loaded));
+  disk_dropped_->Set(static_cast<double>(stats.dropped));
+  disk_errors_->Set(static_cast<double>(stats.errors));
 }
 
 void EngineMetrics::FirstToken(absl::Duration since_submit) {

@@ -13,6 +13,7 @@
 #include "attention_worker/core/engine.h"
 #include "attention_worker/layers/step_timer.h"
 #include "attention_worker/speculative/options.h"
+#include "attention_worker/state/snapshot_store.h"
 #include "metrics/registry.h"
 
 namespace switchyard::attention_worker {
@@ -33,6 +34,8 @@ class EngineMetrics {
   void PrefixLookup(int64_t queried, int64_t hit);
   void SetPrefixCache(int64_t snapshots, int64_t evictions,
                       int64_t memory_bytes);
+  // What the store on disk says of itself.
+  void SetSnapshotStore(const SnapshotStore::Stats& stats);
   // `since_submit` for a request's first token, `since_last` for the others.
   void FirstToken(absl::Duration since_submit);
   void NextToken(absl::Duration since_last);
@@ -72,6 +75,12 @@ class EngineMetrics {
   metrics::Gauge* snapshots_;
   metrics::Gauge* evictions_;
   metrics::Gauge* memory_bytes_;
+  metrics::Gauge* disk_files_;
+  metrics::Gauge* disk_bytes_;
+  metrics::Gauge* disk_saved_;
+  metrics::Gauge* disk_loaded_;
+  metrics::Gauge* disk_dropped_;
+  metrics::Gauge* disk_errors_;
   metrics::Counter* preemptions_;
   metrics::Counter* sglang_retracted_;
   metrics::Counter* drafts_;

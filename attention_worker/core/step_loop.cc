@@ -10,6 +10,13 @@
 #include "base/log.h"
 
 namespace switchyard::attention_worker {
+namespace {
+
+// Reading a state from disk takes about as long as a step: shorter prefixes are
+// not worth it, neither to read nor to keep.
+constexpr int64_t kMinTokensOnDisk = 256;
+
+}  // namespace
 
 // One chunk, and whose.
 struct StepLoop::Work {
@@ -160,6 +167,12 @@ std::unique_ptr<SequenceState> StepLoop::RestoreOrCreate(
   const int64_t max_tokens = sequence->max_tokens() - 1;
   PrefixCache::Match match;
   if (options_.prefix_caching) match = cache_.Find(sequence->tokens);
+  if (options_.prefix_caching && options_.store != nullptr) {
+    const int64_t cached = match.snapshot.num_tokens;
+    match = {};  // not held while others are evicted
+    LoadFromDisk(*sequence, cached);
+    match = cache_.Find(sequence->tokens);
+  }
   std::unique_ptr<SequenceState> state;
   while (state == nullptr && match.snapshot.fixed != nullptr) {
     state =
@@ -178,6 +191,32 @@ std::unique_ptr<SequenceState> StepLoop::RestoreOrCreate(
         sequence->request.prefix_boundaries);
   }
   return state;
+}
+
+void StepLoop::LoadFromDisk(const LiveSequence& sequence,
+                            int64_t cached_tokens) {
+  const absl::Span<const int32_t> tokens = sequence.tokens;
+  const int64_t kept = options_.store->LongestPrefix(tokens);
+  if (kept < cached_tokens + kMinTokensOnDisk) return;
+  absl::StatusOr<StateSnapshot> loaded = options_.store->Load(
+      tokens.first(kept),
+      [this] { return TakeEvicting(&StateMemory::TryTakeFixed); },
+      [this] { return TakeEvicting(&StateMemory::TryTakePage); });
+  if (loaded.ok()) {
+    cache_.Insert(tokens.first(kept), *std::move(loaded));
+  } else {
+    LogWarning(
+        absl::StrCat("request ", sequence.request.id,
+                     " reads its prompt again: ", loaded.status().ToString()));
+  }
+}
+
+StateBlock StepLoop::TakeEvicting(StateBlock (StateMemory::*take)()) {
+  StateBlock block = (options_.memory->*take)();
+  while (block == nullptr && cache_.EvictOne()) {
+    block = (options_.memory->*take)();
+  }
+  return block;
 }
 
 void StepLoop::Grow(SequenceState* state, int64_t tokens) {
@@ -258,10 +297,7 @@ void StepLoop::TakeSnapshotBlocks(Work* work) {
             absl::MakeConstSpan(work->sequence->tokens).first(tokens))) {
       continue;
     }
-    StateBlock block = options_.memory->TryTakeFixed();
-    while (block == nullptr && cache_.EvictOne()) {
-      block = options_.memory->TryTakeFixed();
-    }
+    StateBlock block = TakeEvicting(&StateMemory::TryTakeFixed);
     if (block == nullptr) continue;  // those that run take everything
     work->points.push_back({tokens - work->begin, block.get()});
     work->blocks.push_back(std::move(block));
@@ -274,6 +310,34 @@ void StepLoop::KeepSnapshots(const Work& work) {
     const int64_t tokens = work.begin + work.points[i].after_tokens;
     cache_.Insert(absl::MakeConstSpan(work.sequence->tokens).first(tokens),
                   work.sequence->state->SnapshotAt(tokens, work.blocks[i]));
+  }
+}
+
+void StepLoop::SaveSharedPrefixes(const std::vector<Work>& works) {
+  if (options_.store == nullptr) return;
+  for (const Work& work : works) {
+    // The first message: a system prompt and tools, as a rule.
+    const std::vector<int64_t>& boundaries =
+        work.sequence->request.prefix_boundaries;
+    SequenceState* const state = work.sequence->state.get();
+    if (boundaries.empty() || state == nullptr ||
+        boundaries.front() < kMinTokensOnDisk) {
+      continue;
+    }
+    for (size_t i = 0; i < work.points.size(); ++i) {
+      const int64_t tokens = work.begin + work.points[i].after_tokens;
+      if (tokens != boundaries.front()) continue;
+      SettlePairs(state, tokens);
+      options_.store->SaveLater(
+          absl::MakeConstSpan(work.sequence->tokens).first(tokens),
+          state->SnapshotAt(tokens, work.blocks[i]));
+    }
+  }
+}
+
+void StepLoop::SettlePairs(SequenceState* state, int64_t tokens) const {
+  if (drafts_.enabled() && state->num_mtp_pairs < tokens - 1) {
+    state->SkipMtpPairs(tokens - 1);
   }
 }
 
@@ -318,6 +382,7 @@ void StepLoop::Compute(const StepPlan& plan, absl::Time now) {
                         options_.clock->Now() - now);
   }
   DraftNext(&works, results);
+  SaveSharedPrefixes(works);
   if (options_.timer != nullptr) {
     options_.timer->Stop();
     options_.metrics->PartsDone(*options_.timer);
@@ -470,10 +535,13 @@ void StepLoop::KeepOrRelease(LiveSequence* sequence) {
         absl::MakeConstSpan(sequence->tokens).first(state->num_tokens);
     if (!cache_.Contains(tokens)) {
       options_.runner->Settle(absl::MakeConstSpan(&state, 1));
-      if (drafts_.enabled() && state->num_mtp_pairs < state->num_tokens) {
-        state->SkipMtpPairs(state->num_tokens - 1);
+      SettlePairs(state, state->num_tokens);
+      StateSnapshot snapshot = std::move(*state).IntoSnapshot();
+      if (options_.store != nullptr &&
+          snapshot.num_tokens >= kMinTokensOnDisk) {
+        options_.store->SaveLater(tokens, snapshot);
       }
-      cache_.Insert(tokens, std::move(*state).IntoSnapshot());
+      cache_.Insert(tokens, std::move(snapshot));
     }
   }
   ReleaseState(sequence);
@@ -510,6 +578,9 @@ void StepLoop::ReportLoad() {
   options_.metrics->SetPrefixCache(cache_.num_snapshots(),
                                    cache_.num_evictions(),
                                    options_.memory->used_bytes());
+  if (options_.store != nullptr) {
+    options_.metrics->SetSnapshotStore(options_.store->stats());
+  }
   options_.on_load(load);
 }
 

@@ -27,6 +27,7 @@
 #include "attention_worker/sampling/sampler.h"
 #include "attention_worker/scheduler/policy.h"
 #include "attention_worker/state/prefix_cache.h"
+#include "attention_worker/state/snapshot_store.h"
 #include "attention_worker/state/state_memory.h"
 #include "base/clock.h"
 #include "base/compute_pool.h"
@@ -48,7 +49,8 @@ class StepLoop {
     int64_t max_running_requests = 0;
     int64_t chunked_prefill_size = 0;
     bool prefix_caching = true;
-    MtpHead* mtp_head = nullptr;  // not owned; null: nobody drafts
+    SnapshotStore* store = nullptr;  // not owned; null: memory alone
+    MtpHead* mtp_head = nullptr;     // not owned; null: nobody drafts
     bool adaptive_drafts = true;  // else always as many as a state has room for
     // Called when a request is about to get its last word (so that its id is
     // free by then), and whenever the load changed.
@@ -81,6 +83,11 @@ class StepLoop {
   void GiveState(LiveSequence* sequence);
   // From the longest kept prefix of its tokens, or from nothing.
   std::unique_ptr<SequenceState> RestoreOrCreate(LiveSequence* sequence);
+  // What the disk has of the sequence's tokens, if it is worth reading, moves
+  // into the cache.
+  void LoadFromDisk(const LiveSequence& sequence, int64_t cached_tokens);
+  // The cache's, evicting others; null if that does not help.
+  StateBlock TakeEvicting(StateBlock (StateMemory::*take)());
   // Keeps the state for others, if it is worth anything, and lets go of it.
   void KeepOrRelease(LiveSequence* sequence);
   // Pages for `tokens` tokens; what others left behind makes room.
@@ -94,6 +101,10 @@ class StepLoop {
   Work MakeWork(LiveSequence* sequence, int64_t num_tokens);
   void TakeSnapshotBlocks(Work* work);
   void KeepSnapshots(const Work& work);
+  // Pairs of `tokens` tokens that the MTP head did not read will stay zeros.
+  void SettlePairs(SequenceState* state, int64_t tokens) const;
+  // After a step: what of its snapshots others are likely to share.
+  void SaveSharedPrefixes(const std::vector<Work>& works);
   void Compute(const StepPlan& plan, absl::Time now);
   // The next token of every work whose chunk asked for logits and got them.
   std::vector<std::vector<SampledToken>> SampleAll(

@@ -38,6 +38,8 @@ absl::StatusOr<AttentionWorker::Options> WorkerOptions(
   worker.max_queued_requests = options.max_queued_requests;
   worker.chunked_prefill_size = options.chunked_prefill_size;
   worker.prefix_caching = options.prefix_caching;
+  worker.snapshot_dir = options.snapshot_dir;
+  worker.snapshot_dir_bytes = options.snapshot_dir_bytes;
   worker.speculative = options.speculative;
   worker.verify_checksums = options.verify_checksums;
   worker.model_name = options.served_model_name;

@@ -27,6 +27,10 @@ struct ServeOptions {
   int64_t max_queued_requests = 1024;
   int64_t chunked_prefill_size = 1024;
   bool prefix_caching = true;
+  // Where prefixes are kept beyond memory and process; empty: nowhere. A
+  // directory of this process alone, and a budget for what is in it.
+  std::string snapshot_dir;
+  int64_t snapshot_dir_bytes = int64_t{64} << 30;
   attention_worker::SpeculativeOptions speculative;
   int64_t state_memory_bytes = 0;  // 0: from what is available
   absl::Duration request_timeout = absl::Minutes(60);

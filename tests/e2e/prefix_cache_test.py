@@ -1,5 +1,8 @@
 """What was read once is not read again, and no answer changes by it."""
 
+import os
+import tempfile
+
 import e2e_case
 from local_cluster import Cluster, OneProcess, get
 
@@ -100,6 +103,39 @@ class PrefixCache(e2e_case.TestCase):
                 for at_once in (8, 1):
                     got = e2e_case.ask_all(server.port, bodies, at_once)
                     self.assertEqual([essence(a) for a in got], expected)
+
+
+    def test_after_a_restart(self):
+        messages = [{"role": "system", "content": story(150, 5)},
+                    {"role": "user", "content": "What is 2 plus 3?"}]
+        with tempfile.TemporaryDirectory(prefix="switchyard-") as folder:
+            flags = ["--snapshot-dir", folder]
+            with OneProcess(e2e_case.BINARIES, e2e_case.DEMO, flags=flags) as server:
+                cold = ask(server.port, messages)
+            self.assertEqual(usage(cold)[1], 0)
+            files = [name for name in os.listdir(folder) if name.endswith(".state")]
+            self.assertGreater(len(files), 0)
+            turn = messages + [
+                {"role": "assistant", "content": cold["choices"][0]["message"]["content"]},
+                {"role": "user", "content": "And 4 plus 5?"}]
+            with OneProcess(e2e_case.BINARIES, e2e_case.DEMO, flags=flags) as server:
+                self.assertGreater(usage(ask(server.port, turn))[1],
+                                   usage(cold)[0] - 8)
+                again = ask(server.port, messages)
+            self.assertEqual(essence(again), essence(cold))
+            # Another worker with a copy of the folder goes on as well; with a damaged
+            # one it reads the prompt again.
+            for name in os.listdir(folder):
+                path = os.path.join(folder, name)
+                with open(path, "r+b") as file:
+                    file.seek(os.path.getsize(path) // 2)
+                    byte = file.read(1)
+                    file.seek(-1, os.SEEK_CUR)
+                    file.write(bytes([byte[0] ^ 1]))
+            with OneProcess(e2e_case.BINARIES, e2e_case.DEMO, flags=flags) as server:
+                damaged = ask(server.port, messages)
+            self.assertEqual(usage(damaged)[1], 0)
+            self.assertEqual(essence(damaged), essence(cold))
 
 
 if __name__ == "__main__":

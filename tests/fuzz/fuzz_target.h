@@ -25,6 +25,7 @@ void FuzzConfig(absl::Span<const uint8_t> bytes);
 void FuzzJson(absl::Span<const uint8_t> bytes);
 // model/manifest.h: the manifest of a converted checkpoint.
 void FuzzManifest(absl::Span<const uint8_t> bytes);
+void FuzzSnapshot(absl::Span<const uint8_t> bytes);
 // The messages between attention and expert workers, as either side decodes
 // them (attention_worker/client/ and expert_worker/service/expert_codec.h).
 void FuzzExpertCodec(absl::Span<const uint8_t> bytes);

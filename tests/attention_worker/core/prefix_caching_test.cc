@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <filesystem>
 #include <memory>
 #include <numeric>
 #include <random>
@@ -10,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/time/clock.h"
 #include "attention_worker/core/step_loop.h"
 #include "attention_worker/scheduler/decode_first.h"
 #include "base/compute_pool.h"
@@ -21,6 +23,7 @@
 #include "tests/testing/fake_mtp_head.h"
 #include "tests/testing/matchers.h"
 #include "tests/testing/recording_sink.h"
+#include "tests/testing/temp_dir.h"
 
 namespace switchyard::attention_worker {
 namespace {
@@ -74,6 +77,7 @@ class PrefixCachingTest : public ::testing::TestWithParam<Drafts> {
     options.max_running_requests = 8;
     options.chunked_prefill_size = 256;
     options.prefix_caching = caching;
+    options.store = store_.get();
     if (GetParam() != Drafts::kNone) options.mtp_head = &head_;
     options.adaptive_drafts = false;
     options.on_done = [](const std::string&) {};
@@ -83,6 +87,7 @@ class PrefixCachingTest : public ::testing::TestWithParam<Drafts> {
   void Stop() {
     if (loop_ == nullptr) return;
     loop_->FailAll(absl::UnavailableError("test over"));
+    if (store_ != nullptr) store_->Flush(absl::Now() + absl::Seconds(60));
     loop_.reset();
     EXPECT_EQ(memory_->used_bytes(), 0);  // nothing leaked
   }
@@ -147,6 +152,7 @@ class PrefixCachingTest : public ::testing::TestWithParam<Drafts> {
   std::unique_ptr<metrics::Registry> registry_ = metrics::Registry::Create();
   EngineMetrics metrics_{registry_.get(), "fake", 20000};
   std::unique_ptr<StateMemory> memory_;
+  std::unique_ptr<SnapshotStore> store_;
   std::unique_ptr<StepLoop> loop_;
   std::shared_ptr<TokenRecord> last_;
   int next_id_ = 0;
@@ -298,6 +304,49 @@ TEST_P(PrefixCachingTest, ThousandsOfAbortsUnderPressureLeaveNothing) {
     });
   }
   StepUntilEmpty();
+}
+
+TEST_P(PrefixCachingTest, AfterARestartTheDiskHasIt) {
+  const testing::TempDir directory;
+  const auto restart = [&](int64_t state_bytes) {
+    Stop();
+    loop_.reset();
+    store_.reset();
+    auto store = SnapshotStore::Open({.directory = directory.path(),
+                                      .budget_bytes = int64_t{1} << 30,
+                                      .model = "fake"},
+                                     runner_.state_shape());
+    ASSERT_THAT(store, IsOk());
+    store_ = *std::move(store);
+    Start(state_bytes);
+  };
+  restart(int64_t{64} << 20);
+  const Tokens prefix = Random(1000, 1);
+  Tokens answer;
+  EXPECT_EQ(Computed(Join(prefix, Random(500, 2)), 40, &answer, {1000}), 1500);
+  // Whatever ended and whatever was cut off is there.
+  restart(int64_t{64} << 20);
+  const Tokens next =
+      Join(Join(Join(prefix, Random(500, 2)), answer), Random(30, 3));
+  EXPECT_EQ(Computed(next, 20, nullptr, {1000}), 31);
+  // So is the first message, for others; and short memory is no reason.
+  restart(runner_.state_shape().Costs().BytesFor(3000) * 2);
+  EXPECT_EQ(Computed(Join(prefix, Random(200, 4)), 20, nullptr, {1000}), 200);
+  EXPECT_EQ(store_->stats().loaded, 1);
+  // A damaged file costs time, no answer.
+  Stop();
+  loop_.reset();
+  for (const auto& file :
+       std::filesystem::directory_iterator(directory.path())) {
+    std::filesystem::resize_file(file.path(), 100);
+  }
+  Start(int64_t{64} << 20);
+  EXPECT_EQ(Computed(next, 20, nullptr, {1000}),
+            static_cast<int64_t>(next.size()));
+  EXPECT_GE(store_->stats().errors, 1);
+  Stop();
+  loop_.reset();
+  store_.reset();
 }
 
 }  // namespace
