@@ -76,7 +76,9 @@ SequenceView LiveSequence::View() const {
   return {.phase = phase,
           .known_tokens = known_tokens(),
           .computed_tokens = state == nullptr ? 0 : state->num_tokens,
-          .draft_tokens = static_cast<int64_t>(drafts.size())};
+          .draft_tokens = static_cast<int64_t>(drafts.size()),
+          .priority = request.priority,
+          .client = request.client};
 }
 
 GenerationUsage LiveSequence::Usage(absl::Time now) const {

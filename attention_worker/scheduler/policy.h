@@ -60,9 +60,10 @@ class SchedulingPolicy {
   // fits into budget.state_bytes when it is alone (the engine refuses others).
   // Promises: what holds a state after the plan costs no more than
   // budget.state_bytes and is no more than budget.max_running; prompt tokens
-  // are no more than budget.prefill_tokens; the oldest that then holds a state
-  // is in `entries`, and if none held one, the oldest of all is let in (so that
-  // every sequence ends at some time).
+  // are no more than budget.prefill_tokens; of those that then hold a state the
+  // oldest with the best priority is in `entries`, and if none held one, one of
+  // the best priority is let in (so that every sequence ends at some time,
+  // unless others with a better priority keep coming).
   virtual StepPlan Plan(absl::Span<const SequenceView> sequences,
                         const StepBudget& budget) const = 0;
 };

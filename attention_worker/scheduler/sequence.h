@@ -23,6 +23,8 @@ struct SequenceView {
   int64_t known_tokens = 0;     // prompt and output so far
   int64_t computed_tokens = 0;  // of those, how many the state has read
   int64_t draft_tokens = 0;     // guesses that are read with the last known one
+  int32_t priority = 0;         // lower goes first
+  uint64_t client = 0;          // among whom to be fair
 
   int64_t remaining_tokens() const { return known_tokens - computed_tokens; }
   bool holds_state() const {

@@ -5,6 +5,7 @@
 #include <limits>
 #include <vector>
 
+#include "absl/hash/hash.h"
 #include "absl/strings/str_cat.h"
 #include "attention_worker/core/request_limits.h"
 #include "base/status_macros.h"
@@ -76,6 +77,8 @@ absl::StatusOr<GenerationRequest> GenerationRequestFromProto(
   }
   out.prefix_boundaries.assign(request.prefix_boundaries().begin(),
                                request.prefix_boundaries().end());
+  out.priority = request.priority();
+  out.client = absl::Hash<std::string>()(request.client());
   out.sampling = SamplingFromProto(request.sampling());
   out.max_tokens = request.max_tokens();
   out.want_logprobs = request.want_logprobs();

@@ -38,6 +38,8 @@ struct TokenRequest {
   bool want_logprobs = false;
   int num_top_logprobs = 0;
   absl::Time deadline = absl::InfiniteFuture();
+  int priority = 0;    // lower goes first
+  std::string client;  // who asks; see the proto
 };
 
 struct TokenEvent {

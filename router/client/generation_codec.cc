@@ -108,6 +108,8 @@ absl::StatusOr<v1::GenerateRequest> TokenRequestToProto(
   }
   SamplingToProto(request.sampling, out.mutable_sampling());
   out.set_max_tokens(static_cast<uint32_t>(request.max_tokens));
+  out.set_priority(request.priority);
+  out.set_client(request.client);
   out.set_want_logprobs(request.want_logprobs);
   out.set_num_top_logprobs(static_cast<uint32_t>(request.num_top_logprobs));
   out.set_model_fingerprint(std::string(model_fingerprint));

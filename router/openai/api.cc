@@ -11,6 +11,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "base/version.h"
+#include "model/sha256.h"
 #include "router/openai/errors.h"
 
 namespace switchyard::router {
@@ -129,6 +130,7 @@ void SendMethodNotAllowed(const std::string& method, const std::string& path,
 struct OpenAiApi::Job {
   Api api;
   std::string body;
+  std::string api_key_hash;  // empty: none was sent
   std::string request_id;
   absl::Time arrival;
   int64_t max_model_len = 0;
@@ -330,6 +332,11 @@ void OpenAiApi::HandleGeneration(Api api, HttpRequest request,
   job->body = std::move(request.body);
   job->request_id = *request.FindHeader("x-request-id");
   job->arrival = options_.generation.timers->Now();
+  if (const std::string* key = request.FindHeader("authorization")) {
+    model::Sha256 hash;
+    hash.Update(*key);
+    job->api_key_hash = hash.FinishHex().substr(0, 16);
+  }
   job->max_model_len = options_.max_model_len;
   job->ticket = *std::move(ticket);
   job->writer = std::move(writer);
@@ -373,6 +380,7 @@ void OpenAiApi::StartGeneration(const std::shared_ptr<Job>& job,
   }
   GenerationParams& params = plan->params;
   if (!params.has_seed) params.sampling.seed = options_.random();
+  params.client = absl::StrCat(job->api_key_hash, "/", params.client);
   ResponseShape& shape = plan->shape;
   shape.id =
       absl::StrCat(job->api == Api::kChat ? "chatcmpl-" : "cmpl-", RandomHex());

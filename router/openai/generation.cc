@@ -86,6 +86,8 @@ void Generation::MakeChoice(size_t prompt, int number) {
   request.want_logprobs = plan_.params.logprobs;
   request.num_top_logprobs = plan_.params.top_logprobs;
   request.deadline = deadline_;
+  request.priority = plan_.params.priority;
+  request.client = plan_.params.client;
   // The stream belongs to this: its callbacks come only while it lives.
   TokenStream::Callbacks callbacks;
   callbacks.on_token = [weak = weak_from_this(), index](const TokenEvent& e) {

@@ -12,6 +12,7 @@
 namespace switchyard::router {
 namespace {
 
+constexpr size_t kMaxUserBytes = 512;
 constexpr int kMaxTopLogprobs = 20;
 constexpr size_t kMaxStopStrings = 64;
 constexpr size_t kMaxStopBytes = 4096;
@@ -209,6 +210,13 @@ absl::Status ReadShared(FieldReader* reader, const RequestDefaults& defaults,
       reader->Bool("include_stop_str_in_output").value_or(false);
   out->skip_special_tokens = reader->Bool("skip_special_tokens").value_or(true);
   out->return_token_ids = reader->Bool("return_token_ids").value_or(false);
+  out->priority = static_cast<int>(
+      reader->Int("priority", INT32_MIN, INT32_MAX).value_or(0));
+  out->client = reader->String("user").value_or("");
+  if (out->client.size() > kMaxUserBytes) {
+    reader->Fail("user",
+                 absl::StrCat("has more than ", kMaxUserBytes, " bytes"));
+  }
   if (const auto seconds =
           reader->Number("timeout", kMinTimeoutSeconds, kMaxTimeoutSeconds)) {
     out->timeout = absl::Seconds(*seconds);

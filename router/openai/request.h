@@ -48,6 +48,10 @@ struct GenerationParams {
   int top_logprobs = 0;  // [0, 20]
   bool return_token_ids = false;
   absl::optional<absl::Duration> timeout;
+  int priority = 0;  // lower goes first
+  // Who asks, for fairness: the request's `user`, and the API key in a form
+  // that does not give it away.
+  std::string client;
 };
 
 struct ChatRequest {

@@ -112,6 +112,56 @@ TEST(DecodeFirstTest, APreemptedSequenceIsReadFromItsBeginning) {
   EXPECT_THAT(plan.entries, ElementsAre(StepEntry{0, 1}, StepEntry{1, 12}));
 }
 
+SequenceView Of(SequenceView view, uint64_t client, int32_t priority = 0) {
+  view.client = client;
+  view.priority = priority;
+  return view;
+}
+
+TEST(DecodeFirstTest, ABetterPriorityIsLetInFirst) {
+  const StepPlan plan = Plan({Of(Waiting(10), 1, 0), Of(Waiting(10), 1, 5),
+                              Of(Waiting(10), 1, -1), Of(Waiting(10), 1, 0)},
+                             Budget(100, 3));
+  EXPECT_THAT(plan.admit, ElementsAre(2, 0, 3));
+}
+
+TEST(DecodeFirstTest, AClientWithManyRequestsDoesNotKeepOthersOut) {
+  const StepPlan plan =
+      Plan({Of(Decoding(5), 1), Of(Decoding(5), 1), Of(Waiting(3), 1),
+            Of(Waiting(3), 1), Of(Waiting(3), 2), Of(Waiting(3), 3),
+            Of(Waiting(3), 2)},
+           Budget(100, 6));
+  // 2 and 3 have nothing yet; then they have one each, and 1 has two.
+  EXPECT_THAT(plan.admit, ElementsAre(4, 5, 6, 2));
+}
+
+TEST(DecodeFirstTest, NobodyElsesPromptsTakeAClientsShare) {
+  const StepPlan plan = Plan({Of(Prefill(1000, 0), 1), Of(Prefill(1000, 0), 1),
+                              Of(Prefill(1000, 0), 1), Of(Prefill(1000, 0), 2)},
+                             Budget(60));
+  EXPECT_THAT(plan.entries, ElementsAre(StepEntry{0, 10}, StepEntry{1, 10},
+                                        StepEntry{2, 10}, StepEntry{3, 30}));
+}
+
+TEST(DecodeFirstTest, ABetterPrioritysPromptIsReadFirst) {
+  const StepPlan plan =
+      Plan({Of(Prefill(1000, 0), 1, 1), Of(Prefill(40, 0), 2, 0),
+            Of(Prefill(1000, 0), 3, 1)},
+           Budget(100));
+  EXPECT_THAT(plan.entries, ElementsAre(StepEntry{0, 30}, StepEntry{1, 40},
+                                        StepEntry{2, 30}));
+}
+
+TEST(DecodeFirstTest, TheWorstPriorityGivesItsStateBackFirst) {
+  StepBudget budget = Budget(100);
+  budget.state_bytes = 3 * 100 + (5 + 6 + 7) * 10 - 1;
+  EXPECT_THAT(Plan({Of(Decoding(5), 1, 0), Of(Decoding(6), 1, 1),
+                    Of(Decoding(7), 1, 0)},
+                   budget)
+                  .preempt,
+              ElementsAre(1));
+}
+
 TEST(StepPlanTest, DebugStringSaysEverything) {
   const StepPlan plan{
       .preempt = {4}, .admit = {1, 2}, .entries = {{0, 1}, {1, 30}}};

@@ -46,6 +46,8 @@ TEST(GenerationCodecTest, EveryField) {
   message.set_max_tokens(4294967295);
   message.set_want_logprobs(true);
   message.set_num_top_logprobs(20);
+  message.set_priority(-7);
+  message.set_client("somebody");
   v1::SamplingParams* sampling = message.mutable_sampling();
   sampling->set_temperature(0.5);
   sampling->set_top_p(0.25);
@@ -64,6 +66,11 @@ TEST(GenerationCodecTest, EveryField) {
   EXPECT_EQ(request->max_tokens, 4294967295);
   EXPECT_TRUE(request->want_logprobs);
   EXPECT_EQ(request->num_top_logprobs, 20);
+  EXPECT_EQ(request->priority, -7);
+  message.set_client("somebody else");
+  EXPECT_NE(GenerationRequestFromProto(message)->client, request->client);
+  message.set_client("somebody");
+  EXPECT_EQ(GenerationRequestFromProto(message)->client, request->client);
   EXPECT_EQ(request->sampling.temperature, 0.5);
   EXPECT_EQ(request->sampling.top_p, 0.25);
   EXPECT_EQ(request->sampling.top_k, -3);

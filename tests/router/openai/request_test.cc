@@ -76,9 +76,12 @@ TEST(ChatRequestTest, ReadsParameters) {
          "stream_options":{"include_usage":true},"logprobs":true,
          "top_logprobs":20,"return_token_ids":true,"timeout":1.5,
          "skip_special_tokens":false,"enable_thinking":true,
+         "priority":-3,"user":"me",
          "chat_template_kwargs":{"other":1})"));
   ASSERT_THAT(request, IsOk());
   const GenerationParams& params = request->params;
+  EXPECT_EQ(params.priority, -3);
+  EXPECT_EQ(params.client, "me");
   EXPECT_EQ(params.sampling.temperature, 0);
   EXPECT_EQ(params.sampling.top_k, 0);
   EXPECT_EQ(params.sampling.seed, static_cast<uint64_t>(int64_t{-3}));
@@ -189,6 +192,8 @@ TEST(ChatRequestTest, RefusesWithThePathOfWhatIsWrong) {
       {With(R"("stop":[1])"), "stop"},
       {With(R"("stop_token_ids":[1000])"), "stop_token_ids[0]"},
       {With(R"("stop_token_ids":[0,-1])"), "stop_token_ids[1]"},
+      {With(R"("priority":"high")"), "priority"},
+      {With(absl::StrCat("\"user\":\"", std::string(513, 'u'), "\"")), "user"},
       {With(R"("stream":1)"), "stream"},
       {With(R"("stream_options":[])"), "stream_options"},
       {With(R"("stream_options":{"include_usage":3})"),
