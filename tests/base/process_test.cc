@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/base/config.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
@@ -209,7 +210,7 @@ void AllowMoreAddressSpace(rlim_t bytes) {
 }
 
 TEST(OutOfMemoryDeathTest, EndsTheProcessWithALine) {
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#if defined(ABSL_HAVE_ADDRESS_SANITIZER) || defined(ABSL_HAVE_THREAD_SANITIZER)
   GTEST_SKIP() << "the sanitizer has an allocator and reservations of its own";
 #endif
   ::testing::FLAGS_gtest_death_test_style = "threadsafe";
@@ -228,7 +229,7 @@ TEST(OutOfMemoryDeathTest, EndsTheProcessWithALine) {
 }
 
 TEST(ThreadDeathTest, NoThreadToBeHadEndsTheProcessWithALine) {
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#if defined(ABSL_HAVE_ADDRESS_SANITIZER) || defined(ABSL_HAVE_THREAD_SANITIZER)
   GTEST_SKIP() << "the sanitizer has reservations of its own";
 #endif
   ::testing::FLAGS_gtest_death_test_style = "threadsafe";
@@ -242,7 +243,7 @@ TEST(ThreadDeathTest, NoThreadToBeHadEndsTheProcessWithALine) {
 }
 
 TEST(MemoryLimitDeathTest, TheLimitOnAddressSpaceCounts) {
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#if defined(ABSL_HAVE_ADDRESS_SANITIZER) || defined(ABSL_HAVE_THREAD_SANITIZER)
   GTEST_SKIP() << "the sanitizer has reservations of its own";
 #endif
   ::testing::FLAGS_gtest_death_test_style = "threadsafe";

@@ -73,9 +73,9 @@ class FakeModelRunner final : public attention_worker::ModelRunner {
     holding_ = false;
     changed_.SignalAll();
   }
-  // True once a Step waits; false if none came within ten seconds.
+  // True once a Step waits; false if none came within a minute.
   bool WaitUntilHeld() {
-    const absl::Time deadline = absl::Now() + absl::Seconds(10);
+    const absl::Time deadline = absl::Now() + absl::Minutes(1);
     MutexLock lock(&mutex_);
     while (held_ == 0) {
       if (!changed_.WaitUntil(&mutex_, deadline)) return held_ > 0;

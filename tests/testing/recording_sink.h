@@ -21,12 +21,15 @@ namespace switchyard::testing {
 // What a request was told. Thread-safe.
 class TokenRecord {
  public:
-  // Waits at most ten seconds of real time.
+  // Waits at most a minute of real time.
   bool WaitUntilDone() {
-    return WaitUntil([this] { return done_; });
+    return WaitUntil(
+        [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return done_; });
   }
   bool WaitForTokens(size_t n) {
-    return WaitUntil([this, n] { return tokens_.size() >= n; });
+    return WaitUntil([this, n]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+      return tokens_.size() >= n;
+    });
   }
 
   bool done() const {
@@ -63,9 +66,9 @@ class TokenRecord {
  private:
   friend class RecordingSink;
 
-  bool WaitUntil(const std::function<bool()>& condition)
-      ABSL_NO_THREAD_SAFETY_ANALYSIS {
-    const absl::Time deadline = absl::Now() + absl::Seconds(10);
+  // `condition` runs under the lock.
+  bool WaitUntil(const std::function<bool()>& condition) {
+    const absl::Time deadline = absl::Now() + absl::Minutes(1);
     MutexLock lock(&mutex_);
     while (!condition()) {
       if (!changed_.WaitUntil(&mutex_, deadline)) return condition();

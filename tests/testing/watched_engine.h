@@ -25,9 +25,9 @@ class WatchedEngine final : public attention_worker::Engine {
       : record_(std::make_shared<Record>()), engine_(std::move(engine)) {}
 
   // How the engine ended the request of that id; nullopt if it did not within
-  // ten seconds.
+  // a minute.
   std::optional<absl::Status> WaitForEnd(const std::string& id) {
-    const absl::Time deadline = absl::Now() + absl::Seconds(10);
+    const absl::Time deadline = absl::Now() + absl::Minutes(1);
     MutexLock lock(&record_->mutex);
     while (record_->ended.count(id) == 0) {
       if (!record_->changed.WaitUntil(&record_->mutex, deadline)) {

@@ -295,7 +295,7 @@ TEST(LongPromptTest, HoweverItIsCut) {
   TestModel model(FixturePath("tiny_a_bf16"));
   const std::vector<int32_t> tokens =
       SomeTokens(1500, model.config().vocab_size);
-  const auto [whole, whole_state] = model.RunInPieces(tokens, {{1500}});
+  const auto [whole, whole_state] = model.RunInPieces(tokens, {1500});
   TestModel threaded(FixturePath("tiny_a_bf16"), {.threads = 3});
   const auto [pieces, state] = threaded.RunInPieces(tokens, {{1100, 399, 1}});
   EXPECT_TRUE(SameBits(pieces, whole));
