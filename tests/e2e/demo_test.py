@@ -14,6 +14,11 @@ from local_cluster import free_port, get, wait_until
 DEMO_SCRIPT = os.path.join(e2e_case.ROOT, "scripts", "demo.py")
 
 
+def _hear_interrupts():
+    # A shell starts what it puts into the background with Ctrl-C ignored.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Running:
     """The demo as a process, with what it has printed so far."""
 
@@ -23,7 +28,7 @@ class Running:
         self.child = subprocess.Popen(
             [sys.executable, DEMO_SCRIPT, "--binaries", e2e_case.BINARIES, "--port",
              str(self.port), *flags], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            text=True, start_new_session=True)
+            text=True, start_new_session=True, preexec_fn=_hear_interrupts)
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()
 
