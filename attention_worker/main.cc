@@ -69,6 +69,11 @@ ABSL_FLAG(std::string, weights, "auto",
           "copy: weights in this process's memory, in large pages, fastest; "
           "map: in the mapped files, which the processes of one machine share; "
           "auto: copy those of a converted checkpoint");
+ABSL_FLAG(std::string, kv_cache_dtype, "auto",
+          "keys and values of past tokens: float32 (the reference's tokens), "
+          "bfloat16 (half the memory) or int8 (less than a third; all workers "
+          "of a model must have the same, it changes tokens); auto: bfloat16 "
+          "for a converted checkpoint, else float32");
 ABSL_FLAG(std::string, isa, "auto",
           "instruction set: auto, scalar, avx2, avx512 or avx512vnni; all give "
           "the same bits");
@@ -133,6 +138,8 @@ absl::StatusOr<ServerOptions> OptionsFromFlags() {
   SY_ASSIGN_OR_RETURN(options.cpus, ParseCpuList(absl::GetFlag(FLAGS_cpus)));
   SY_ASSIGN_OR_RETURN(options.weights, model::ParseWeightPlacement(
                                            absl::GetFlag(FLAGS_weights)));
+  SY_ASSIGN_OR_RETURN(options.kv_cache_dtype,
+                      ParseKvCacheDType(absl::GetFlag(FLAGS_kv_cache_dtype)));
   options.max_model_len = absl::GetFlag(FLAGS_context_length) != 0
                               ? absl::GetFlag(FLAGS_context_length)
                               : absl::GetFlag(FLAGS_max_model_len);

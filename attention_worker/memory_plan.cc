@@ -6,6 +6,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/types/span.h"
 #include "attention_worker/core/request_limits.h"
+#include "attention_worker/state/kv_dtype.h"
 #include "base/status_macros.h"
 #include "kernels/matrix.h"
 #include "model/weight_names.h"
@@ -106,8 +107,9 @@ absl::StatusOr<MemoryPlan> PlanMemory(const MemoryRequest& request,
       Mebibytes(request.weight_bytes), ", states ", Mebibytes(plan.state_bytes),
       request.state_bytes > 0 ? " (as told)" : " (half of the rest)",
       "; a sequence takes ", Mebibytes(costs.fixed_bytes), " and ",
-      costs.page_bytes / costs.page_tokens, " bytes a token in pages of ",
-      costs.page_tokens, "; context ", plan.max_model_len,
+      costs.page_bytes / costs.page_tokens, " bytes a token (K and V in ",
+      KvDTypeName(shape.kv.dtype), ") in pages of ", costs.page_tokens,
+      "; context ", plan.max_model_len,
       plan.max_model_len < wanted
           ? " tokens, as much as the states' memory holds"
           : " tokens");

@@ -191,6 +191,7 @@ AttentionWorker::Options AttentionServer::WorkerOptions(
   worker.threads = options_.threads;
   worker.cpus = options_.cpus;
   worker.weights = options_.weights;
+  worker.kv_cache_dtype = options_.kv_cache_dtype;
   worker.max_model_len = options_.max_model_len;
   worker.state_memory_bytes = options_.state_memory_bytes;
   worker.max_running_requests = options_.max_running_requests;

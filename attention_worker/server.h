@@ -17,6 +17,7 @@
 #include "absl/time/time.h"
 #include "attention_worker/core/worker_info.h"
 #include "attention_worker/speculative/options.h"
+#include "attention_worker/state/kv_dtype.h"
 #include "model/weight_copies.h"
 
 namespace switchyard::attention_worker {
@@ -41,6 +42,7 @@ struct ServerOptions {
   int threads = 0;        // that compute; 0: all CPUs that this process may use
   std::vector<int> cpus;  // AttentionWorker::Options
   model::WeightPlacement weights = model::WeightPlacement::kAuto;
+  KvCacheDType kv_cache_dtype = KvCacheDType::kAuto;
 
   int64_t max_model_len = 0;       // 0: the model's, or what memory allows
   int64_t state_memory_bytes = 0;  // 0: half of what the weights leave

@@ -304,12 +304,14 @@ absl::StatusOr<MemoryPlan> AttentionWorkerImpl::DecideMemory() {
                       MeasureWeights(*checkpoint_, drafts()));
   bytes_total_ =
       weights.others + (options_.expert_clients ? 0 : weights.experts);
-  return PlanMemory({.available_bytes = AvailableMemoryBytes(),
-                     .weight_bytes = bytes_total_,
-                     .state_bytes = options_.state_memory_bytes,
-                     .max_model_len = options_.max_model_len},
-                    StateShape(checkpoint_->config(), max_draft_tokens_),
-                    checkpoint_->config().max_position_embeddings);
+  return PlanMemory(
+      {.available_bytes = AvailableMemoryBytes(),
+       .weight_bytes = bytes_total_,
+       .state_bytes = options_.state_memory_bytes,
+       .max_model_len = options_.max_model_len},
+      StateShape(checkpoint_->config(), max_draft_tokens_,
+                 KvDTypeFor(options_.kv_cache_dtype, *checkpoint_)),
+      checkpoint_->config().max_position_embeddings);
 }
 
 absl::Status AttentionWorkerImpl::MakeExperts() {
@@ -361,6 +363,7 @@ absl::Status AttentionWorkerImpl::MakeModel(const MemoryPlan& plan) {
   runner.pool = pool_.get();
   runner.timer = &timer_;
   runner.weights = options_.weights;
+  runner.kv_dtype = KvDTypeFor(options_.kv_cache_dtype, *checkpoint_);
   runner.progress = [this](int64_t done, int64_t total) {
     ReportProgress(done, total);
   };
@@ -383,6 +386,13 @@ absl::Status AttentionWorkerImpl::MakeModel(const MemoryPlan& plan) {
   }
   metrics_ = std::make_unique<EngineMetrics>(
       options_.registry, options_.model_name, plan.max_model_len);
+  const StateShape& shape = runner_->state_shape();
+  options_.registry
+      ->AddGauge("switchyard_engine_kv_cache_token_bytes",
+                 "Bytes of keys and values of one token, in dtype.",
+                 {{"model_name", options_.model_name},
+                  {"dtype", KvDTypeName(shape.kv.dtype)}})
+      ->Set(static_cast<double>(shape.BytesPerToken()));
   Engine::Options engine;
   engine.runner = runner_.get();
   engine.vocab_size = checkpoint_->config().vocab_size;

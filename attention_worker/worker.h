@@ -20,6 +20,7 @@
 #include "attention_worker/moe/expert_client.h"
 #include "attention_worker/moe/reply_pump.h"
 #include "attention_worker/speculative/options.h"
+#include "attention_worker/state/kv_dtype.h"
 #include "metrics/registry.h"
 #include "model/checkpoint.h"
 #include "model/weight_copies.h"
@@ -51,6 +52,8 @@ class AttentionWorker : public GenerationBackend {
     std::vector<int> cpus;
     // Where weights lie while they are used.
     model::WeightPlacement weights = model::WeightPlacement::kAuto;
+    // The same on all workers of a model: it changes tokens.
+    KvCacheDType kv_cache_dtype = KvCacheDType::kAuto;
 
     int64_t max_model_len = 0;       // 0: the model's, or what memory allows
     int64_t state_memory_bytes = 0;  // 0: half of what the weights leave

@@ -27,6 +27,7 @@
 
 #include <cstdint>
 
+#include "kernels/kv_rows.h"
 #include "kernels/matrix.h"
 #include "kernels/quantized.h"
 
@@ -96,24 +97,23 @@ struct KernelTable {
   // y[i] += alpha * x[i], fused.
   void (*axpy)(float alpha, const float* x, float* y, int64_t n);
 
-  // Attention's scores of several query heads that share one key head:
-  //   scores[h * score_stride + j] =
-  //       scale * dot(q + h * dim, keys + j * key_stride, dim)
-  // for h in [0, heads), j in [0, n). q is [heads, dim] without gaps.
-  void (*attention_scores)(const float* q, int64_t heads, const float* keys,
-                           int64_t key_stride, int64_t n, int64_t dim,
-                           float scale, float* scores, int64_t score_stride);
+  // Attention's scores of some queries with n keys of one KV head:
+  //   scores[h * score_stride + j] = scale * dot(q + h * dim, key j, dim)
+  // for h in [0, queries), j in [0, n), with the keys as floats. q is [queries,
+  // dim] without gaps.
+  void (*attention_scores)(const float* q, int64_t queries, const KvRows& keys,
+                           int64_t n, int64_t dim, float scale, float* scores,
+                           int64_t score_stride);
 
-  // Attention's weighted sum of values, for heads that share one value head:
-  //   y[h * dim + i] += sum_j weights[h * weight_stride + j] *
-  //                           values[j * value_stride + i]
-  // for h in [0, heads), i in [0, dim). y is [heads, dim] without gaps. The
-  // bits are those of axpy(weights[h, j], values[j], y[h]) for j = 0, 1, ... n
-  // - 1, so they do not depend on how n is cut into calls.
+  // Attention's weighted sums of n values of one KV head:
+  //   y[h * dim + i] += sum_j weights[h * weight_stride + j] * value j [i]
+  // for h in [0, queries), i in [0, dim). y is [queries, dim] without gaps. The
+  // bits are those of axpy(weights[h, j], value j, y[h]) for j = 0, 1, ... n -
+  // 1 on the values as floats, so they do not depend on how n is cut into
+  // calls.
   void (*attention_values)(const float* weights, int64_t weight_stride,
-                           int64_t heads, const float* values,
-                           int64_t value_stride, int64_t n, int64_t dim,
-                           float* y);
+                           int64_t queries, const KvRows& values, int64_t n,
+                           int64_t dim, float* y);
 
   // y = x / sqrt(mean(x^2) + eps) * (offset + w); offset 1 for zero-centred
   // norms, 0 for linear_attn.norm. y may be x. Rounded as
@@ -131,10 +131,11 @@ struct KernelTable {
   // y[i] = x[i] * sigmoid(gate[i]). y may be x or gate.
   void (*sigmoid_mul)(const float* x, const float* gate, int64_t n, float* y);
 
-  // In place: x[i] = exp(x[i] - max(x)); returns the sum of the results.
-  // n >= 1. A NaN is passed over by the maximum, and then makes its own result
-  // and the sum NaN; so does a maximum of +inf or -inf where x[i] equals it.
-  float (*exp_sub_max)(float* x, int64_t n);
+  // In place: x[i] = exp(x[i] - max(x)); *sum = the sum of the results; returns
+  // the maximum. n >= 1. A NaN is passed over by the maximum, and then makes
+  // its own result and the sum NaN; so does a maximum of +inf or -inf where
+  // x[i] equals it.
+  float (*exp_sub_max)(float* x, int64_t n, float* sum);
 
   // Rotates the first 2n of one head in place, half-split ("NeoX"):
   //   x[i]     = fma(x[i], cos[i], -(x[i + n] * sin[i]))

@@ -75,6 +75,10 @@ ABSL_FLAG(
     "serve, bench: copy (weights in this process's memory, in large pages, "
     "fastest), map (in the mapped files, which processes share) or auto "
     "(copy those of a converted checkpoint)");
+ABSL_FLAG(std::string, kv_cache_dtype, "auto",
+          "serve, bench, logits: keys and values of past tokens: float32 (the "
+          "reference's tokens), bfloat16 (half the memory), int8 (less than a "
+          "third); auto: bfloat16 for a converted checkpoint, else float32");
 ABSL_FLAG(std::string, isa, "auto",
           "instruction set of the kernels: auto, scalar, avx2, avx512, "
           "avx512vnni");
@@ -185,6 +189,7 @@ absl::Status Serve() {
   options.cpus = absl::GetFlag(FLAGS_cpus);
   options.weights = absl::GetFlag(FLAGS_weights);
   options.isa = absl::GetFlag(FLAGS_isa);
+  options.kv_cache_dtype = absl::GetFlag(FLAGS_kv_cache_dtype);
   options.served_model_name = absl::GetFlag(FLAGS_served_model_name);
   options.chat_format = absl::GetFlag(FLAGS_chat_format);
   options.context_length = absl::GetFlag(FLAGS_context_length);
@@ -224,6 +229,7 @@ absl::Status Bench() {
   options.cpus = absl::GetFlag(FLAGS_cpus);
   options.weights = absl::GetFlag(FLAGS_weights);
   options.isa = absl::GetFlag(FLAGS_isa);
+  options.kv_cache_dtype = absl::GetFlag(FLAGS_kv_cache_dtype);
   options.json_path = absl::GetFlag(FLAGS_json);
   SY_ASSIGN_OR_RETURN(options.batches,
                       ParseNumbers("batch", absl::GetFlag(FLAGS_batch), 1));
@@ -266,6 +272,7 @@ absl::Status Logits() {
   options.out_path = absl::GetFlag(FLAGS_out);
   options.threads = absl::GetFlag(FLAGS_threads);
   options.isa = absl::GetFlag(FLAGS_isa);
+  options.kv_cache_dtype = absl::GetFlag(FLAGS_kv_cache_dtype);
   return RunLogits(options);
 }
 

@@ -14,7 +14,7 @@
 #include "attention_worker/layers/probe.h"
 #include "attention_worker/layers/scratch.h"
 #include "attention_worker/layers/step_timer.h"
-#include "attention_worker/state/state_shape.h"
+#include "attention_worker/state/kv_layout.h"
 #include "base/compute_pool.h"
 #include "kernels/kernel_table.h"
 #include "kernels/matrix.h"
@@ -43,12 +43,9 @@ struct LayerSequence {
   int64_t num_rows = 0;                          // >= 1
   int64_t first_position = 0;                    // of first_row's token
   absl::Time deadline = absl::InfiniteFuture();  // for missing experts
-  // Full attention: pages of kPageTokens tokens, the earlier ones' and these
-  // rows'; the layer's keys [kPageTokens, kv_width] begin at keys_in_page
-  // floats in each of them, its values at values_in_page.
-  absl::Span<float* const> pages;
-  int64_t keys_in_page = 0;
-  int64_t values_in_page = 0;
+  // Full attention: the layer's keys and values of the earlier tokens, and room
+  // for these rows'.
+  KvLayer kv;
   // Linear attention: [nv, dk, dv] and [K - 1, channels], as the tokens before
   // first_position left them.
   float* recurrent = nullptr;
@@ -68,16 +65,6 @@ struct LayerSequence {
     float* conv_tail = nullptr;
   };
   absl::Span<const LayerSnapshot> snapshots;
-
-  // K and V of the token at `position`, and of those behind it in its page.
-  float* KeysAt(int64_t position, int64_t kv_width) const {
-    return pages[position / kPageTokens] + keys_in_page +
-           position % kPageTokens * kv_width;
-  }
-  float* ValuesAt(int64_t position, int64_t kv_width) const {
-    return pages[position / kPageTokens] + values_in_page +
-           position % kPageTokens * kv_width;
-  }
 };
 
 // Multiply-adds below which a piece of work is not split further: about ten

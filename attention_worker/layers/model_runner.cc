@@ -33,7 +33,7 @@ class LocalModelRunner final : public ModelRunner {
         dispatcher_(options.dispatcher),
         copies_(std::move(copies)),
         weights_(std::move(weights)),
-        shape_(config_, options.max_draft_tokens),
+        shape_(config_, options.max_draft_tokens, options.kv_dtype),
         rope_(RopeTable::ForConfig(config_)) {
     context_.config = &config_;
     context_.kernels =
@@ -137,9 +137,7 @@ class LocalModelRunner final : public ModelRunner {
         SequenceState* const state = chunks[batch->index(s)].state;
         LayerSequence& sequence = batch->sequences()[s];
         if (is_full) {
-          sequence.pages = state->pages();
-          sequence.keys_in_page = shape_.KeysInPage(full);
-          sequence.values_in_page = shape_.ValuesInPage(full);
+          sequence.kv = {state->pages(), shape_.kv, full};
           continue;
         }
         SetLinear(state, linear, &sequence);

@@ -21,6 +21,7 @@
 #include "attention_worker/state/sequence_state.h"
 #include "base/compute_pool.h"
 #include "kernels/kernel_table.h"
+#include "kernels/kv_rows.h"
 #include "kernels/matrix.h"
 #include "model/checkpoint.h"
 #include "model/weight_copies.h"
@@ -74,6 +75,7 @@ class ModelRunner {
     model::WeightPlacement weights = model::WeightPlacement::kAuto;
     // Of a step and sequence (SequenceChunk::provisional_tokens); 0: none.
     int64_t max_draft_tokens = 0;
+    kernels::KvDType kv_dtype = kernels::KvDType::kF32;  // of the KV cache
   };
 
   // Reads every weight once but the experts'. Holds views into the checkpoint's

@@ -53,11 +53,9 @@ class LocalMtpHead final : public MtpHead {
     batch.Finish();
     JoinInputs(chunks, &batch);
     for (size_t i = 0; i < chunks.size(); ++i) {
-      LayerSequence& sequence = batch.sequences()[i];
-      const StateShape& shape = chunks[i].state->shape();
-      sequence.pages = chunks[i].state->pages();
-      sequence.keys_in_page = shape.KeysInPage(shape.num_full_layers);
-      sequence.values_in_page = shape.ValuesInPage(shape.num_full_layers);
+      const SequenceState& state = *chunks[i].state;
+      batch.sequences()[i].kv = {state.pages(), state.shape().kv,
+                                 state.shape().num_full_layers};
     }
     const std::vector<absl::Status> status = DecoderLayer(
         context_, weights_.layer, config_.num_hidden_layers, rope_, dispatcher_,

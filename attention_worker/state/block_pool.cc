@@ -11,18 +11,17 @@
 namespace switchyard::attention_worker {
 namespace {
 
-// Forgets the whole memory pages inside a block. Those at its ends may be
-// shared with its neighbours.
-void Forget(float* block, int64_t bytes) {
+// Advice on the whole memory pages inside a block. Those at its ends may be
+// shared with its neighbours. False if the kernel does not take it.
+bool Advise(float* block, int64_t bytes, int advice) {
   static const uintptr_t page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
   const uintptr_t begin =
       (reinterpret_cast<uintptr_t>(block) + page - 1) / page * page;
   const uintptr_t end =
       (reinterpret_cast<uintptr_t>(block) + static_cast<uintptr_t>(bytes)) /
       page * page;
-  if (begin >= end) return;
-  SY_CHECK(
-      madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED) == 0);
+  return begin >= end ||
+         madvise(reinterpret_cast<void*>(begin), end - begin, advice) == 0;
 }
 
 }  // namespace
@@ -54,6 +53,7 @@ float* BlockPool::Take() {
   } else if (!cold_.empty()) {
     block = cold_.back();
     cold_.pop_back();
+    (void)Advise(block, block_bytes(), MADV_HUGEPAGE);
   } else if (fresh_ < max_blocks_) {
     block = memory_.data() + fresh_++ * block_floats_;
   } else {
@@ -71,7 +71,10 @@ void BlockPool::Give(float* block) {
 
 bool BlockPool::ReleaseOneWarm() {
   if (warm_.empty()) return false;
-  Forget(warm_.back(), block_bytes());
+  SY_CHECK(Advise(warm_.back(), block_bytes(), MADV_DONTNEED));
+  // Or the kernel may join what is left around it to a huge page again, which
+  // takes the memory back.
+  (void)Advise(warm_.back(), block_bytes(), MADV_NOHUGEPAGE);
   cold_.push_back(warm_.back());
   warm_.pop_back();
   return true;

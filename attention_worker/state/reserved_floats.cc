@@ -17,10 +17,15 @@ namespace switchyard::attention_worker {
 namespace {
 
 constexpr int64_t kFloatBytes = sizeof(float);
+constexpr int64_t kHugePage = int64_t{2} << 20;
 
 int64_t PageBytes() {
   static const int64_t bytes = sysconf(_SC_PAGESIZE);
   return bytes;
+}
+
+int64_t RoundUp(int64_t value, int64_t multiple) {
+  return (value + multiple - 1) / multiple * multiple;
 }
 
 }  // namespace
@@ -30,32 +35,44 @@ absl::StatusOr<ReservedFloats> ReservedFloats::Create(int64_t floats,
   SY_CHECK(floats >= 0);
   SY_CHECK(dense_floats >= 0 && dense_floats <= floats);
   if (floats == 0) return ReservedFloats();
-  void* data = MAP_FAILED;
+  void* map = MAP_FAILED;
   int error = ENOMEM;
-  if (floats <= std::numeric_limits<int64_t>::max() / kFloatBytes) {
-    data = mmap(nullptr, static_cast<size_t>(floats * kFloatBytes),
-                PROT_READ | PROT_WRITE,
-                MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  const int64_t bytes =
+      floats <= (std::numeric_limits<int64_t>::max() - kHugePage) / kFloatBytes
+          ? floats * kFloatBytes
+          : -1;
+  // Room to begin at a multiple of a huge page; what is over goes back.
+  if (bytes > 0) {
+    map = mmap(nullptr, static_cast<size_t>(bytes + kHugePage),
+               PROT_READ | PROT_WRITE,
+               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     error = errno;
   }
-  if (data == MAP_FAILED) {
+  if (map == MAP_FAILED) {
     return absl::ResourceExhaustedError(absl::StrCat(
         "cannot reserve address space for ", floats,
         " floats of sequence state: ", std::strerror(error),
         "; lower --state-memory, or lift the limit on virtual memory "
         "(ulimit -v, vm.overcommit_memory)"));
   }
-  const int64_t page = PageBytes();
-  const int64_t dense_bytes =
-      (dense_floats * kFloatBytes + page - 1) / page * page;
-  if (dense_bytes < floats * kFloatBytes) {
-    // Advice only: a kernel without transparent huge pages refuses it, and then
-    // has no huge pages to give either.
-    (void)madvise(static_cast<char*>(data) + dense_bytes,
-                  static_cast<size_t>(floats * kFloatBytes - dense_bytes),
+  char* const begin = static_cast<char*>(map);
+  char* const data = reinterpret_cast<char*>(
+      RoundUp(reinterpret_cast<int64_t>(begin), kHugePage));
+  char* const end = data + RoundUp(bytes, PageBytes());
+  if (data > begin) munmap(begin, static_cast<size_t>(data - begin));
+  char* const mapped_end = begin + RoundUp(bytes + kHugePage, PageBytes());
+  if (mapped_end > end) munmap(end, static_cast<size_t>(mapped_end - end));
+  // Advice only: a kernel without transparent huge pages refuses it, and then
+  // has no huge pages to give either.
+  const int64_t dense_bytes = RoundUp(dense_floats * kFloatBytes, PageBytes());
+  if (dense_bytes > 0) {
+    (void)madvise(data, static_cast<size_t>(dense_bytes), MADV_HUGEPAGE);
+  }
+  if (dense_bytes < bytes) {
+    (void)madvise(data + dense_bytes, static_cast<size_t>(bytes - dense_bytes),
                   MADV_NOHUGEPAGE);
   }
-  return ReservedFloats(static_cast<float*>(data), floats);
+  return ReservedFloats(reinterpret_cast<float*>(data), floats);
 }
 
 ReservedFloats::ReservedFloats(ReservedFloats&& other) noexcept

@@ -15,11 +15,12 @@ namespace switchyard::attention_worker {
 // Owns one anonymous private mapping. Move-only; not thread-safe.
 class ReservedFloats {
  public:
-  // `floats` zeros. The first `dense_floats` of them will all be used, so they
-  // may get huge pages; the rest are touched little by little and get small
-  // ones, so that touching one value commits 4 KiB and not 2 MiB.
-  // RESOURCE_EXHAUSTED: no such address range to be had (ulimit -v, or
-  // vm.overcommit_memory = 2).
+  // `floats` zeros, from a multiple of 2 MiB on. The first `dense_floats` of
+  // them will all be used, so the kernel is asked for huge pages (a table of 4
+  // KiB ones costs a third of the bandwidth of reading a long context); the
+  // rest are touched little by little and get small ones, so that touching one
+  // value commits 4 KiB and not 2 MiB. RESOURCE_EXHAUSTED: no such address
+  // range to be had (ulimit -v, or vm.overcommit_memory = 2).
   static absl::StatusOr<ReservedFloats> Create(int64_t floats,
                                                int64_t dense_floats);
 

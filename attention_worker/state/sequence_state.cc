@@ -7,7 +7,6 @@
 #include "base/check.h"
 
 namespace switchyard::attention_worker {
-
 std::unique_ptr<SequenceState> SequenceState::TryMake(StateMemory* memory,
                                                       int64_t max_tokens) {
   StateBlock fixed = memory->TryTakeFixed();
@@ -81,8 +80,10 @@ void SequenceState::AddPage(StateBlock page) {
   if (shape().drafts()) {
     // Pairs that nobody ran through the MTP head (while it did not pay to
     // draft) read as zeros, not as what another sequence left.
-    std::fill_n(page.get() + shape().KeysInPage(shape().num_full_layers),
-                2 * kPageTokens * shape().kv_width, 0.0f);
+    const KvLayout& kv = shape().kv;
+    std::memset(reinterpret_cast<uint8_t*>(page.get()) +
+                    kv.KeyInPage(shape().num_full_layers, 0, 0),
+                0, static_cast<size_t>(kv.LayerBytes()));
   }
   page_data_.push_back(page.get());
   pages_.push_back(std::move(page));
@@ -127,12 +128,13 @@ void SequenceState::SkipMtpPairs(int64_t pairs) {
 }
 
 void SequenceState::ClearMtpPair(int64_t pair) {
-  const int64_t width = shape().kv_width;
-  const int layer = shape().num_full_layers;
-  float* const page = page_data_[pair / kPageTokens];
-  const int64_t row = pair % kPageTokens * width;
-  std::fill_n(page + shape().KeysInPage(layer) + row, width, 0.0f);
-  std::fill_n(page + shape().ValuesInPage(layer) + row, width, 0.0f);
+  // Zero bytes are zeros in every dtype.
+  const KvLayer kv = {page_data_, shape().kv, shape().num_full_layers};
+  const auto row_bytes = static_cast<size_t>(kv.layout.RowBytes());
+  for (int64_t head = 0; head < kv.layout.num_kv_heads; ++head) {
+    std::memset(kv.KeyAt(pair, head), 0, row_bytes);
+    std::memset(kv.ValueAt(pair, head), 0, row_bytes);
+  }
 }
 
 void SequenceState::AcceptDrafts(int64_t tokens, const float* hidden) {

@@ -71,9 +71,8 @@ class SequenceState {
   // Tokens that there are pages for.
   int64_t room() const;
 
-  // K and V after norm and RoPE: token t is row t % kPageTokens of
-  // pages()[t / kPageTokens], at StateShape::KeysInPage and ValuesInPage.
-  // Grow() may move the span, not the pages.
+  // K and V after norm and RoPE, as StateShape::kv lays them out. Grow() may
+  // move the span, not the pages.
   absl::Span<float* const> pages() const { return page_data_; }
   // S of linear-attention layer `index`: [nv, dk, dv].
   float* recurrent(int index);

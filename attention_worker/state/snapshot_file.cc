@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "attention_worker/state/kv_dtype.h"
 #include "base/check.h"
 #include "base/json.h"
 #include "base/status_macros.h"
@@ -118,7 +119,8 @@ class Reader {
 }  // namespace
 
 std::string LayoutOf(const StateShape& shape) {
-  return absl::StrCat("1: ", shape.num_full_layers, " full and ",
+  return absl::StrCat("1: ", KvDTypeName(shape.kv.dtype), " keys of ",
+                      shape.num_full_layers, " full and ",
                       shape.num_linear_layers, " linear layers, pages of ",
                       kPageTokens, " tokens with ", shape.PageBytes(),
                       " bytes, fixed part of ", shape.FixedBytes(), " bytes",

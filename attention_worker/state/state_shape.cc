@@ -7,9 +7,12 @@ constexpr int64_t kFloatBytes = sizeof(float);
 
 }  // namespace
 
-StateShape::StateShape(const model::ModelConfig& config, int64_t max_drafts)
+StateShape::StateShape(const model::ModelConfig& config, int64_t max_drafts,
+                       kernels::KvDType kv_dtype)
     : max_draft_tokens(max_drafts),
-      kv_width(int64_t{config.num_key_value_heads} * config.head_dim),
+      kv{.dtype = kv_dtype,
+         .num_kv_heads = config.num_key_value_heads,
+         .head_dim = config.head_dim},
       recurrent_floats(int64_t{config.linear_num_value_heads} *
                        config.linear_key_head_dim *
                        config.linear_value_head_dim),
@@ -30,9 +33,7 @@ int64_t StateShape::FixedFloats() const {
   return HiddenInFixed() + hidden_floats;
 }
 
-int64_t StateShape::PageFloats() const {
-  return 2 * num_kv_layers() * kPageTokens * kv_width;
-}
+int64_t StateShape::PageFloats() const { return PageBytes() / kFloatBytes; }
 
 int64_t StateShape::DraftFloats() const {
   return LayerInDrafts(num_linear_layers);
@@ -40,7 +41,9 @@ int64_t StateShape::DraftFloats() const {
 
 int64_t StateShape::FixedBytes() const { return FixedFloats() * kFloatBytes; }
 
-int64_t StateShape::PageBytes() const { return PageFloats() * kFloatBytes; }
+int64_t StateShape::PageBytes() const {
+  return num_kv_layers() * kv.LayerBytes();
+}
 
 int64_t StateShape::DraftBytes() const { return DraftFloats() * kFloatBytes; }
 

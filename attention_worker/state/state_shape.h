@@ -5,20 +5,16 @@
 
 #include <cstdint>
 
+#include "attention_worker/state/kv_layout.h"
 #include "attention_worker/state/state_costs.h"
 #include "model/config.h"
 
 namespace switchyard::attention_worker {
 
-// A page holds K and V of this many consecutive tokens, of every layer that has
-// a KV cache: attention reads keys in blocks of just so many.
-inline constexpr int64_t kPageTokens = 64;
-
-// Three kinds of memory. Pages of the KV cache, which grow with the tokens and
-// are shared between sequences with a common beginning:
-//   [layer][K, V][kPageTokens][kv_width] floats,
-// the MTP head's layer last if there are drafts; the fixed part, one for each
-// sequence or snapshot:
+// Three kinds of memory. Pages of the KV cache (kv_layout.h), which grow with
+// the tokens and are shared between sequences with a common beginning, the MTP
+// head's layer last if there are drafts; the fixed part, one for each sequence
+// or snapshot, in floats:
 //   recurrent states [layer][nv, dk, dv], convolution tails [layer][K - 1,
 //   channels], the last token's hidden state [H];
 // and, if there are drafts, one part for each running sequence:
@@ -27,12 +23,15 @@ inline constexpr int64_t kPageTokens = 64;
 struct StateShape {
   // `max_draft_tokens`: of one step of one sequence; 0: nobody drafts.
   explicit StateShape(const model::ModelConfig& config,
-                      int64_t max_draft_tokens = 0);
+                      int64_t max_draft_tokens = 0,
+                      kernels::KvDType kv_dtype = kernels::KvDType::kF32);
 
   int num_full_layers = 0;  // without the MTP head's
   int num_linear_layers = 0;
   int64_t max_draft_tokens = 0;
-  int64_t kv_width = 0;          // num_key_value_heads * head_dim
+  // Of the full-attention layers, counted among those, and behind them
+  // (num_full_layers) the MTP head's.
+  KvLayout kv;
   int64_t recurrent_floats = 0;  // nv * dk * dv, one layer
   int64_t conv_channels = 0;     // 2 * nk * dk + nv * dv
   int64_t conv_floats = 0;       // (K - 1) * channels, one layer
@@ -43,7 +42,7 @@ struct StateShape {
   int num_kv_layers() const { return num_full_layers + (drafts() ? 1 : 0); }
 
   int64_t FixedFloats() const;
-  int64_t PageFloats() const;
+  int64_t PageFloats() const;  // PageBytes() in floats
   int64_t DraftFloats() const;
   int64_t FixedBytes() const;
   int64_t PageBytes() const;
@@ -63,15 +62,6 @@ struct StateShape {
             .page_tokens = kPageTokens};
   }
 
-  // Where full-attention layer `index` (counted among full-attention layers;
-  // num_full_layers: the MTP head's) has its [kPageTokens, kv_width] of K or V
-  // in a page, in floats.
-  int64_t KeysInPage(int index) const {
-    return 2 * index * kPageTokens * kv_width;
-  }
-  int64_t ValuesInPage(int index) const {
-    return (2 * index + 1) * kPageTokens * kv_width;
-  }
   // Where linear-attention layer `index` (counted among those) has its S and
   // its tail in the fixed part; and where the hidden state is. In floats.
   int64_t RecurrentInFixed(int index) const { return index * recurrent_floats; }

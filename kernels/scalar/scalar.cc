@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <cstring>
 #include <limits>
+#include <vector>
 
 #include "kernels/half.h"
 #include "kernels/kernel_contracts.h"
@@ -90,26 +91,36 @@ void Axpy(float alpha, const float* x, float* y, int64_t n) {
   for (int64_t i = 0; i < n; ++i) y[i] = std::fma(alpha, x[i], y[i]);
 }
 
-void AttentionScores(const float* q, int64_t heads, const float* keys,
-                     int64_t key_stride, int64_t n, int64_t dim, float scale,
-                     float* scores, int64_t score_stride) {
-  for (int64_t h = 0; h < heads; ++h) {
-    for (int64_t j = 0; j < n; ++j) {
-      scores[h * score_stride + j] =
-          scale * Dot(q + h * dim, keys + j * key_stride, dim);
-    }
+// Calls body(j, row) with each of n rows of the cache, as floats.
+template <typename Body>
+void ForEachKvRow(const KvRows& rows, int64_t n, int64_t dim, Body body) {
+  const char* const data = static_cast<const char*>(rows.data);
+  std::vector<float> row(static_cast<size_t>(dim));
+  for (int64_t j = 0; j < n; ++j) {
+    DecodeKvRow(rows.dtype, data + j * KvRowBytes(rows.dtype, dim), dim,
+                row.data());
+    body(j, row.data());
   }
 }
 
-void AttentionValues(const float* weights, int64_t weight_stride, int64_t heads,
-                     const float* values, int64_t value_stride, int64_t n,
-                     int64_t dim, float* y) {
-  for (int64_t h = 0; h < heads; ++h) {
-    for (int64_t j = 0; j < n; ++j) {
-      Axpy(weights[h * weight_stride + j], values + j * value_stride,
-           y + h * dim, dim);
+void AttentionScores(const float* q, int64_t queries, const KvRows& keys,
+                     int64_t n, int64_t dim, float scale, float* scores,
+                     int64_t score_stride) {
+  ForEachKvRow(keys, n, dim, [&](int64_t j, const float* key) {
+    for (int64_t h = 0; h < queries; ++h) {
+      scores[h * score_stride + j] = scale * Dot(q + h * dim, key, dim);
     }
-  }
+  });
+}
+
+void AttentionValues(const float* weights, int64_t weight_stride,
+                     int64_t queries, const KvRows& values, int64_t n,
+                     int64_t dim, float* y) {
+  ForEachKvRow(values, n, dim, [&](int64_t j, const float* value) {
+    for (int64_t h = 0; h < queries; ++h) {
+      Axpy(weights[h * weight_stride + j], value, y + h * dim, dim);
+    }
+  });
 }
 
 void RmsNorm(const float* x, const float* w, float offset, float eps, int64_t n,
@@ -132,7 +143,7 @@ void SigmoidMul(const float* x, const float* gate, int64_t n, float* y) {
   for (int64_t i = 0; i < n; ++i) y[i] = x[i] * Sigmoid(gate[i]);
 }
 
-float ExpSubMax(float* x, int64_t n) {
+float ExpSubMax(float* x, int64_t n, float* total) {
   float max = -std::numeric_limits<float>::infinity();
   for (int64_t i = 0; i < n; ++i) max = x[i] > max ? x[i] : max;
   LaneSum sum;
@@ -140,7 +151,8 @@ float ExpSubMax(float* x, int64_t n) {
     x[i] = Exp(x[i] - max);
     sum.Add(i, x[i]);
   }
-  return sum.Total();
+  *total = sum.Total();
+  return max;
 }
 
 void Rope(float* x, const float* cos, const float* sin, int64_t n) {

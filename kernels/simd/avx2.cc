@@ -27,8 +27,11 @@ constexpr int kRowBlock = 4;
 // Of the products; what is left holds their operands.
 constexpr int kAccumulators = 6;
 constexpr int kTokenBlock = 3;
-constexpr int kHeadBlock = 2;
-constexpr int kValueVectors = 2;
+// Of attention: queries that share a load of the cache, and with them keys (of
+// scores) or vectors of columns (of values).
+constexpr int kAttentionQueries = 4;
+constexpr int kAttentionKeys = 1;
+constexpr int kAttentionVectors = 1;
 // Units of quantize_block that are tried together.
 constexpr int kStepsAtOnce = 2;
 // Of the products of quantised weights.
@@ -39,6 +42,7 @@ constexpr int kTokensAtOnce = 4;
 // clang-format off
 #include "kernels/simd/vector_avx2.inc"
 #include "kernels/simd/products.inc"
+#include "kernels/simd/attention.inc"
 #include "kernels/simd/elementwise.inc"
 #include "kernels/simd/recurrence.inc"
 #include "kernels/simd/quantize_row.inc"

@@ -27,8 +27,11 @@ constexpr int kRowBlock = 8;
 // Of the products; what is left holds their operands.
 constexpr int kAccumulators = 24;
 constexpr int kTokenBlock = 4;
-constexpr int kHeadBlock = 4;
-constexpr int kValueVectors = 4;
+// Of attention: queries that share a load of the cache, and with them keys (of
+// scores) or vectors of columns (of values).
+constexpr int kAttentionQueries = 8;
+constexpr int kAttentionKeys = 2;
+constexpr int kAttentionVectors = 2;
 // Units of quantize_block that are tried together.
 constexpr int kStepsAtOnce = 7;
 // Of the products of quantised weights.
@@ -39,6 +42,7 @@ constexpr int kTokensAtOnce = 6;
 // clang-format off
 #include "kernels/simd/vector_avx512.inc"
 #include "kernels/simd/products.inc"
+#include "kernels/simd/attention.inc"
 #include "kernels/simd/elementwise.inc"
 #include "kernels/simd/recurrence.inc"
 #include "kernels/simd/quantize_row.inc"

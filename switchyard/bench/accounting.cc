@@ -75,18 +75,22 @@ double ExpectedDistinctExperts(const model::ModelConfig& config,
 }
 
 absl::StatusOr<Accounting> Accounting::ForCheckpoint(
-    const model::Checkpoint& checkpoint) {
-  return ForConfig(checkpoint.config(), checkpoint.expert_dtype(),
-                   [&](absl::string_view name) -> absl::StatusOr<DType> {
-                     SY_ASSIGN_OR_RETURN(const kernels::WeightView view,
-                                         checkpoint.Find(name));
-                     return view.dtype;
-                   });
+    const model::Checkpoint& checkpoint, kernels::KvDType kv_dtype) {
+  return ForConfig(
+      checkpoint.config(), checkpoint.expert_dtype(),
+      [&](absl::string_view name) -> absl::StatusOr<DType> {
+        SY_ASSIGN_OR_RETURN(const kernels::WeightView view,
+                            checkpoint.Find(name));
+        return view.dtype;
+      },
+      kv_dtype);
 }
 
 absl::StatusOr<Accounting> Accounting::ForConfig(
-    const model::ModelConfig& config, DType expert_dtype, DTypeOf dtype_of) {
+    const model::ModelConfig& config, DType expert_dtype, DTypeOf dtype_of,
+    kernels::KvDType kv_dtype) {
   Accounting accounting;
+  accounting.kv_dtype_ = kv_dtype;
   accounting.config_ = config;
   accounting.expert_dtype_ = expert_dtype;
   const auto visit = [&](const std::string& name,
@@ -160,7 +164,7 @@ double Accounting::active_bytes() const {
 }
 
 StepCost Accounting::CostOf(const StepLoad& load) const {
-  const StateShape shape(config_);
+  const StateShape shape(config_, /*max_draft_tokens=*/0, kv_dtype_);
   double tokens = 0;
   double keys_read = 0;  // by all queries, of one full layer
   double keys_held = 0;

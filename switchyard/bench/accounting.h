@@ -12,6 +12,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "attention_worker/layers/step_timer.h"
+#include "kernels/kv_rows.h"
 #include "kernels/matrix.h"
 #include "model/checkpoint.h"
 #include "model/config.h"
@@ -72,12 +73,13 @@ class Accounting {
 
   // As the checkpoint's tensors are. Errors are the checkpoint's.
   static absl::StatusOr<Accounting> ForCheckpoint(
-      const model::Checkpoint& checkpoint);
+      const model::Checkpoint& checkpoint,
+      kernels::KvDType kv_dtype = kernels::KvDType::kF32);
   // `dtype_of` is asked for every matrix that is not a routed expert's;
   // NOT_FOUND for lm_head.weight: the embedding is used for it.
-  static absl::StatusOr<Accounting> ForConfig(const model::ModelConfig& config,
-                                              kernels::DType expert_dtype,
-                                              DTypeOf dtype_of);
+  static absl::StatusOr<Accounting> ForConfig(
+      const model::ModelConfig& config, kernels::DType expert_dtype,
+      DTypeOf dtype_of, kernels::KvDType kv_dtype = kernels::KvDType::kF32);
 
   StepCost CostOf(const StepLoad& load) const;
 
@@ -101,6 +103,7 @@ class Accounting {
   model::ModelConfig config_;
   std::array<Dense, attention_worker::kNumStepParts> dense_;
   kernels::DType expert_dtype_ = kernels::DType::kF32;
+  kernels::KvDType kv_dtype_ = kernels::KvDType::kF32;
   double embedding_row_bytes_ = 0;
   double expert_bytes_ = 0;    // of one
   double expert_weights_ = 0;  // of one

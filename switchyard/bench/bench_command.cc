@@ -18,6 +18,7 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "attention_worker/memory_plan.h"
+#include "attention_worker/state/kv_dtype.h"
 #include "base/cpu_set.h"
 #include "base/status_macros.h"
 #include "kernels/kernel_table.h"
@@ -327,6 +328,9 @@ absl::Status RunBench(const BenchOptions& options, std::ostream& out) {
   SY_RETURN_IF_ERROR(CheckThreads(options.threads, cpus));
   SY_ASSIGN_OR_RETURN(const model::WeightPlacement weights,
                       model::ParseWeightPlacement(options.weights));
+  SY_ASSIGN_OR_RETURN(
+      const attention_worker::KvCacheDType kv_cache_dtype,
+      attention_worker::ParseKvCacheDType(options.kv_cache_dtype));
   report.threads = ThreadCount(options.threads, cpus);
   report.prefill_chunk = options.prefill_chunk;
   report.expert_workers = static_cast<int>(options.expert_workers);
@@ -348,6 +352,9 @@ absl::Status RunBench(const BenchOptions& options, std::ostream& out) {
   model_options.threads = report.threads;
   model_options.cpus = cpus;
   model_options.weights = weights;
+  model_options.kv_dtype =
+      attention_worker::KvDTypeFor(kv_cache_dtype, *checkpoint);
+  report.kv_cache_dtype = attention_worker::KvDTypeName(model_options.kv_dtype);
   model_options.workers.count = report.expert_workers;
   model_options.workers.transport = report.transport;
   model_options.workers.threads = report.worker_threads;

@@ -86,6 +86,7 @@ absl::StatusOr<std::unique_ptr<BenchModel>> BenchModel::Create(
   runner.dispatcher = model->counting_.get();
   runner.pool = model->pool_.get();
   runner.weights = options.weights;
+  runner.kv_dtype = options.kv_dtype;
   runner.timer = &model->timer_;
   runner.progress = [&options](int64_t done, int64_t total) {
     if (options.progress) options.progress("reading layers", done, total);

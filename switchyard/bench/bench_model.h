@@ -18,6 +18,7 @@
 #include "attention_worker/moe/expert_client.h"
 #include "base/compute_pool.h"
 #include "experts/expert_engine.h"
+#include "kernels/kv_rows.h"
 #include "metrics/registry.h"
 #include "model/checkpoint.h"
 #include "model/weight_copies.h"
@@ -38,6 +39,7 @@ class BenchModel {
     int threads = 1;        // that compute in this process
     std::vector<int> cpus;  // theirs, one each; empty: any
     model::WeightPlacement weights = model::WeightPlacement::kAuto;
+    kernels::KvDType kv_dtype = kernels::KvDType::kF32;
     // No workers: the experts are computed here.
     WorkerProcesses::Options workers;
     // What is being done, and how far it is. May be called from other threads.

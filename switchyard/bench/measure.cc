@@ -13,13 +13,13 @@
 #include "attention_worker/state/sequence_state.h"
 #include "base/check.h"
 #include "base/status_macros.h"
+#include "kernels/kv_rows.h"
 #include "switchyard/bench/limits/limits.h"
 
 namespace switchyard::bench {
 namespace {
 
 using attention_worker::ChunkResult;
-using attention_worker::kPageTokens;
 using attention_worker::LogitsOf;
 using attention_worker::SamplingParams;
 using attention_worker::SequenceChunk;
@@ -73,11 +73,18 @@ class RandomFloats {
 void FillState(const StateShape& shape, int64_t tokens, RandomFloats* random,
                SequenceState* state) {
   if (tokens == 0) return;
-  const int64_t page = kPageTokens * shape.kv_width;
-  for (int64_t p = 0; p < StateShape::PagesFor(tokens); ++p) {
-    for (int i = 0; i < shape.num_full_layers; ++i) {
-      random->Fill(state->pages()[p] + shape.KeysInPage(i), page, 1.0f);
-      random->Fill(state->pages()[p] + shape.ValuesInPage(i), page, 0.5f);
+  std::vector<float> row(static_cast<size_t>(shape.kv.head_dim));
+  const auto fill = [&](float deviation, uint8_t* cached) {
+    random->Fill(row.data(), shape.kv.head_dim, deviation);
+    kernels::EncodeKvRow(shape.kv.dtype, row.data(), shape.kv.head_dim, cached);
+  };
+  for (int i = 0; i < shape.num_full_layers; ++i) {
+    const attention_worker::KvLayer kv = {state->pages(), shape.kv, i};
+    for (int64_t t = 0; t < tokens; ++t) {
+      for (int64_t h = 0; h < shape.kv.num_kv_heads; ++h) {
+        fill(1.0f, kv.KeyAt(t, h));
+        fill(0.5f, kv.ValueAt(t, h));
+      }
     }
   }
   for (int i = 0; i < shape.num_linear_layers; ++i) {
@@ -258,8 +265,10 @@ double Measurement::MaxTokensPerSecond() const {
 absl::StatusOr<Measurement> MeasureDecode(BenchModel* model, int64_t batch,
                                           int64_t context,
                                           const MeasureOptions& options) {
-  SY_ASSIGN_OR_RETURN(const Accounting accounting,
-                      Accounting::ForCheckpoint(model->checkpoint()));
+  SY_ASSIGN_OR_RETURN(
+      const Accounting accounting,
+      Accounting::ForCheckpoint(model->checkpoint(),
+                                model->runner().state_shape().kv.dtype));
   const StateShape& shape = model->runner().state_shape();
   const int64_t max_tokens =
       context + kWarmUpSteps + options.repeat * options.decode_steps;
@@ -318,8 +327,10 @@ absl::StatusOr<Measurement> MeasureDecode(BenchModel* model, int64_t batch,
 absl::StatusOr<Measurement> MeasurePrefill(BenchModel* model,
                                            int64_t prompt_tokens,
                                            const MeasureOptions& options) {
-  SY_ASSIGN_OR_RETURN(const Accounting accounting,
-                      Accounting::ForCheckpoint(model->checkpoint()));
+  SY_ASSIGN_OR_RETURN(
+      const Accounting accounting,
+      Accounting::ForCheckpoint(model->checkpoint(),
+                                model->runner().state_shape().kv.dtype));
   RandomFloats random(static_cast<uint64_t>(prompt_tokens));
   std::vector<int32_t> prompt(static_cast<size_t>(prompt_tokens));
   for (int32_t& token : prompt) {

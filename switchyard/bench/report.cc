@@ -62,12 +62,12 @@ std::string Header(const Report& report) {
   std::string text = absl::StrFormat(
       "%s: %d layers, experts %s, dense %s, lm_head %s\n"
       "a token needs %.1f M weights, %.1f MB\n"
-      "%s, kernels %s, %d threads, prompts in chunks of %d\n",
+      "%s, kernels %s, %d threads, prompts in chunks of %d, KV cache %s\n",
       report.model_dir, report.layers, report.expert_format,
       report.dense_format, report.lm_head_format,
       static_cast<double>(report.active_weights) * 1e-6,
       report.active_bytes * 1e-6, report.cpu, report.isa, report.threads,
-      report.prefill_chunk);
+      report.prefill_chunk, report.kv_cache_dtype);
   if (report.expert_workers > 0) {
     absl::StrAppendFormat(&text,
                           "experts in %d processes of %d threads, over %s\n",
@@ -286,6 +286,7 @@ std::string ReportJson(const Report& report) {
                  {"isa", report.isa},
                  {"threads", report.threads},
                  {"prefill_chunk", report.prefill_chunk},
+                 {"kv_cache_dtype", report.kv_cache_dtype},
                  {"expert_workers", report.expert_workers},
                  {"transport", report.expert_workers > 0
                                    ? TransportName(report.transport)

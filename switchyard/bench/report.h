@@ -42,7 +42,8 @@ struct Report {
   std::string isa;
   int threads = 0;
   int64_t prefill_chunk = 0;
-  int expert_workers = 0;  // 0: in process
+  std::string kv_cache_dtype;  // "float32", "bfloat16", "int8"
+  int expert_workers = 0;      // 0: in process
   SocketKind transport = SocketKind::kTcp;
   int worker_threads = 0;
 

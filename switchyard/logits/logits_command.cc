@@ -12,6 +12,7 @@
 #include "attention_worker/layers/model_runner.h"
 #include "attention_worker/moe/expert_dispatcher.h"
 #include "attention_worker/moe/local_expert_client.h"
+#include "attention_worker/state/kv_dtype.h"
 #include "attention_worker/state/sequence_state.h"
 #include "base/check.h"
 #include "base/compute_pool.h"
@@ -135,6 +136,9 @@ absl::Status WriteLogits(const LogitsOptions& options, int64_t vocab_size,
 absl::Status RunLogits(const LogitsOptions& options) {
   SY_RETURN_IF_ERROR(CheckOptions(options));
   SY_RETURN_IF_ERROR(kernels::SelectKernels(options.isa));
+  SY_ASSIGN_OR_RETURN(
+      const attention_worker::KvCacheDType kv_cache_dtype,
+      attention_worker::ParseKvCacheDType(options.kv_cache_dtype));
   SY_ASSIGN_OR_RETURN(const std::unique_ptr<model::Checkpoint> checkpoint,
                       model::Checkpoint::Open(options.model_dir));
   SY_RETURN_IF_ERROR(CheckIds(options, checkpoint->config()));
@@ -165,6 +169,8 @@ absl::Status RunLogits(const LogitsOptions& options) {
   runner_options.checkpoint = checkpoint.get();
   runner_options.dispatcher = dispatcher.get();
   runner_options.pool = pool.get();
+  runner_options.kv_dtype =
+      attention_worker::KvDTypeFor(kv_cache_dtype, *checkpoint);
   runner_options.progress = [&progress](int64_t done, int64_t total) {
     progress.Report("reading layers", done / kMegabyte, total / kMegabyte,
                     "MB");

@@ -18,8 +18,9 @@ struct LogitsOptions {
   // How many tokens go in together; the rest goes in one at a time. 0: all.
   int64_t prefill = 0;
   std::string out_path;
-  int threads = 0;           // 0: as many as this process may use
-  std::string isa = "auto";  // kernels::SelectKernels
+  int threads = 0;                      // 0: as many as this process may use
+  std::string isa = "auto";             // kernels::SelectKernels
+  std::string kv_cache_dtype = "auto";  // attention_worker/state/kv_dtype.h
 };
 
 // Writes the fp32 logits of every token, [ids, V], to out_path as .npy.

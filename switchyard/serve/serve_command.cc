@@ -32,6 +32,9 @@ absl::StatusOr<AttentionWorker::Options> WorkerOptions(
   SY_ASSIGN_OR_RETURN(worker.cpus, ParseCpuList(options.cpus));
   SY_ASSIGN_OR_RETURN(worker.weights,
                       model::ParseWeightPlacement(options.weights));
+  SY_ASSIGN_OR_RETURN(
+      worker.kv_cache_dtype,
+      attention_worker::ParseKvCacheDType(options.kv_cache_dtype));
   worker.max_model_len = options.context_length;
   worker.state_memory_bytes = options.state_memory_bytes;
   worker.max_running_requests = options.max_running_requests;

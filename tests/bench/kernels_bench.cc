@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
@@ -24,8 +25,10 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/strip.h"
+#include "base/aligned_buffer.h"
 #include "base/command_line.h"
 #include "base/compute_pool.h"
+#include "base/huge_page_memory.h"
 #include "kernels/kernel_table.h"
 #include "kernels/onednn/matmul.h"
 #include "switchyard/bench/limits/limits.h"
@@ -33,7 +36,8 @@
 
 ABSL_FLAG(double, seconds, 0.5, "Time for each number; the best run counts.");
 ABSL_FLAG(std::string, only, "",
-          "Measure one part: quantized, float or onednn; empty: all.");
+          "Measure one part: quantized, float, attention or onednn; empty: "
+          "all.");
 ABSL_FLAG(std::string, isa, "",
           "Measure one table of the kernels; empty: all that this CPU has.");
 ABSL_FLAG(bool, smoke, false,
@@ -246,50 +250,86 @@ void BenchDeltaRule(const KernelTable& table, const Settings& settings,
         2.0 * 4 * kDk * kColumns, operations(kColumns), {0, limits.fma});
 }
 
-// Eight query heads on the keys and values of one of two heads, from memory.
+// Eight query heads on one KV head's cache, page by page: one token's from
+// memory, as decoding reads it, and eight tokens' from the L2 cache, as a
+// prompt's do.
 void BenchAttention(const KernelTable& table, const Settings& settings,
                     const Limits& limits) {
-  constexpr int64_t kHeads = 8, kDim = 256, kStride = 512;
-  const int64_t n = settings.keys;
-  const std::vector<float> cache = RandomFloats(n * kStride);
-  const std::vector<float> q = RandomFloats(kHeads * kDim);
-  std::vector<float> scores(kHeads * n);
-  std::vector<float> y(kHeads * kDim);
-  const double bytes = 4.0 * static_cast<double>(n * kDim);
-  const double operations = 2.0 * static_cast<double>(kHeads * n * kDim);
-
-  Print(table.name, absl::StrFormat("attention_scores 8 x %d keys", n),
-        BestSeconds(settings.seconds,
-                    [&] {
-                      table.attention_scores(q.data(), kHeads, cache.data(),
-                                             kStride, n, kDim, 0.0625f,
-                                             scores.data(), n);
-                    }),
-        bytes, operations, limits);
-  Print(table.name, absl::StrFormat("dot 8 x %d keys", n),
-        BestSeconds(settings.seconds,
-                    [&] {
-                      for (int64_t h = 0; h < kHeads; ++h) {
-                        for (int64_t j = 0; j < n; ++j) {
-                          scores[h * n + j] =
-                              table.dot(q.data() + h * kDim,
-                                        cache.data() + j * kStride, kDim);
-                        }
-                      }
-                    }),
-        bytes, operations, limits);
+  constexpr int64_t kHeads = 8, kDim = 256, kPage = 64, kTokens = 8;
+  constexpr kernels::KvDType kDTypes[] = {
+      kernels::KvDType::kF32, kernels::KvDType::kBF16, kernels::KvDType::kI8};
+  constexpr const char* kNames[] = {"f32", "bf16", "i8"};
+  const int64_t n = settings.keys / kPage * kPage;
+  const std::vector<float> row = RandomFloats(kDim);
+  AlignedBuffer q(kTokens * kHeads * kDim);
+  std::copy_n(row.data(), kDim, q.data());
+  AlignedBuffer scores(static_cast<size_t>(kTokens * kHeads * n));
+  AlignedBuffer y(kTokens * kHeads * kDim);
+  for (size_t d = 0; d < std::size(kDTypes); ++d) {
+    const int64_t row_bytes = kernels::KvRowBytes(kDTypes[d], kDim);
+    const auto memory = HugePageMemory::Reserve(n * row_bytes);
+    if (!memory.ok()) {
+      absl::FPrintF(stderr, "%s\n", memory.status().ToString());
+      return;
+    }
+    char* const cache = reinterpret_cast<char*>((*memory)->data());
+    for (int64_t j = 0; j < n; ++j) {
+      kernels::EncodeKvRow(kDTypes[d], row.data(), kDim, cache + j * row_bytes);
+    }
+    const auto page_at = [&](int64_t j) {
+      return kernels::KvRows{
+          .data = cache + j * row_bytes,
+          .dtype = kDTypes[d],
+          .next = j + kPage < n ? cache + (j + kPage) * row_bytes : nullptr};
+    };
+    const auto measure = [&](int64_t tokens, int64_t keys, auto body) {
+      const double operations =
+          2.0 * static_cast<double>(tokens * kHeads * keys * kDim);
+      const char* const where = tokens == 1 ? "" : " in L2";
+      const double bytes =
+          tokens == 1 ? static_cast<double>(keys * row_bytes) : 0;
+      const int64_t repeat = n / keys;
+      const auto print = [&](const char* what, bool is_scores) {
+        const double seconds = BestSeconds(settings.seconds, [&] {
+          for (int64_t r = 0; r < repeat; ++r) {
+            for (int64_t j = 0; j < keys; j += kPage) {
+              body(is_scores, j);
+            }
+          }
+        });
+        Print(table.name,
+              absl::StrFormat("%s %s %d x %d%s", what, kNames[d],
+                              tokens * kHeads, keys, where),
+              seconds / static_cast<double>(repeat), bytes, operations, limits);
+      };
+      print("scores", true);
+      print("values", false);
+    };
+    measure(1, n, [&](bool is_scores, int64_t j) {
+      if (is_scores) {
+        table.attention_scores(q.data(), kHeads, page_at(j), kPage, kDim,
+                               0.0625f, scores.data() + j, n);
+      } else {
+        table.attention_values(scores.data() + j, n, kHeads, page_at(j), kPage,
+                               kDim, y.data());
+      }
+    });
+    const int64_t near = std::min<int64_t>(n, 512);  // keys that stay in L2
+    measure(kTokens, near, [&](bool is_scores, int64_t j) {
+      if (is_scores) {
+        table.attention_scores(q.data(), kTokens * kHeads, page_at(j), kPage,
+                               kDim, 0.0625f, scores.data() + j, near);
+      } else {
+        table.attention_values(scores.data() + j, near, kTokens * kHeads,
+                               page_at(j), kPage, kDim, y.data());
+      }
+    });
+  }
+  float sum = 0;
   Print(table.name, absl::StrFormat("exp_sub_max %d scores", n),
         BestSeconds(settings.seconds,
-                    [&] { table.exp_sub_max(scores.data(), n); }),
+                    [&] { table.exp_sub_max(scores.data(), n, &sum); }),
         4.0 * static_cast<double>(n), 0, {});
-  Print(table.name, absl::StrFormat("attention_values 8 x %d", n),
-        BestSeconds(settings.seconds,
-                    [&] {
-                      table.attention_values(scores.data(), n, kHeads,
-                                             cache.data(), kStride, n, kDim,
-                                             y.data());
-                    }),
-        bytes, operations, limits);
 }
 
 // What else a layer does, from the caches.
@@ -319,15 +359,10 @@ void BenchElementwise(const KernelTable& table, const Settings& settings) {
   });
 }
 
-void BenchFloat(const KernelTable& table, const Settings& settings, double read,
-                bool smoke) {
-  const Limits limits = {read,
-                         smoke ? 0 : FmaPeak(table.name, settings.seconds)};
-  absl::PrintF("\n%s: at most %.1f Gop/s of fused multiply-adds in f32\n",
-               table.name, limits.fma * 1e-9);
+void BenchFloat(const KernelTable& table, const Settings& settings,
+                const Limits& limits) {
   BenchMatmul(table, settings, limits);
   BenchDeltaRule(table, settings, limits);
-  BenchAttention(table, settings, limits);
   BenchElementwise(table, settings);
 }
 
@@ -365,7 +400,7 @@ absl::Status Run() {
   Settings settings;
   settings.seconds = absl::GetFlag(FLAGS_seconds);
   settings.weight_bytes = int64_t{256} << 20;
-  settings.keys = 16384;
+  settings.keys = 65536;  // 16 to 64 MiB: more than the caches hold
   settings.heads = 512;
   settings.token_counts = {1, 2, 4, 8, 32, 128};
   const bool smoke = absl::GetFlag(FLAGS_smoke);
@@ -390,7 +425,14 @@ absl::Status Run() {
     const bool shared =
         previous != nullptr && previous->matmul == table->matmul;
     previous = table;
-    if (wanted("float") && !shared) BenchFloat(*table, settings, read, smoke);
+    if (!shared && (wanted("float") || wanted("attention"))) {
+      const Limits limits = {
+          read, smoke ? 0 : FmaPeak(table->name, settings.seconds)};
+      absl::PrintF("\n%s: at most %.1f Gop/s of fused multiply-adds in f32\n",
+                   table->name, limits.fma * 1e-9);
+      if (wanted("float")) BenchFloat(*table, settings, limits);
+      if (wanted("attention")) BenchAttention(*table, settings, limits);
+    }
     if (wanted("quantized")) BenchQuantized(*table, settings, smoke);
   }
   if (wanted("quantized")) BenchQuantizePanel({settings.seconds, 0, {}});

@@ -1,4 +1,4 @@
-// matmul, widen, dot, axpy and attention's two products: the same bits as the
+// matmul, widen, dot and axpy: the same bits as the
 // scalar reference on every instruction set, within the sizes given, and near
 // the definition in double.
 
@@ -289,75 +289,6 @@ TEST_P(ProductsTest, AxpyHasTheBitsOfTheReference) {
               before[i] + static_cast<double>(-0.3f) * x->floats()[i];
           EXPECT_TRUE(Near(actual->floats()[i], exact,
                            1.001 * kFloatEpsilon * std::abs(exact)));
-        }
-      }
-    }
-  }
-}
-
-TEST_P(ProductsTest, AttentionScoresAreScaledDots) {
-  for (const Values values : kAllValues) {
-    for (const int64_t dim : {1, 16, 19, 64, 256}) {
-      for (const int64_t heads : {0, 1, 2, 3, 4, 5, 8}) {
-        for (const int64_t n : {0, 1, 3, 4, 5, 9, 16}) {
-          const int64_t key_stride = dim + 7;
-          const int64_t score_stride = n + 2;
-          auto q = Guarded(RandomFloats(heads * dim, /*seed=*/1, values));
-          auto keys = Guarded(RandomFloats(n == 0 ? 0 : n * key_stride - 7,
-                                           /*seed=*/2, values));
-          const int64_t floats = heads == 0 ? 0 : heads * score_stride - 2;
-          GuardedBuffer actual(floats * sizeof(float));
-          GuardedBuffer expected(floats * sizeof(float));
-          kernels().attention_scores(q->floats(), heads, keys->floats(),
-                                     key_stride, n, dim, 0.0625f,
-                                     actual.floats(), score_stride);
-          for (int64_t h = 0; h < heads; ++h) {
-            for (int64_t j = 0; j < n; ++j) {
-              expected.floats()[h * score_stride + j] =
-                  0.0625f * reference().dot(q->floats() + h * dim,
-                                            keys->floats() + j * key_stride,
-                                            dim);
-            }
-          }
-          EXPECT_TRUE(SameBits(actual.floats(), expected.floats(), floats))
-              << "dim " << dim << ", heads " << heads << ", n " << n;
-          EXPECT_TRUE(actual.GuardsIntact());
-        }
-      }
-    }
-  }
-}
-
-TEST_P(ProductsTest, AttentionValuesAreRepeatedAxpys) {
-  for (const Values values : kAllValues) {
-    for (const int64_t dim : {1, 16, 19, 64, 100, 256}) {
-      for (const int64_t heads : {0, 1, 2, 3, 4, 5, 8}) {
-        for (const int64_t n : {0, 1, 3, 17}) {
-          const int64_t value_stride = dim + 7;
-          const int64_t weight_stride = n + 2;
-          auto weights =
-              Guarded(RandomFloats(heads == 0 ? 0 : heads * weight_stride - 2,
-                                   /*seed=*/1, values));
-          auto rows = Guarded(RandomFloats(n == 0 ? 0 : n * value_stride - 7,
-                                           /*seed=*/2, values));
-          const std::vector<float> before =
-              RandomFloats(heads * dim, /*seed=*/3, values);
-          auto actual = Guarded(before);
-          auto expected = Guarded(before);
-          kernels().attention_values(weights->floats(), weight_stride, heads,
-                                     rows->floats(), value_stride, n, dim,
-                                     actual->floats());
-          for (int64_t h = 0; h < heads; ++h) {
-            for (int64_t j = 0; j < n; ++j) {
-              reference().axpy(weights->floats()[h * weight_stride + j],
-                               rows->floats() + j * value_stride,
-                               expected->floats() + h * dim, dim);
-            }
-          }
-          EXPECT_TRUE(
-              SameBits(actual->floats(), expected->floats(), heads * dim))
-              << "dim " << dim << ", heads " << heads << ", n " << n;
-          EXPECT_TRUE(actual->GuardsIntact());
         }
       }
     }

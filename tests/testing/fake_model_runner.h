@@ -240,9 +240,8 @@ class FakeModelRunner final : public attention_worker::ModelRunner {
   // The cached "key" of the token at `position`: its id.
   float* KeyOf(const attention_worker::SequenceState& state,
                int64_t position) const {
-    return state.pages()[position / attention_worker::kPageTokens] +
-           shape_.KeysInPage(0) +
-           position % attention_worker::kPageTokens * shape_.kv_width;
+    const attention_worker::KvLayer kv = {state.pages(), shape_.kv, 0};
+    return reinterpret_cast<float*>(kv.KeyAt(position, 0));
   }
 
   // What the state must say if its pages are those of the tokens that it read.

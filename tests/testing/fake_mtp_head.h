@@ -83,9 +83,9 @@ class FakeMtpHead final : public attention_worker::MtpHead {
   static float* PairOf(const attention_worker::SequenceState& state,
                        int64_t pair) {
     const attention_worker::StateShape& shape = state.shape();
-    return state.pages()[pair / attention_worker::kPageTokens] +
-           shape.KeysInPage(shape.num_full_layers) +
-           pair % attention_worker::kPageTokens * shape.kv_width;
+    const attention_worker::KvLayer kv = {state.pages(), shape.kv,
+                                          shape.num_full_layers};
+    return reinterpret_cast<float*>(kv.KeyAt(pair, 0));
   }
 
   const FakeModelRunner& runner_;

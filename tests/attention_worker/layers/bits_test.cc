@@ -3,6 +3,7 @@
 // instruction set (DESIGN.md, promise 2). Every comparison here is of bits.
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <memory>
 #include <random>
@@ -12,6 +13,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/types/span.h"
+#include "attention_worker/state/kv_dtype.h"
 #include "gtest/gtest.h"
 #include "kernels/kernel_table.h"
 #include "model/weight_values.h"
@@ -23,15 +25,17 @@ namespace switchyard::attention_worker {
 namespace {
 
 using kernels::DType;
+using kernels::KvDType;
 using ::switchyard::testing::FixturePath;
 using ::switchyard::testing::IsOk;
 
 // A fixture's model as it is (kF32), or with its experts' and its other
-// matrices quantised.
+// matrices quantised; and what its KV cache is in.
 struct Model {
   const char* fixture;
   DType experts = DType::kF32;
   DType dense = DType::kF32;
+  KvDType kv = KvDType::kF32;
 };
 
 class BitsTest : public ::testing::TestWithParam<Model> {
@@ -40,6 +44,7 @@ class BitsTest : public ::testing::TestWithParam<Model> {
   static TestModelOptions Options(TestModelOptions options = {}) {
     options.experts = GetParam().experts;
     options.dense = GetParam().dense;
+    options.kv = GetParam().kv;
     return options;
   }
 
@@ -49,7 +54,7 @@ class BitsTest : public ::testing::TestWithParam<Model> {
     tokens_ = SomeTokens(61, model.config().vocab_size);
     const auto state = model.NewState();
     logits_ = model.Run(state.get(), tokens_);
-    state_ = StateValues(model.config(), state.get());
+    state_ = StateValues(state.get());
     ASSERT_EQ(logits_.size(), tokens_.size() * model.config().vocab_size);
   }
 
@@ -64,17 +69,23 @@ std::string ModelName(const ::testing::TestParamInfo<Model>& info) {
     if (!kernels::IsQuantized(dtype)) continue;
     absl::StrAppend(&name, "_", std::string(model::DTypeName(dtype)));
   }
+  if (info.param.kv != KvDType::kF32) {
+    absl::StrAppend(&name, "_kv_", KvDTypeName(info.param.kv));
+  }
   return name;
 }
 
 INSTANTIATE_TEST_SUITE_P(
     Fixtures, BitsTest,
-    ::testing::Values(Model{"tiny_a_bf16"}, Model{"tiny_b_fp32"},
-                      Model{"tiny_a_yarn"},
-                      Model{"tiny_a_bf16", DType::kQ8, DType::kQ8},
-                      Model{"tiny_b_fp32", DType::kQ8, DType::kQ8},
-                      Model{"tiny_b_fp32", DType::kQ4, DType::kQ4},
-                      Model{"tiny_a_bf16", DType::kQ4, DType::kQ8}),
+    ::testing::Values(
+        Model{"tiny_a_bf16"}, Model{"tiny_b_fp32"}, Model{"tiny_a_yarn"},
+        Model{"tiny_a_bf16", DType::kQ8, DType::kQ8},
+        Model{"tiny_b_fp32", DType::kQ8, DType::kQ8},
+        Model{"tiny_b_fp32", DType::kQ4, DType::kQ4},
+        Model{"tiny_a_bf16", DType::kQ4, DType::kQ8},
+        Model{"tiny_a_bf16", DType::kF32, DType::kF32, KvDType::kBF16},
+        Model{"tiny_b_fp32", DType::kF32, DType::kF32, KvDType::kI8},
+        Model{"tiny_a_bf16", DType::kQ4, DType::kQ8, KvDType::kI8}),
     ModelName);
 
 TEST_P(BitsTest, HoweverThePromptIsCut) {
@@ -84,7 +95,7 @@ TEST_P(BitsTest, HoweverThePromptIsCut) {
   for (const std::vector<int64_t>& sizes : cuts) {
     const auto [logits, state] = model.RunInPieces(tokens_, sizes);
     EXPECT_TRUE(SameBits(logits, logits_)) << "pieces of " << sizes[0];
-    EXPECT_TRUE(SameBits(StateValues(model.config(), state.get()), state_))
+    EXPECT_TRUE(SameBits(StateValues(state.get()), state_))
         << "pieces of " << sizes[0];
   }
 }
@@ -99,8 +110,7 @@ TEST_P(BitsTest, FromASnapshotOnTheWay) {
     chunk.snapshots = absl::MakeConstSpan(&point, 1);
     ASSERT_THAT(model.runner().Step(absl::MakeConstSpan(&chunk, 1))[0].status,
                 IsOk());
-    EXPECT_TRUE(SameBits(StateValues(model.config(), first.get()), state_))
-        << cut;
+    EXPECT_TRUE(SameBits(StateValues(first.get()), state_)) << cut;
     const auto second = SequenceState::TryRestore(
         &model.memory(), first->SnapshotAt(cut, block), /*max_tokens=*/100);
     ASSERT_NE(second, nullptr);
@@ -116,8 +126,7 @@ TEST_P(BitsTest, FromASnapshotOnTheWay) {
           absl::MakeConstSpan(logits_).subspan(cut * vocab)))
           << cut;
     }
-    EXPECT_TRUE(SameBits(StateValues(model.config(), second.get()), state_))
-        << cut;
+    EXPECT_TRUE(SameBits(StateValues(second.get()), state_)) << cut;
   }
 }
 
@@ -168,7 +177,7 @@ TEST_P(BitsTest, WithDraftsRightAndWrong) {
     }
     SequenceState* const last = state.get();
     model.runner().Settle(absl::MakeConstSpan(&last, 1));
-    EXPECT_TRUE(SameBits(StateValues(model.config(), last), state_));
+    EXPECT_TRUE(SameBits(StateValues(last), state_));
     EXPECT_TRUE(
         SameBits(model.runner().LastLogits(last),
                  absl::MakeConstSpan(logits_).subspan(60 * vocab, vocab)));
@@ -207,7 +216,7 @@ TEST_P(BitsTest, WhateverElseIsInTheStep) {
                   results[1].logits.end());
   }
   EXPECT_TRUE(SameBits(logits, logits_));
-  EXPECT_TRUE(SameBits(StateValues(model.config(), state.get()), state_));
+  EXPECT_TRUE(SameBits(StateValues(state.get()), state_));
   EXPECT_EQ(before->num_tokens, 13 + 3 * 9);
   EXPECT_EQ(behind->num_tokens, 3);
 }
@@ -217,8 +226,7 @@ TEST_P(BitsTest, HoweverManyThreads) {
     TestModel model(Directory(), Options({.threads = threads}));
     const auto [logits, state] = model.RunInPieces(tokens_, {{23, 1, 1}});
     EXPECT_TRUE(SameBits(logits, logits_)) << threads;
-    EXPECT_TRUE(SameBits(StateValues(model.config(), state.get()), state_))
-        << threads;
+    EXPECT_TRUE(SameBits(StateValues(state.get()), state_)) << threads;
   }
 }
 
@@ -227,8 +235,7 @@ TEST_P(BitsTest, OnEveryInstructionSet) {
     TestModel model(Directory(), Options({.threads = 2, .kernels = kernels}));
     const auto [logits, state] = model.RunInPieces(tokens_, {{30, 2, 1}});
     EXPECT_TRUE(SameBits(logits, logits_)) << kernels->name;
-    EXPECT_TRUE(SameBits(StateValues(model.config(), state.get()), state_))
-        << kernels->name;
+    EXPECT_TRUE(SameBits(StateValues(state.get()), state_)) << kernels->name;
   }
 }
 
@@ -290,7 +297,7 @@ TEST_P(BitsTest, OfTheMtpHead) {
   EXPECT_TRUE(SameBits(rows, expected.hidden));
 }
 
-// So long that scores do not fit into memory at once, and tiles are cut short.
+// So long that attention has several spans.
 TEST(LongPromptTest, HoweverItIsCut) {
   TestModel model(FixturePath("tiny_a_bf16"));
   const std::vector<int32_t> tokens =
@@ -299,8 +306,52 @@ TEST(LongPromptTest, HoweverItIsCut) {
   TestModel threaded(FixturePath("tiny_a_bf16"), {.threads = 3});
   const auto [pieces, state] = threaded.RunInPieces(tokens, {{1100, 399, 1}});
   EXPECT_TRUE(SameBits(pieces, whole));
-  EXPECT_TRUE(SameBits(StateValues(model.config(), state.get()),
-                       StateValues(model.config(), whole_state.get())));
+  EXPECT_TRUE(
+      SameBits(StateValues(state.get()), StateValues(whole_state.get())));
+}
+
+// 200,000 tokens that were read before are made up: reading them takes minutes.
+TEST(LongPromptTest, FarFromItsBegin) {
+  constexpr int64_t kBefore = 200'000, kTokens = 40;
+  const TestModelOptions options = {.kv = KvDType::kI8};
+  const auto far = [&](const TestModel& model) {
+    std::unique_ptr<SequenceState> state = model.NewState(kBefore + kTokens);
+    const StateShape& shape = state->shape();
+    std::vector<float> row(static_cast<size_t>(shape.kv.head_dim));
+    for (int i = 0; i < shape.num_full_layers; ++i) {
+      const KvLayer kv = {state->pages(), shape.kv, i};
+      for (int64_t t = 0; t < kBefore; ++t) {
+        for (int64_t h = 0; h < shape.kv.num_kv_heads; ++h) {
+          for (uint8_t* cached : {kv.KeyAt(t, h), kv.ValueAt(t, h)}) {
+            row[t % shape.kv.head_dim] = static_cast<float>((t + h) % 13 - 6);
+            kernels::EncodeKvRow(shape.kv.dtype, row.data(), shape.kv.head_dim,
+                                 cached);
+          }
+        }
+      }
+    }
+    state->num_tokens = kBefore;
+    return state;
+  };
+  TestModel model(FixturePath("tiny_a_bf16"), options);
+  const std::vector<int32_t> tokens =
+      SomeTokens(kTokens, model.config().vocab_size);
+  const auto whole = far(model);
+  const std::vector<float> expected = model.Run(whole.get(), tokens);
+  EXPECT_EQ(whole->num_tokens, kBefore + kTokens);
+  for (const float logit : expected) ASSERT_TRUE(std::isfinite(logit));
+  TestModelOptions threaded_options = options;
+  threaded_options.threads = 3;
+  TestModel threaded(FixturePath("tiny_a_bf16"), threaded_options);
+  const auto pieces = far(threaded);
+  std::vector<float> logits;
+  for (const auto& [begin, size] :
+       {std::pair<size_t, size_t>(0, 1), {1, 30}, {31, 8}, {39, 1}}) {
+    const std::vector<float> rows = threaded.Run(
+        pieces.get(), absl::MakeConstSpan(tokens).subspan(begin, size));
+    logits.insert(logits.end(), rows.begin(), rows.end());
+  }
+  EXPECT_TRUE(SameBits(logits, expected));
 }
 
 }  // namespace

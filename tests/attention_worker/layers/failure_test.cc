@@ -95,9 +95,8 @@ TEST_F(FailureTest, TearsOnlyItsSequence) {
         if (i == 1) continue;
         EXPECT_TRUE(
             SameBits(all.results[i].logits, alone.results[i / 2].logits));
-        EXPECT_TRUE(
-            SameBits(StateValues(model.config(), all.states[i].get()),
-                     StateValues(model.config(), alone.states[i / 2].get())));
+        EXPECT_TRUE(SameBits(StateValues(all.states[i].get()),
+                             StateValues(alone.states[i / 2].get())));
       }
       // Its rows went no further.
       const int64_t rows = 28 - static_cast<int64_t>(tokens_[broken].size());

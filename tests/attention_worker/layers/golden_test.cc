@@ -224,12 +224,12 @@ TEST_P(GoldenTest, DecodeAndStates) {
     to->insert(to->end(), from.begin(), from.end());
   };
   for (int i = 0; i < shape.num_full_layers; ++i) {
-    const auto heads_first = [&](int64_t offset) {
-      return HeadsFirst(CachedRows(state->pages(), offset, 65, shape.kv_width),
-                        config.num_key_value_heads, config.head_dim);
+    const auto heads_first = [&](const std::vector<float>& rows) {
+      return HeadsFirst(rows, config.num_key_value_heads, config.head_dim);
     };
-    append(heads_first(shape.KeysInPage(i)), &k);
-    append(heads_first(shape.ValuesInPage(i)), &v);
+    const KvLayer kv = {state->pages(), shape.kv, i};
+    append(heads_first(CachedKeys(kv, 65)), &k);
+    append(heads_first(CachedValues(kv, 65)), &v);
   }
   const int64_t taps = config.linear_conv_kernel_dim;
   for (int i = 0; i < shape.num_linear_layers; ++i) {
@@ -303,17 +303,13 @@ TEST_P(FullGoldenTest, MtpHeadAndChainedDrafts) {
   ExpectClose(pass.logits, "len65.mtp.logits");
   EXPECT_EQ(mtp_state->num_mtp_pairs, 65);
   const model::ModelConfig& config = model.config();
-  const int64_t kv_width =
-      int64_t{config.num_key_value_heads} * config.head_dim;
-  const auto heads_first = [&](int64_t offset) {
-    return HeadsFirst(CachedRows(mtp_state->pages(), offset, 65, kv_width),
-                      config.num_key_value_heads, config.head_dim);
+  const auto heads_first = [&](const std::vector<float>& rows) {
+    return HeadsFirst(rows, config.num_key_value_heads, config.head_dim);
   };
-  const StateShape& shape = model.runner().state_shape();
-  ExpectClose(heads_first(shape.KeysInPage(shape.num_full_layers)),
-              "len65.mtp.k");
-  ExpectClose(heads_first(shape.ValuesInPage(shape.num_full_layers)),
-              "len65.mtp.v");
+  const StateShape& shape = mtp_state->shape();
+  const KvLayer kv = {mtp_state->pages(), shape.kv, shape.num_full_layers};
+  ExpectClose(heads_first(CachedKeys(kv, 65)), "len65.mtp.k");
+  ExpectClose(heads_first(CachedValues(kv, 65)), "len65.mtp.v");
 
   // The head's own output in the place of the model's hidden state.
   const int64_t hidden = config.hidden_size;

@@ -32,6 +32,7 @@ TestModel::TestModel(const std::string& directory,
   runner_options.kernels = kernels;
   runner_options.timer = options.timer;
   runner_options.weights = options.weights;
+  runner_options.kv_dtype = options.kv;
   if (checkpoint_->has_mtp()) runner_options.max_draft_tokens = kMaxDrafts;
   const ModelRunner::Options mtp_options = runner_options;
   if (options.probe) {
@@ -92,28 +93,45 @@ TestModel::RunInPieces(absl::Span<const int32_t> tokens,
   return {std::move(logits), std::move(state)};
 }
 
-std::vector<float> CachedRows(absl::Span<float* const> pages, int64_t offset,
-                              int64_t tokens, int64_t kv_width) {
-  std::vector<float> rows;
+namespace {
+
+template <typename RowAt>
+std::vector<float> CachedRows(const KvLayout& layout, int64_t tokens,
+                              RowAt row_at) {
+  std::vector<float> rows(tokens * layout.num_kv_heads * layout.head_dim);
+  float* row = rows.data();
   for (int64_t t = 0; t < tokens; ++t) {
-    const float* const row =
-        pages[t / kPageTokens] + offset + t % kPageTokens * kv_width;
-    rows.insert(rows.end(), row, row + kv_width);
+    for (int64_t h = 0; h < layout.num_kv_heads; ++h) {
+      kernels::DecodeKvRow(layout.dtype, row_at(t, h), layout.head_dim, row);
+      row += layout.head_dim;
+    }
   }
   return rows;
 }
 
-std::vector<float> StateValues(const model::ModelConfig& config,
-                               SequenceState* state) {
-  const StateShape shape(config);
+}  // namespace
+
+std::vector<float> CachedKeys(const KvLayer& kv, int64_t tokens) {
+  return CachedRows(kv.layout, tokens,
+                    [&](int64_t t, int64_t h) { return kv.KeyAt(t, h); });
+}
+
+std::vector<float> CachedValues(const KvLayer& kv, int64_t tokens) {
+  return CachedRows(kv.layout, tokens,
+                    [&](int64_t t, int64_t h) { return kv.ValueAt(t, h); });
+}
+
+std::vector<float> StateValues(SequenceState* state) {
+  const StateShape& shape = state->shape();
   std::vector<float> values;
   const auto append = [&values](const float* data, int64_t n) {
     values.insert(values.end(), data, data + n);
   };
   for (int i = 0; i < shape.num_full_layers; ++i) {
-    for (const int64_t offset : {shape.KeysInPage(i), shape.ValuesInPage(i)}) {
-      const std::vector<float> rows =
-          CachedRows(state->pages(), offset, state->num_tokens, shape.kv_width);
+    const KvLayer kv = {state->pages(), shape.kv, i};
+    for (const std::vector<float>& rows :
+         {CachedKeys(kv, state->num_tokens),
+          CachedValues(kv, state->num_tokens)}) {
       append(rows.data(), static_cast<int64_t>(rows.size()));
     }
   }

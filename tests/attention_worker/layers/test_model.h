@@ -29,6 +29,7 @@ struct TestModelOptions {
   // kQ8, kQ4: the matrices are quantised, experts' and others.
   kernels::DType experts = kernels::DType::kF32;
   kernels::DType dense = kernels::DType::kF32;
+  kernels::KvDType kv = kernels::KvDType::kF32;
   model::WeightPlacement weights = model::WeightPlacement::kAuto;
   int threads = 1;
   const kernels::KernelTable* kernels = nullptr;  // null: the process's
@@ -77,15 +78,14 @@ class TestModel {
   std::unique_ptr<StateMemory> memory_;
 };
 
-// K or V of one layer, of the first `tokens` tokens: [tokens, kv_width], whose
-// rows begin at `offset` floats in each page (StateShape::KeysInPage ...).
-std::vector<float> CachedRows(absl::Span<float* const> pages, int64_t offset,
-                              int64_t tokens, int64_t kv_width);
+// K and V of one layer, of the first `tokens` tokens, as the floats that are in
+// the cache: [tokens, KV heads, D].
+std::vector<float> CachedKeys(const KvLayer& kv, int64_t tokens);
+std::vector<float> CachedValues(const KvLayer& kv, int64_t tokens);
 
 // Everything that a state holds of its tokens, in one vector: K and V of them,
 // S, tails, the last hidden state.
-std::vector<float> StateValues(const model::ModelConfig& config,
-                               SequenceState* state);
+std::vector<float> StateValues(SequenceState* state);
 
 // The index of the largest; of equals the first.
 int32_t ArgMax(absl::Span<const float> logits);

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "attention_worker/state/kv_dtype.h"
 #include "attention_worker/state/reserved_floats.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -16,6 +17,7 @@
 namespace switchyard::attention_worker {
 namespace {
 
+using kernels::KvDType;
 using ::switchyard::testing::IsOk;
 using ::switchyard::testing::StatusIs;
 using ::testing::HasSubstr;
@@ -62,7 +64,8 @@ TEST(StateShapeTest, CostsOfThe80BModel) {
   const StateShape shape(LargeConfig());
   EXPECT_EQ(shape.num_full_layers, 12);
   EXPECT_EQ(shape.num_linear_layers, 36);
-  EXPECT_EQ(shape.kv_width, 512);
+  EXPECT_EQ(shape.kv.num_kv_heads, 2);
+  EXPECT_EQ(shape.kv.head_dim, 256);
   EXPECT_EQ(shape.recurrent_floats, 32 * 128 * 128);
   EXPECT_EQ(shape.conv_floats, 3 * 8192);
   // 72 MiB of S, 3.4 MiB of convolution tails, a hidden state; 48 KiB of fp32 K
@@ -78,6 +81,36 @@ TEST(StateShapeTest, CostsOfThe80BModel) {
   EXPECT_EQ(
       shape.Costs().TokensFor(shape.FixedBytes() + 2 * shape.PageBytes() + 1),
       128);
+}
+
+TEST(StateShapeTest, PagesAreAsLargeAsTheirNumbers) {
+  const auto token_bytes = [](KvDType dtype) {
+    const StateShape shape(LargeConfig(), /*max_draft_tokens=*/0, dtype);
+    EXPECT_EQ(shape.PageBytes(), shape.BytesPerToken() * kPageTokens);
+    EXPECT_EQ(shape.PageBytes(), shape.PageFloats() * 4);
+    EXPECT_EQ(shape.FixedBytes(), StateShape(LargeConfig()).FixedBytes());
+    return shape.BytesPerToken();
+  };
+  EXPECT_EQ(token_bytes(KvDType::kF32), 48 << 10);
+  EXPECT_EQ(token_bytes(KvDType::kBF16), 24 << 10);
+  // 12 layers, K and V, 2 heads, 256 bytes and 8 scales.
+  EXPECT_EQ(token_bytes(KvDType::kI8), 12 * 2 * 2 * (256 + 8 * 4));
+}
+
+TEST(KvDTypeTest, Names) {
+  for (const auto& [name, choice] : {std::pair("auto", KvCacheDType::kAuto),
+                                     {"float32", KvCacheDType::kFloat32},
+                                     {"bfloat16", KvCacheDType::kBFloat16},
+                                     {"int8", KvCacheDType::kInt8}}) {
+    const auto parsed = ParseKvCacheDType(name);
+    ASSERT_THAT(parsed, IsOk());
+    EXPECT_EQ(*parsed, choice);
+  }
+  EXPECT_THAT(ParseKvCacheDType("fp8_e5m2"),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("--kv-cache-dtype is 'fp8_e5m2'; it must be "
+                                 "auto, float32, bfloat16 or int8")));
+  EXPECT_STREQ(KvDTypeName(KvDType::kI8), "int8");
 }
 
 TEST(SequenceStateTest, BeginsCleanAndZero) {
@@ -110,11 +143,13 @@ TEST(SequenceStateTest, EveryArrayIsItsOwn) {
   ASSERT_EQ(state->room(), 2 * kPageTokens);
   // Each array filled with a number of its own: the numbers must survive.
   std::vector<std::pair<float*, int64_t>> arrays;
-  for (float* page : state->pages()) {
-    arrays.emplace_back(page + shape.KeysInPage(0),
-                        kPageTokens * shape.kv_width);
-    arrays.emplace_back(page + shape.ValuesInPage(0),
-                        kPageTokens * shape.kv_width);
+  const KvLayer kv = {state->pages(), shape.kv, 0};
+  for (int64_t t = 0; t < state->room(); ++t) {
+    for (int64_t h = 0; h < shape.kv.num_kv_heads; ++h) {
+      for (uint8_t* row : {kv.KeyAt(t, h), kv.ValueAt(t, h)}) {
+        arrays.emplace_back(reinterpret_cast<float*>(row), shape.kv.head_dim);
+      }
+    }
   }
   for (int i = 0; i < 3; ++i) {
     arrays.emplace_back(state->recurrent(i), shape.recurrent_floats);
@@ -224,7 +259,7 @@ TEST(DraftsTest, ASequencePaysForThemAndASnapshotDoesNot) {
                                      (shape.conv_channels + shape.gate_floats));
   // One more layer of K and V: the MTP head's.
   EXPECT_EQ(shape.PageFloats() - plain.PageFloats(),
-            2 * kPageTokens * shape.kv_width);
+            2 * kPageTokens * shape.kv.num_kv_heads * shape.kv.head_dim);
   EXPECT_EQ(shape.Costs().BytesFor(1),
             shape.FixedBytes() + shape.DraftBytes() + shape.PageBytes());
   auto memory = StateMemory::Create(shape, int64_t{1} << 24);

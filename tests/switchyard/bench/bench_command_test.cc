@@ -58,6 +58,7 @@ TEST_F(BenchCommandTest, MeasuresAllThatWasAskedFor) {
   EXPECT_EQ(json["schema"], 1);
   EXPECT_EQ(json["setting"]["threads"], 2);
   EXPECT_EQ(json["setting"]["transport"], "in process");
+  EXPECT_EQ(json["setting"]["kv_cache_dtype"], "float32");
   EXPECT_EQ(json["model"]["expert_format"], "bf16");
   EXPECT_EQ(json["model"]["dense_format"], "bf16");
   EXPECT_GT(json["model"]["active_weights"], 0);
@@ -136,6 +137,24 @@ TEST_F(BenchCommandTest, OnlyLimitsNeedNoModelInMemory) {
   EXPECT_THAT(out_.str(), HasSubstr("GB/s"));
 }
 
+TEST_F(BenchCommandTest, NarrowerCachesReadLess) {
+  options_.only = {"decode"};
+  options_.batches = {1};
+  options_.contexts = {40};
+  const auto attention_bytes = [this](const char* dtype) {
+    options_.kv_cache_dtype = dtype;
+    EXPECT_THAT(RunBench(options_, out_), IsOk());
+    const Json json = Written();
+    EXPECT_EQ(json["setting"]["kv_cache_dtype"], dtype);
+    return json["measurements"][0]["parts"]["attention"]["state_bytes"]
+        .get<double>();
+  };
+  const double exact = attention_bytes("float32");
+  EXPECT_GT(exact, 0);
+  EXPECT_EQ(attention_bytes("bfloat16"), exact / 2);
+  EXPECT_LT(attention_bytes("int8"), exact / 2);
+}
+
 TEST_F(BenchCommandTest, WhatCannotBeIsRefusedFirst) {
   const auto refused = [this](auto change, const char* why) {
     BenchOptions options = options_;
@@ -160,6 +179,7 @@ TEST_F(BenchCommandTest, WhatCannotBeIsRefusedFirst) {
   refused([](BenchOptions* o) { o->only = {"decode", "all"}; }, "'all'");
   refused([](BenchOptions* o) { o->isa = "mmx"; }, "mmx");
   refused([](BenchOptions* o) { o->weights = "heavy"; }, "heavy");
+  refused([](BenchOptions* o) { o->kv_cache_dtype = "fp8"; }, "'fp8'");
   refused([](BenchOptions* o) { o->cpus = "0-"; }, "0-");
   refused([](BenchOptions* o) { o->contexts = {1 << 22}; }, "--context");
   refused([](BenchOptions* o) { o->prompts = {1 << 22}; }, "--prompt");
