@@ -8,6 +8,10 @@
 //   switchyard bench --model DIR [--json FILE] [--expert-workers N]
 //       How fast it runs here, as shares of what the machine can do, and where
 //       the time goes.
+//   switchyard bench serving --model DIR [--json FILE] [--only
+//   conversation,...]
+//       What users feel: conversations, shared prefixes, drafts, many streams,
+//       long prompts beside others, memory over a thousand sessions.
 //   switchyard logits --model DIR --ids 5,17,3 [--prefill N] --out FILE.npy
 //       fp32 logits [T, V]; with --prefill N the rest goes in one token at a
 //       time.
@@ -35,6 +39,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <csignal>
 #include <cstdio>
 #include <iostream>
@@ -52,6 +57,7 @@
 #include "base/shutdown_signal.h"
 #include "base/status_macros.h"
 #include "switchyard/bench/bench_command.h"
+#include "switchyard/bench/serving/serving_command.h"
 #include "switchyard/chat/chat_command.h"
 #include "switchyard/convert/convert_command.h"
 #include "switchyard/logits/logits_command.h"
@@ -127,8 +133,10 @@ ABSL_FLAG(std::string, system, "", "chat: a system prompt");
 ABSL_FLAG(bool, think, false, "chat: ask for reasoning, where the model can");
 
 ABSL_FLAG(std::string, json, "", "bench: a file for everything found");
-ABSL_FLAG(std::string, only, "decode,prefill",
-          "bench: what to measure: decode, prefill, limits");
+ABSL_FLAG(std::string, only, "",
+          "bench: what to measure: decode, prefill, limits; default: "
+          "decode,prefill. bench serving: conversation, prefix, drafts, "
+          "concurrency, stall, mixed; default: all that the model can");
 ABSL_FLAG(std::string, batch, "1,4,8,16,32",
           "bench: sequences that decode together");
 ABSL_FLAG(std::string, context, "0,4096,16384",
@@ -145,6 +153,16 @@ ABSL_FLAG(int64_t, expert_workers, 0,
           "bench: processes that hold the experts; 0: in process");
 ABSL_FLAG(std::string, transport, "tcp",
           "bench: between the processes: tcp (loopback) or unix");
+ABSL_FLAG(std::string, draft_batch, "1,4,16",
+          "bench serving: sequences that draft together");
+ABSL_FLAG(std::string, concurrency, "1,2,4,8,16,32,64",
+          "bench serving: streams at a time");
+ABSL_FLAG(std::string, stall_chunks, "64,256,1024",
+          "bench serving: chunked_prefill_size of the long prompt that streams "
+          "suffer from");
+ABSL_FLAG(int64_t, long_prompt, 16384, "bench serving: its tokens");
+ABSL_FLAG(int64_t, sessions, 1000,
+          "bench serving: mixed sessions under little state memory");
 ABSL_FLAG(int64_t, worker_threads, 1, "bench: threads of an expert worker");
 
 ABSL_FLAG(std::string, ids, "", "logits: token ids, separated by commas");
@@ -237,8 +255,10 @@ absl::Status Bench() {
                       ParseNumbers("context", absl::GetFlag(FLAGS_context), 0));
   SY_ASSIGN_OR_RETURN(options.prompts,
                       ParseNumbers("prompt", absl::GetFlag(FLAGS_prompt), 1));
-  options.only =
-      absl::StrSplit(absl::GetFlag(FLAGS_only), ',', absl::SkipWhitespace());
+  if (!absl::GetFlag(FLAGS_only).empty()) {
+    options.only =
+        absl::StrSplit(absl::GetFlag(FLAGS_only), ',', absl::SkipWhitespace());
+  }
   options.repeat = absl::GetFlag(FLAGS_repeat);
   options.steps = absl::GetFlag(FLAGS_steps);
   options.prefill_chunk = absl::GetFlag(FLAGS_chunked_prefill_size);
@@ -248,6 +268,36 @@ absl::Status Bench() {
   options.transport = absl::GetFlag(FLAGS_transport);
   options.worker_threads = absl::GetFlag(FLAGS_worker_threads);
   return RunBench(options, std::cout);
+}
+
+absl::Status BenchServing() {
+  BenchServingOptions options;
+  options.model_dir = absl::GetFlag(FLAGS_model);
+  options.threads = absl::GetFlag(FLAGS_threads);
+  options.cpus = absl::GetFlag(FLAGS_cpus);
+  options.weights = absl::GetFlag(FLAGS_weights);
+  options.isa = absl::GetFlag(FLAGS_isa);
+  options.json_path = absl::GetFlag(FLAGS_json);
+  options.only =
+      absl::StrSplit(absl::GetFlag(FLAGS_only), ',', absl::SkipWhitespace());
+  options.conversation.repeat = absl::GetFlag(FLAGS_repeat);
+  options.drafts.repeat = absl::GetFlag(FLAGS_repeat);
+  const int64_t chunk = absl::GetFlag(FLAGS_chunked_prefill_size);
+  options.conversation.prefill_chunk = chunk;
+  options.prefix.prefill_chunk = chunk;
+  options.concurrency.prefill_chunk = chunk;
+  SY_ASSIGN_OR_RETURN(
+      options.drafts.batches,
+      ParseNumbers("draft_batch", absl::GetFlag(FLAGS_draft_batch), 1));
+  SY_ASSIGN_OR_RETURN(
+      options.concurrency.streams,
+      ParseNumbers("concurrency", absl::GetFlag(FLAGS_concurrency), 1));
+  SY_ASSIGN_OR_RETURN(
+      options.stall.chunks,
+      ParseNumbers("stall_chunks", absl::GetFlag(FLAGS_stall_chunks), 1));
+  options.stall.long_tokens = absl::GetFlag(FLAGS_long_prompt);
+  options.mixed.sessions = absl::GetFlag(FLAGS_sessions);
+  return RunBenchServing(options, std::cout);
 }
 
 absl::StatusOr<std::vector<int32_t>> IdsFromFlag() {
@@ -343,6 +393,7 @@ struct Command {
 
 constexpr Command kCommands[] = {
     {"serve", Serve, Needs::kModel},
+    {"bench serving", BenchServing, Needs::kModel},
     {"bench", Bench, Needs::kModel},
     {"chat", Chat, Needs::kNothing},
     {"logits", Logits, Needs::kModel},
@@ -358,6 +409,7 @@ constexpr char kUsage[] =
     "switchyard COMMAND [flags]\n\n"
     "  serve     the whole of Switchyard in one process\n"
     "  bench     how fast a model runs here, and where the time goes\n"
+    "  bench serving   what users feel: latencies, drafts, memory\n"
     "  chat      talk to a running server\n"
     "  logits    fp32 logits of token ids, as .npy\n"
     "  convert   a Hugging Face model to Switchyard's formats\n"
@@ -382,8 +434,13 @@ absl::Status Main(int argc, char** argv) {
                       ParseCommandLine(argc, argv, kUsage));
   if (arguments.empty()) return absl::InvalidArgumentError(kUsage);
   for (const Command& command : kCommands) {
-    if (command.name != arguments[0]) continue;
-    size_t used = 1;
+    // "bench serving" is two arguments.
+    const std::vector<std::string> words = absl::StrSplit(command.name, ' ');
+    size_t used = words.size();
+    if (arguments.size() < used ||
+        !std::equal(words.begin(), words.end(), arguments.begin())) {
+      continue;
+    }
     if (command.needs == Needs::kModelOrArgument && arguments.size() > 1) {
       absl::SetFlag(&FLAGS_model, arguments[used++]);
     }

@@ -3,10 +3,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
-#include <cstdio>
-#include <cstring>
-#include <fstream>
 #include <memory>
 #include <utility>
 
@@ -15,8 +11,6 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
-#include "absl/time/clock.h"
-#include "absl/time/time.h"
 #include "attention_worker/memory_plan.h"
 #include "attention_worker/state/kv_dtype.h"
 #include "base/cpu_set.h"
@@ -28,7 +22,9 @@
 #include "switchyard/bench/accounting.h"
 #include "switchyard/bench/bench_model.h"
 #include "switchyard/bench/measure.h"
+#include "switchyard/bench/progress_lines.h"
 #include "switchyard/bench/report.h"
+#include "switchyard/bench/result_file.h"
 
 namespace switchyard {
 namespace {
@@ -44,25 +40,6 @@ constexpr int kMaxThreads = 4096;
 constexpr int64_t kMaxWorkers = 64;
 // For each limit, between two repetitions.
 constexpr double kBesideSeconds = 0.12;
-
-// A line on stderr, once a second at most for one that only says how far
-// something is.
-class Progress {
- public:
-  void Say(const std::string& line) {
-    std::fprintf(stderr, "%s\n", line.c_str());
-  }
-  void Report(const char* doing, int64_t done, int64_t total) {
-    const absl::Time now = absl::Now();
-    if (now < next_) return;
-    next_ = now + absl::Seconds(1);
-    Say(absl::StrFormat("%s: %d of %d MB", doing, done / 1'000'000,
-                        total / 1'000'000));
-  }
-
- private:
-  absl::Time next_ = absl::Now() + absl::Seconds(1);
-};
 
 bool Wants(const BenchOptions& options, const char* what) {
   return std::find(options.only.begin(), options.only.end(), what) !=
@@ -221,7 +198,7 @@ absl::Status MeasureSockets(const BenchOptions& options,
 }
 
 absl::Status MeasureAll(const BenchOptions& options, BenchModel* model,
-                        Progress* progress, Report* report) {
+                        bench::ProgressLines* progress, Report* report) {
   bench::MeasureOptions measure;
   measure.repeat = static_cast<int>(options.repeat);
   measure.decode_steps = options.steps;
@@ -272,32 +249,6 @@ absl::Status MeasureAll(const BenchOptions& options, BenchModel* model,
   return absl::OkStatus();
 }
 
-// Beside the file at first, so that nobody finds half of one.
-absl::Status WriteWhole(const std::string& path, const std::string& text) {
-  const std::string partial = absl::StrCat(path, ".part");
-  const auto error = [&path](const char* doing) {
-    return absl::Status(
-        absl::ErrnoToStatusCode(errno),
-        absl::StrCat(doing, " ", path, " (--json): ", std::strerror(errno)));
-  };
-  errno = 0;
-  {
-    std::ofstream file(partial, std::ios::binary | std::ios::trunc);
-    if (!file) return error("cannot create");
-    file << text;
-    file.close();
-    if (!file) {
-      const absl::Status status = error("cannot write");
-      std::remove(partial.c_str());
-      return status;
-    }
-  }
-  if (std::rename(partial.c_str(), path.c_str()) != 0) {
-    return error("cannot rename to");
-  }
-  return absl::OkStatus();
-}
-
 }  // namespace
 
 absl::StatusOr<std::vector<int64_t>> ParseNumbers(absl::string_view flag,
@@ -320,7 +271,7 @@ absl::StatusOr<std::vector<int64_t>> ParseNumbers(absl::string_view flag,
 absl::Status RunBench(const BenchOptions& options, std::ostream& out) {
   SY_RETURN_IF_ERROR(CheckOptions(options));
   SY_RETURN_IF_ERROR(kernels::SelectKernels(options.isa));
-  Progress progress;
+  bench::ProgressLines progress;
   Report report;
   report.cpu = bench::CpuName();
   report.isa = kernels::Kernels().name;
@@ -385,7 +336,7 @@ absl::Status RunBench(const BenchOptions& options, std::ostream& out) {
   out << bench::ReportText(report);
   out.flush();
   if (options.json_path.empty()) return absl::OkStatus();
-  return WriteWhole(options.json_path, bench::ReportJson(report));
+  return bench::WriteResultFile(options.json_path, bench::ReportJson(report));
 }
 
 }  // namespace switchyard
