@@ -45,7 +45,7 @@ float EncodeGroup(const float* x, int64_t n, int8_t* q) {
   const float largest = FloatOfBits(largest_bits);
   const bool finite = std::isfinite(largest);
   if (!finite || largest < kSmallestGroup) {
-    std::memset(q, 0, static_cast<size_t>(n));
+    std::fill_n(q, n, int8_t{0});
     return finite ? 0.0f : std::numeric_limits<float>::quiet_NaN();
   }
   const float scale = largest / kLargestQ;
