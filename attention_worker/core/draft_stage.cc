@@ -162,8 +162,13 @@ void DraftStage::Run(
                             failure.ToString()));
     paused_until_ = end + kPause;
   } else if (rows > 0 && !prompts) {
-    policy_.ObserveDrafting(static_cast<int64_t>(passes.size()), rows,
-                            end - begin);
+    // Under the number that Choose() was asked with: not all of them draft.
+    policy_.ObserveDrafting(std::count_if(reads.begin(), reads.end(),
+                                          [](const StepRead& read) {
+                                            return read.sequence->phase ==
+                                                   SequencePhase::kDecoding;
+                                          }),
+                            rows, end - begin);
   }
 }
 

@@ -128,9 +128,9 @@ std::vector<int> DepthPolicy::Choose(
   if (!cost.plain.measured()) return decide(none);
   if (!cost.measured()) {
     const Cost* const other = Nearest(together);
-    return other == nullptr || cost.steps++ % kFirstProbe == 0
-               ? all
-               : decide(Best(sequences, together, *other));
+    // Not in every step: with prompts beside, none of them can be measured.
+    if (cost.steps++ % kFirstProbe == 0) return all;
+    return decide(other == nullptr ? none : Best(sequences, together, *other));
   }
   const std::vector<int> best = decide(Best(sequences, together, cost));
   if (cost.next_probe == 0) cost.next_probe = kFirstProbe;

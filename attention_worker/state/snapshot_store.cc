@@ -103,6 +103,13 @@ absl::Status SnapshotStore::Scan() {
                 .last_use = LastUse(info)};
     const absl::StatusOr<SnapshotHeader> header =
         ReadSnapshotHeader(path, shape_);
+    if (!header.ok() && !absl::IsDataLoss(header.status())) {
+      // It may be whole: no more than this process cannot read it now.
+      LogWarning(absl::StrCat("passing over a kept state: ",
+                              header.status().ToString()));
+      ++stats_.errors;
+      continue;
+    }
     if (!header.ok()) {
       LogWarning(
           absl::StrCat("removing a kept state: ", header.status().ToString()));
@@ -208,6 +215,8 @@ absl::StatusOr<StateSnapshot> SnapshotStore::Load(
   MutexLock lock(&mutex_);
   if (snapshot.ok()) {
     ++stats_.loaded;
+  } else if (absl::IsUnavailable(snapshot.status())) {
+    ++stats_.errors;  // the disk's trouble, not the file's
   } else if (!absl::IsResourceExhausted(snapshot.status())) {
     ++stats_.errors;
     Remove(key);

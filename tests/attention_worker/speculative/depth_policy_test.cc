@@ -158,6 +158,16 @@ TEST(DepthPolicyTest, ComesBackWhenTheMachineChanges) {
   EXPECT_GT(machine.Run(&policy, 500).mean_depth, 2);
 }
 
+TEST(DepthPolicyTest, WhatCannotBeMeasuredIsNotTriedInEveryStep) {
+  DepthPolicy policy({.max_depth = kDepth});
+  const Acceptance acceptance(kDepth);
+  const std::vector<const Acceptance*> one = {&acceptance};
+  policy.ObserveStep(4, 0, absl::Seconds(1));
+  int tried = 0;
+  for (int i = 0; i < 160; ++i) tried += policy.Choose(one, 4)[0] > 0;
+  EXPECT_EQ(tried, 10);
+}
+
 TEST(DepthPolicyTest, FixedMeansFixed) {
   DepthPolicy policy({.max_depth = kDepth, .adaptive = false});
   const Acceptance acceptance(kDepth);
