@@ -59,8 +59,8 @@ std::string HealthRequest(const std::string& service) {
                       service);
 }
 
-// Answers with the caller's address; while `hold` is set only when told to, or
-// when the call is cancelled.
+// Answers with the caller's address; after Hold only when told to, or when the
+// call is cancelled.
 class FakeService final : public v1::Generation::CallbackService {
  public:
   grpc::ServerUnaryReactor* GetWorkerInfo(
@@ -72,7 +72,7 @@ class FakeService final : public v1::Generation::CallbackService {
     auto* const call = new Call(this);
     MutexLock lock(&mutex_);
     if (hold_) {
-      held_ = call;
+      held_.insert(call);
     } else {
       call->Finish(grpc::Status::OK);
     }
@@ -87,11 +87,15 @@ class FakeService final : public v1::Generation::CallbackService {
   bool WaitUntilHeld() {
     MutexLock lock(&mutex_);
     const absl::Time deadline = absl::Now() + kLong;
-    while (held_ == nullptr && changed_.WaitUntil(&mutex_, deadline)) {
+    while (held_.empty() && changed_.WaitUntil(&mutex_, deadline)) {
     }
-    return held_ != nullptr;
+    return !held_.empty();
   }
-  void Release() { FinishHeld(grpc::Status::OK); }
+  void Release() {
+    MutexLock lock(&mutex_);
+    for (Call* const call : held_) call->Finish(grpc::Status::OK);
+    held_.clear();
+  }
 
   size_t reply_bytes = 0;
 
@@ -99,25 +103,23 @@ class FakeService final : public v1::Generation::CallbackService {
   class Call final : public grpc::ServerUnaryReactor {
    public:
     explicit Call(FakeService* service) : service_(service) {}
-    void OnCancel() override {
-      service_->FinishHeld(grpc::Status(grpc::StatusCode::CANCELLED, "gone"));
-    }
+    void OnCancel() override { service_->Cancelled(this); }
     void OnDone() override { delete this; }
 
    private:
     FakeService* const service_;
   };
 
-  void FinishHeld(const grpc::Status& status) {
+  void Cancelled(Call* call) {
     MutexLock lock(&mutex_);
-    if (held_ != nullptr) held_->Finish(status);
-    held_ = nullptr;
+    if (held_.erase(call) == 0) return;  // finished already
+    call->Finish(grpc::Status(grpc::StatusCode::CANCELLED, "gone"));
   }
 
   Mutex mutex_;
   CondVar changed_;
   bool hold_ ABSL_GUARDED_BY(mutex_) = false;
-  Call* held_ ABSL_GUARDED_BY(mutex_) = nullptr;
+  std::set<Call*> held_ ABSL_GUARDED_BY(mutex_);
 };
 
 std::unique_ptr<Server> StartOrDie(grpc::Service* service, int port = 0,
@@ -133,9 +135,9 @@ std::string AddressOf(const Server& server) {
 
 absl::StatusOr<v1::WorkerInfo> CallOnce(
     const std::shared_ptr<grpc::Channel>& channel,
-    absl::Duration timeout = kLong) {
+    absl::Duration timeout = kLong, bool wait_for_ready = true) {
   grpc::ClientContext context;
-  context.set_wait_for_ready(true);
+  context.set_wait_for_ready(wait_for_ready);
   context.set_deadline(absl::ToChronoTime(absl::Now() + timeout));
   v1::WorkerInfo info;
   const grpc::Status status = v1::Generation::NewStub(channel)->GetWorkerInfo(
@@ -338,9 +340,12 @@ TEST(ServerTest, ShutdownLetsCallsFinish) {
 
   std::thread stopper = StartThread(
       "stopper", [&] { server->Shutdown(absl::InfiniteDuration()); });
-  // The socket is closed for others while the call goes on.
-  while (
-      CallOnce(NewChannel(AddressOf(*server)), absl::Milliseconds(100)).ok()) {
+  // The socket is closed for others while the call goes on. A call that comes
+  // before is held too, until its own short deadline.
+  while (CallOnce(NewChannel(AddressOf(*server)), absl::Milliseconds(100),
+                  /*wait_for_ready=*/false)
+             .status()
+             .code() != absl::StatusCode::kUnavailable) {
   }
   service.Release();
   stopper.join();
