@@ -1,7 +1,6 @@
 #include "attention_worker/layers/gated_attention.h"
 
 #include <algorithm>
-#include <cstring>
 #include <vector>
 
 #include "attention_worker/layers/mat_mul.h"
@@ -51,7 +50,6 @@ void GatedAttention(const LayerContext& context,
 
   const int64_t group = heads / kv_heads;
   float* const q = context.scratch->Floats(rows * heads * d);
-  float* const gate = context.scratch->Floats(rows * heads * d);
   const std::vector<const LayerSequence*> sequence_of_row =
       SequenceOfRow(sequences, rows);
   ForEach(
@@ -64,12 +62,9 @@ void GatedAttention(const LayerContext& context,
             kernels.rope(out, rope.cos(row), rope.sin(row), rope.half_dim());
           };
           for (int64_t h = 0; h < heads; ++h) {
-            const int64_t of_head = (row * heads + h) * d;
-            const float* const in = qg + 2 * of_head;
             // [KV heads, rows, group, D]
-            normalise(in, weights.q_norm,
+            normalise(qg + (row * heads + h) * 2 * d, weights.q_norm,
                       q + ((h / group * rows + row) * group + h % group) * d);
-            std::memcpy(gate + of_head, in + d, d * sizeof(float));
           }
           const LayerSequence& sequence = *sequence_of_row[row];
           const KvLayer& kv = sequence.kv;
@@ -89,8 +84,10 @@ void GatedAttention(const LayerContext& context,
   float* const mixed = context.scratch->Floats(rows * heads * d);
   PagedAttention(context, sequences, rows, q, mixed);
   ForEach(context, rows, 10 * heads * d, [&](int64_t begin, int64_t end) {
-    kernels.sigmoid_mul(mixed + begin * heads * d, gate + begin * heads * d,
-                        (end - begin) * heads * d, mixed + begin * heads * d);
+    for (int64_t i = begin * heads; i < end * heads; ++i) {
+      const float* const gate = qg + (2 * i + 1) * d;
+      kernels.sigmoid_mul(mixed + i * d, gate, d, mixed + i * d);
+    }
   });
   const MatMulJob output[] = {{weights.o_proj, mixed, heads * d, y, hidden}};
   const TimedPart timed(context.timer, StepPart::kProjections);

@@ -27,6 +27,11 @@ constexpr int64_t kMaxStreamColumns = 128;
 // Channels of the convolution that one thread takes through all tokens.
 constexpr int64_t kConvChannels = 512;
 
+// Rows whose fused projections exist at a time, before they are regrouped: at
+// H = 2048 they take 48 KiB each. Every further block of rows reads the weights
+// again.
+constexpr int64_t kProjectedRows = 512;
+
 // Multiply-adds that an exponential costs, about.
 constexpr int64_t kExpCost = 10;
 
@@ -68,26 +73,9 @@ class Pass {
   // x [rows, H] to qkv_, z_, decay_ and beta_: the fused projections, regrouped
   // from one group a key head to flat q | k | v, z, b, a.
   void Project(const float* x) {
-    const Shape& s = shape_;
-    const int64_t hidden = context_.config->hidden_size;
-    const int64_t qkvz_width = s.channels() + s.v_width();
-    const Scratch::Frame frame(context_.scratch);
-    float* const qkvz = context_.scratch->Floats(rows_ * qkvz_width);
-    float* const ba = context_.scratch->Floats(rows_ * 2 * s.nv);
-    const MatMulJob jobs[] = {
-        {weights_.in_proj_qkvz, x, hidden, qkvz, qkvz_width},
-        {weights_.in_proj_ba, x, hidden, ba, 2 * s.nv}};
-    {
-      const TimedPart timed(context_.timer, StepPart::kProjections);
-      MatMul(context_, jobs, rows_);
+    for (int64_t first = 0; first < rows_; first += kProjectedRows) {
+      ProjectRows(x, first, std::min(kProjectedRows, rows_ - first));
     }
-    ForEach(context_, rows_, qkvz_width + 4 * kExpCost * s.nv,
-            [&](int64_t begin, int64_t end) {
-              for (int64_t t = begin; t < end; ++t) {
-                RegroupQkvz(qkvz + t * qkvz_width, t);
-                ComputeGates(ba + t * 2 * s.nv, t);
-              }
-            });
   }
 
   // Takes over what accepted drafts brought in the last step, and keeps what
@@ -206,6 +194,31 @@ class Pass {
   int64_t AverageRows() const {
     return std::max<int64_t>(
         all_rows_ / static_cast<int64_t>(sequences_.size()), 1);
+  }
+
+  // Project(), for rows [first, first + count).
+  void ProjectRows(const float* x, int64_t first, int64_t count) {
+    const Shape& s = shape_;
+    const int64_t hidden = context_.config->hidden_size;
+    const int64_t qkvz_width = s.channels() + s.v_width();
+    const Scratch::Frame frame(context_.scratch);
+    float* const qkvz = context_.scratch->Floats(count * qkvz_width);
+    float* const ba = context_.scratch->Floats(count * 2 * s.nv);
+    const float* const in = x + first * hidden;
+    const MatMulJob jobs[] = {
+        {weights_.in_proj_qkvz, in, hidden, qkvz, qkvz_width},
+        {weights_.in_proj_ba, in, hidden, ba, 2 * s.nv}};
+    {
+      const TimedPart timed(context_.timer, StepPart::kProjections);
+      MatMul(context_, jobs, count);
+    }
+    ForEach(context_, count, qkvz_width + 4 * kExpCost * s.nv,
+            [&](int64_t begin, int64_t end) {
+              for (int64_t t = begin; t < end; ++t) {
+                RegroupQkvz(qkvz + t * qkvz_width, first + t);
+                ComputeGates(ba + t * 2 * s.nv, first + t);
+              }
+            });
   }
 
   void RegroupQkvz(const float* qkvz, int64_t row) {

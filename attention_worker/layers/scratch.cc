@@ -25,6 +25,8 @@ float* Scratch::Floats(int64_t floats) {
   }
   float* const result = blocks_[block_].data() + used_;
   used_ += wanted;
+  taken_ += wanted;
+  most_ = std::max(most_, taken_);
   return result;
 }
 
@@ -43,14 +45,14 @@ int64_t Scratch::allocated_bytes() const {
   return static_cast<int64_t>(floats * sizeof(float));
 }
 
-void Scratch::Return(size_t block, size_t used) {
-  block_ = block;
-  used_ = used;
-  if (block == 0 && used == 0 && blocks_.size() > 1) {
+void Scratch::Return(const Frame& frame) {
+  block_ = frame.block_;
+  used_ = frame.used_;
+  taken_ = frame.taken_;
+  if (block_ == 0 && used_ == 0 && blocks_.size() > 1) {
     // It did not fit into one block: next time it will.
-    const size_t floats = allocated_bytes() / sizeof(float);
     blocks_.clear();
-    blocks_.emplace_back(floats);
+    blocks_.emplace_back(std::max(most_, kMinBlockFloats));
   }
 }
 

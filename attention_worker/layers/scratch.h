@@ -20,15 +20,20 @@ class Scratch {
   class Frame {
    public:
     explicit Frame(Scratch* scratch)
-        : scratch_(scratch), block_(scratch->block_), used_(scratch->used_) {}
-    ~Frame() { scratch_->Return(block_, used_); }
+        : scratch_(scratch),
+          block_(scratch->block_),
+          used_(scratch->used_),
+          taken_(scratch->taken_) {}
+    ~Frame() { scratch_->Return(*this); }
     Frame(const Frame&) = delete;
     Frame& operator=(const Frame&) = delete;
 
    private:
     Scratch* const scratch_;
+    friend class Scratch;
     const size_t block_;
     const size_t used_;
+    const size_t taken_;
   };
 
   // `floats` values, not initialised, on a cache line's boundary. Valid until
@@ -41,11 +46,13 @@ class Scratch {
   int64_t allocated_bytes() const;
 
  private:
-  void Return(size_t block, size_t used);
+  void Return(const Frame& frame);
 
   std::vector<AlignedBuffer> blocks_;
   size_t block_ = 0;  // the block that the next array comes from
   size_t used_ = 0;   // floats of it that are taken
+  size_t taken_ = 0;  // floats of all blocks: without the ends left unused
+  size_t most_ = 0;   // that were ever taken at a time
 };
 
 }  // namespace switchyard::attention_worker
