@@ -34,6 +34,7 @@ absl::Status FileError(const std::string& what, const std::string& path) {
   const int error = errno;
   const std::string message =
       absl::StrCat(what, " ", path, ": ", std::strerror(error));
+  if (error == ENOENT) return absl::NotFoundError(message);
   return error == ENOSPC || error == EDQUOT || error == EFBIG
              ? absl::ResourceExhaustedError(message)
              : absl::UnavailableError(message);

@@ -2,6 +2,7 @@
 training says."""
 
 import itertools
+import os
 import re
 
 import e2e_case
@@ -10,6 +11,8 @@ from local_cluster import Cluster, OneProcess, get
 # Tokens of a verifying step with 1, 2 and 3 drafts, and the share of first drafts that
 # are right, as measured when the demo model was trained (models/demo/README.md).
 STEP_TOKENS = {1: 1.79, 2: 2.37, 3: 2.78}
+# Half of them greedy; the nightly run asks more.
+PROMPTS = int(os.environ.get("SWITCHYARD_TEST_PROMPTS", "40"))
 NONE = ["--speculative-algorithm", "NONE"]
 
 
@@ -46,7 +49,7 @@ def metric(port, name):
 
 class Drafting(e2e_case.TestCase):
     def test_no_answer_changes(self):
-        asked = bodies(40)
+        asked = bodies(PROMPTS)
         digests = {}
         flags = itertools.product((NONE, fixed(1), fixed(3)),
                                   ([], ["--disable-radix-cache"]), ("64", "512"), (1, 16))

@@ -1,5 +1,7 @@
 #include "attention_worker/state/snapshot_store.h"
 
+#include <sys/resource.h>
+
 #include <algorithm>
 #include <cstdint>
 #include <filesystem>
@@ -223,6 +225,38 @@ TEST_F(SnapshotStoreTest, DamageIsFoundAndRemoved) {
     EXPECT_EQ(store->LongestPrefix(Count(100)), 0);
     EXPECT_EQ(store->stats().errors, 1);
   }
+}
+
+TEST_F(SnapshotStoreTest, WhatCannotBeReadNowStays) {
+  const StateSnapshot snapshot = Make(100, 1);
+  const auto store = Open();
+  store->SaveLater(Count(100), snapshot);
+  ASSERT_TRUE(Flush(store.get()));
+  rlimit limit;
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &limit), 0);
+  rlimit no_more_files = limit;
+  no_more_files.rlim_cur = 0;
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &no_more_files), 0);
+  const auto refused = Load(store.get(), Count(100));
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &limit), 0);
+  EXPECT_THAT(refused, StatusIs(absl::StatusCode::kUnavailable,
+                                HasSubstr("Too many open files")));
+  EXPECT_EQ(store->stats().errors, 1);
+  EXPECT_EQ(store->LongestPrefix(Count(100)), 100);
+  const auto loaded = Load(store.get(), Count(100));
+  ASSERT_THAT(loaded, IsOk());
+  EXPECT_TRUE(SameBits(*loaded, snapshot));
+}
+
+TEST_F(SnapshotStoreTest, WhatSomebodyDeletedIsForgotten) {
+  const auto store = Open();
+  store->SaveLater(Count(100), Make(100, 1));
+  ASSERT_TRUE(Flush(store.get()));
+  std::filesystem::remove(Files().at(0));
+  EXPECT_THAT(Load(store.get(), Count(100)),
+              StatusIs(absl::StatusCode::kNotFound));
+  EXPECT_EQ(store->LongestPrefix(Count(100)), 0);
+  EXPECT_EQ(store->stats().files, 0);
 }
 
 TEST_F(SnapshotStoreTest, CutFilesAndLeftoversGoAtTheStart) {
