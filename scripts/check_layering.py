@@ -13,7 +13,7 @@ import re
 import sys
 import tempfile
 
-SERVICE = "base metrics kernels model experts rpc proto"
+SERVICE = "base metrics kernels model experts fabric rpc proto"
 # folder: the other folders of this tree that it may include.
 FOLDERS = {
     "base": "",
@@ -22,9 +22,10 @@ FOLDERS = {
     "model": "base kernels",
     "experts": "base kernels model",
     "rpc": "base metrics proto",
+    "fabric": "base model rpc proto",
     "attention_worker": SERVICE,
     "expert_worker": SERVICE,
-    "router": "base metrics model rpc proto",
+    "router": "base fabric metrics model rpc proto",
 }
 # These see everything, and nothing above sees them.
 TOPS = ("switchyard", "tests")
@@ -41,7 +42,14 @@ PARTS = {
     "attention_worker/core": "layers moe sampling scheduler speculative state",
     "attention_worker/client": "moe",
     "attention_worker/service": "core",
+    "expert_worker/placement": "",
     "expert_worker/service": "",
+    "fabric/placement": "",
+    "fabric/membership": "",
+    "fabric/wire": "membership",
+    "fabric/client": "membership wire",
+    "router/membership": "",
+    "router/service": "membership",
     "router/text": "",
     "router/client": "",
     "router/routing": "client",
@@ -51,7 +59,7 @@ PARTS = {
 }
 
 # Where bytes of other processes are turned into our types, and back.
-WIRE = ("rpc/", "router/client/", "attention_worker/client/",
+WIRE = ("rpc/", "fabric/wire/", "fabric/client/", "router/client/", "router/service/", "attention_worker/client/",
         "attention_worker/service/", "expert_worker/service/",
         "router/server.", "attention_worker/server.", "expert_worker/server.")
 # header: (the only places that see it, why).
@@ -197,6 +205,12 @@ PLANTS = [
     ("attention_worker/server.cc", '#include "attention_worker/core/a.h"', False),
     ("router/text/a.cc", '#include "grpcpp/channel.h"', True),
     ("router/text/a.cc", '#include "proto/generation.pb.h"', True),
+    ("fabric/placement/a.cc", '#include "model/expert_set.h"', False),
+    ("fabric/placement/a.cc", '#include "fabric/membership/member.h"', True),
+    ("fabric/membership/a.cc", '#include "proto/membership.pb.h"', True),
+    ("fabric/client/a.cc", '#include "grpcpp/channel.h"', False),
+    ("fabric/client/a.cc", '#include "router/membership/registry.h"', True),
+    ("router/service/a.cc", '#include "fabric/wire/membership_codec.h"', False),
     ("router/client/a.cc", '#include "proto/generation.grpc.pb.h"', False),
     ("router/client/a.cc", '#include <grpcpp/channel.h>', False),
     ("attention_worker/core/a.cc", '#include <grpc/grpc.h>', True),
