@@ -1,0 +1,195 @@
+"""Every overlay builds, is valid Kubernetes, and keeps what check_manifests.py asks."""
+
+import copy
+import os
+import unittest
+
+import jsonschema
+import kubernetes_validate
+
+import manifests
+from check_manifests import check
+
+BINARIES = os.environ["SWITCHYARD_BINARIES"]
+KUBERNETES = "1.37"
+# Flags that the binaries get with membership.
+ANNOUNCED = {"routers", "placement", "replicas"}
+# Every component with each way to have weights.
+COMPONENT_SETS = [
+    [weights, *(c for c in manifests.components() if not c.startswith("weights-"))]
+    for weights in manifests.components() if weights.startswith("weights-")]
+
+
+def builds():
+    for name in manifests.overlays():
+        yield f"overlay {name}", manifests.overlay(name)
+    for names in COMPONENT_SETS:
+        yield f"base with {', '.join(names)}", manifests.base_with(*names)
+
+
+def find(documents, kind, name):
+    for document in documents:
+        if (document["kind"], document["metadata"]["name"]) == (kind, name):
+            return document
+    raise AssertionError(f"no {kind} {name}")
+
+
+class ManifestsTest(unittest.TestCase):
+
+    def test_everything_is_valid_for_the_api(self):
+        for what, documents in builds():
+            for document in documents:
+                with self.subTest(build=what, kind=document["kind"],
+                                  name=document["metadata"]["name"]):
+                    schema = manifests.custom_schema(document)
+                    if schema:
+                        jsonschema.validate(document, schema)
+                    else:
+                        kubernetes_validate.validate(document, KUBERNETES, strict=True)
+
+    def test_a_misspelt_field_is_not_valid(self):
+        worker = copy.deepcopy(find(manifests.overlay("local"), "Deployment",
+                                    "switchyard-expert-worker"))
+        worker["spec"]["template"]["spec"]["containers"][0]["readinesProbe"] = {}
+        with self.assertRaises(kubernetes_validate.ValidationError):
+            kubernetes_validate.validate(worker, KUBERNETES, strict=True)
+
+    def test_builds_keep_the_policy(self):
+        for what, documents in builds():
+            with self.subTest(build=what):
+                self.assertEqual(check(documents), [])
+
+    def test_every_flag_is_a_flag_of_its_binary(self):
+        for what, documents in builds():
+            configs = {d["metadata"]["name"]: d for d in documents
+                       if d["kind"] == "ConfigMap"}
+            for document in documents:
+                if document["kind"] not in ("Deployment", "StatefulSet"):
+                    continue
+                container = document["spec"]["template"]["spec"]["containers"][0]
+                binary = os.path.basename(container["command"][0])
+                known = manifests.help_flags(os.path.join(BINARIES, binary))
+                used = {a.partition("=")[0].removeprefix("--")
+                        for a in container["args"]}
+                variables = [e["name"] for e in container.get("env", [])]
+                for source in container["envFrom"]:
+                    variables += configs[source["configMapRef"]["name"]]["data"]
+                used |= {v.removeprefix("SWITCHYARD_").lower().replace("_", "-")
+                         for v in variables}
+                with self.subTest(build=what, binary=binary):
+                    self.assertEqual(used - known - ANNOUNCED, set())
+
+
+# Each breaks one promise of a good build, and says what must be found.
+def _pod(documents, name="switchyard-router", kind="Deployment"):
+    return find(documents, kind, name)["spec"]["template"]["spec"]
+
+
+def _container(documents, name="switchyard-router"):
+    return _pod(documents, name)["containers"][0]
+
+
+def _set(path_of, **fields):
+    def change(documents):
+        path_of(documents).update(fields)
+    return change
+
+
+def _delete(path_of, field):
+    def change(documents):
+        del path_of(documents)[field]
+    return change
+
+
+def _drop_kind(kind, name):
+    def change(documents):
+        documents.remove(find(documents, kind, name))
+    return change
+
+
+def _no_clients(documents):
+    policy = find(documents, "NetworkPolicy", "router")
+    del policy["spec"]["ingress"][0]["from"]
+
+
+def _wrong_service_port(documents):
+    service = find(documents, "Service", "switchyard-router")
+    service["spec"]["ports"][0]["targetPort"] = "https"
+
+
+def _host_path(documents):
+    _pod(documents)["volumes"] = [{"name": "weights", "hostPath": {"path": "/model"}}]
+    _container(documents)["volumeMounts"] = [
+        {"name": "weights", "mountPath": "/model", "readOnly": True}]
+
+
+def _writable_weights(documents):
+    _pod(documents)["volumes"] = [
+        {"name": "weights", "persistentVolumeClaim": {"claimName": "c"}}]
+    _container(documents)["volumeMounts"] = [
+        {"name": "weights", "mountPath": "/model"}]
+
+
+def _image_volume_by_tag(documents):
+    _pod(documents)["volumes"] = [
+        {"name": "weights", "image": {"reference": "registry/weights:1"}}]
+    _container(documents)["volumeMounts"] = [
+        {"name": "weights", "mountPath": "/model", "readOnly": True}]
+
+
+def _fractional_exclusive(documents):
+    template = find(documents, "Deployment",
+                    "switchyard-expert-worker")["spec"]["template"]
+    template["metadata"]["labels"]["switchyard.dev/cpus"] = "exclusive"
+
+
+def _security(documents):
+    return _container(documents)["securityContext"]
+
+
+BREAKS = [
+    (_set(_pod, automountServiceAccountToken=True), "token"),
+    (_set(_pod, enableServiceLinks=True), "read as flags"),
+    (_set(_pod, serviceAccountName="default"), "service account default"),
+    (_set(_pod, hostNetwork=True), "hostNetwork"),
+    (_set(lambda d: _pod(d)["securityContext"], runAsUser=1000), "runAsUser"),
+    (_set(lambda d: _pod(d)["securityContext"], runAsNonRoot=False), "runAsNonRoot"),
+    (_delete(lambda d: _pod(d)["securityContext"], "seccompProfile"), "seccomp"),
+    (_delete(_pod, "topologySpreadConstraints"), "not spread"),
+    (_set(_pod, terminationGracePeriodSeconds=30), "killed after 30 s"),
+    (_set(_security, readOnlyRootFilesystem=False), "root file system"),
+    (_delete(_security, "allowPrivilegeEscalation"), "allowPrivilegeEscalation"),
+    (_set(_security, privileged=True), "privileged"),
+    (_set(_security, capabilities={"drop": ["NET_RAW"]}), "not all dropped"),
+    (_set(_security, capabilities={"drop": ["ALL"], "add": ["SYS_PTRACE"]}), "added"),
+    (_set(_security, runAsUser=0), "overrides"),
+    (_set(_container, image="switchyard:latest"), "neither a version nor"),
+    (_set(_container, resources={"requests": {"cpu": "1", "memory": "1Gi"}}), "limit"),
+    (_set(_container, envFrom=[{"configMapRef": {"name": "absent"}}]), "absent"),
+    (_set(_container, args=["--port=1", "--drain-timeout=60s"]), "--port=1"),
+    (_delete(_container, "startupProbe"), "no startupProbe"),
+    (_set(_container, livenessProbe={"grpc": {"port": 30001}}), "liveness asks more"),
+    (_drop_kind("PodDisruptionBudget", "switchyard-router"), "PodDisruptionBudget"),
+    (_drop_kind("NetworkPolicy", "default-deny"), "denies everything else"),
+    (_drop_kind("NetworkPolicy", "expert-worker"), "nobody may reach port 7001"),
+    (_no_clients, "lets everybody in"),
+    (_wrong_service_port, "no port https"),
+    (_host_path, "enforces restricted"),
+    (_writable_weights, "mounted writable"),
+    (_image_volume_by_tag, "without a digest"),
+    (_fractional_exclusive, "whole CPUs"),
+]
+
+
+class PolicyTest(unittest.TestCase):
+
+    def test_every_broken_promise_is_found(self):
+        for change, expected in BREAKS:
+            documents = copy.deepcopy(manifests.overlay("local"))
+            change(documents)
+            with self.subTest(expected=expected):
+                self.assertIn(expected, "\n".join(check(documents)))
+
+
+if __name__ == "__main__":
+    unittest.main()
