@@ -21,8 +21,8 @@
 #include "router/openai/router_metrics.h"
 #include "router/routing/least_loaded.h"
 #include "router/routing/worker_pool.h"
-#include "router/text/tokenizer.h"
 #include "rpc/server.h"
+#include "text/tokenizer.h"
 
 namespace switchyard::router {
 namespace {
@@ -37,7 +37,7 @@ struct Model {
   std::string name;
   model::ModelConfig config;
   model::GenerationConfig generation;
-  std::unique_ptr<Tokenizer> tokenizer;
+  std::unique_ptr<text::Tokenizer> tokenizer;
   ChatFormat chat_format = ChatFormat::kInstruct;
 };
 
@@ -91,7 +91,7 @@ absl::StatusOr<Model> LoadModel(const RouterServer::Options& options) {
   } else if (!absl::IsNotFound(generation.status())) {
     return generation.status();
   }
-  SY_ASSIGN_OR_RETURN(model.tokenizer, Tokenizer::Load(directory));
+  SY_ASSIGN_OR_RETURN(model.tokenizer, text::Tokenizer::Load(directory));
   SY_RETURN_IF_ERROR(CheckTokenizer(model, directory));
   if (options.chat_format) {
     model.chat_format = *options.chat_format;

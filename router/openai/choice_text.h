@@ -12,7 +12,7 @@
 #include "absl/types/optional.h"
 #include "router/text/output_parser.h"
 #include "router/text/stop_matcher.h"
-#include "router/text/tokenizer.h"
+#include "text/tokenizer.h"
 
 namespace switchyard::router {
 
@@ -20,7 +20,7 @@ namespace switchyard::router {
 class ChoiceText {
  public:
   struct Options {
-    const Tokenizer* tokenizer = nullptr;
+    const text::Tokenizer* tokenizer = nullptr;
     bool skip_special_tokens = true;
     std::vector<std::string> stop;
     bool include_stop_str_in_output = false;
@@ -49,7 +49,7 @@ class ChoiceText {
   OutputDelta Note(OutputDelta delta);
 
   const Options options_;
-  IncrementalDetokenizer detokenizer_;
+  text::IncrementalDetokenizer detokenizer_;
   StopMatcher stop_;
   std::unique_ptr<OutputParser> parser_;  // null without syntax
   absl::optional<int32_t> stop_token_;

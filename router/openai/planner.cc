@@ -29,7 +29,7 @@ OutputSyntax SyntaxOf(ChatFormat format, const ChatRequest& request) {
 
 // Other prompts share this one's messages up to one of these places.
 std::vector<int64_t> MessageStarts(absl::Span<const int32_t> ids,
-                                   const Tokenizer& tokenizer) {
+                                   const text::Tokenizer& tokenizer) {
   std::vector<int64_t> starts;
   const auto start = tokenizer.AddedTokenId("<|im_start|>");
   if (!start.has_value()) return starts;

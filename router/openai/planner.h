@@ -15,7 +15,7 @@
 #include "router/openai/request.h"
 #include "router/openai/response.h"
 #include "router/text/chat_format.h"
-#include "router/text/tokenizer.h"
+#include "text/tokenizer.h"
 
 namespace switchyard::router {
 
@@ -23,7 +23,7 @@ namespace switchyard::router {
 class Planner {
  public:
   struct Options {
-    const Tokenizer* tokenizer = nullptr;  // not owned; outlives this
+    const text::Tokenizer* tokenizer = nullptr;  // not owned; outlives this
     ChatFormat chat_format = ChatFormat::kInstruct;
     RequestDefaults defaults;
     std::vector<int32_t> eos_token_ids;

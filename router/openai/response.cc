@@ -16,7 +16,7 @@ Json LogprobJson(float logprob) {
   return std::isfinite(logprob) ? static_cast<double>(logprob) : kMinLogprob;
 }
 
-std::string TokenText(const Tokenizer& tokenizer, int32_t id) {
+std::string TokenText(const text::Tokenizer& tokenizer, int32_t id) {
   return tokenizer.Decode({id}, /*skip_special_tokens=*/false);
 }
 
@@ -31,7 +31,7 @@ int64_t Characters(const std::string& utf8) {
   return count;
 }
 
-Json ChatToken(const Tokenizer& tokenizer, int32_t id, float logprob) {
+Json ChatToken(const text::Tokenizer& tokenizer, int32_t id, float logprob) {
   Json bytes = Json::array();
   for (const char c : tokenizer.TokenBytes(id)) {
     bytes.push_back(static_cast<int>(static_cast<uint8_t>(c)));
@@ -242,7 +242,7 @@ Json WholeResponse(const ResponseShape& shape,
   return response;
 }
 
-int64_t CountCharacters(const Tokenizer& tokenizer,
+int64_t CountCharacters(const text::Tokenizer& tokenizer,
                         absl::Span<const TokenEvent> tokens) {
   int64_t count = 0;
   for (const TokenEvent& event : tokens) {

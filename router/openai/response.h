@@ -13,7 +13,7 @@
 #include "base/json.h"
 #include "router/client/attention_client.h"
 #include "router/text/output_parser.h"
-#include "router/text/tokenizer.h"
+#include "text/tokenizer.h"
 
 namespace switchyard::router {
 
@@ -30,7 +30,7 @@ struct ResponseShape {
   int top_logprobs = 0;
   bool return_token_ids = false;
   bool usage_in_chunks = false;  // "usage": null unless set
-  const Tokenizer* tokenizer = nullptr;
+  const text::Tokenizer* tokenizer = nullptr;
 };
 
 struct Usage {
@@ -73,7 +73,7 @@ Json WholeResponse(const ResponseShape& shape,
 
 // The characters (code points) that these tokens' texts have, each by itself:
 // how logprobs' text_offset counts.
-int64_t CountCharacters(const Tokenizer& tokenizer,
+int64_t CountCharacters(const text::Tokenizer& tokenizer,
                         absl::Span<const TokenEvent> tokens);
 
 }  // namespace switchyard::router

@@ -6,7 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/strip.h"
-#include "router/text/utf8.h"
+#include "text/utf8.h"
 
 namespace switchyard::router {
 namespace {
@@ -43,7 +43,7 @@ void AppendRepr(absl::string_view text, std::string* out) {
                                                                      : '\'';
   out->push_back(quote);
   while (!text.empty()) {
-    const Utf8Character character = DecodeUtf8(text);
+    const text::Utf8Character character = text::DecodeUtf8(text);
     const char32_t c = character.code_point;
     if (c == static_cast<char32_t>(quote) || c == '\\') {
       absl::StrAppend(out, "\\", text.substr(0, 1));
@@ -54,7 +54,7 @@ void AppendRepr(absl::string_view text, std::string* out) {
     } else if (c == '\t') {
       absl::StrAppend(out, "\\t");
     } else if (IsPythonPrintable(c)) {
-      AppendUtf8(c, out);
+      text::AppendUtf8(c, out);
     } else if (c < 0x100) {
       absl::StrAppendFormat(out, "\\x%02x", static_cast<uint32_t>(c));
     } else if (c < 0x10000) {
@@ -130,7 +130,7 @@ bool PythonTruth(const Json& value) {
 absl::string_view PythonRightStrip(absl::string_view text) {
   while (!text.empty()) {
     const size_t last = LastCharacter(text);
-    if (!IsPythonSpace(DecodeUtf8(text.substr(last)).code_point)) break;
+    if (!IsPythonSpace(text::DecodeUtf8(text.substr(last)).code_point)) break;
     text = text.substr(0, last);
   }
   return text;
@@ -138,7 +138,7 @@ absl::string_view PythonRightStrip(absl::string_view text) {
 
 absl::string_view PythonStrip(absl::string_view text) {
   while (!text.empty()) {
-    const Utf8Character character = DecodeUtf8(text);
+    const text::Utf8Character character = text::DecodeUtf8(text);
     if (!IsPythonSpace(character.code_point)) break;
     text.remove_prefix(character.length);
   }

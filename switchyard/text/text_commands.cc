@@ -13,8 +13,8 @@
 #include "base/status_macros.h"
 #include "router/text/chat_format.h"
 #include "router/text/output_parser.h"
-#include "router/text/tokenizer.h"
 #include "switchyard/output_error.h"
+#include "text/tokenizer.h"
 
 namespace switchyard {
 namespace {
@@ -142,8 +142,8 @@ absl::StatusOr<Json> ParsedMessageToJson(const router::ParsedMessage& message,
 
 absl::Status RunTokenize(const TokenizeOptions& options, std::istream& in,
                          std::ostream& out) {
-  SY_ASSIGN_OR_RETURN(const std::unique_ptr<router::Tokenizer> tokenizer,
-                      router::Tokenizer::Load(options.model_dir));
+  SY_ASSIGN_OR_RETURN(const std::unique_ptr<text::Tokenizer> tokenizer,
+                      text::Tokenizer::Load(options.model_dir));
   return ForEachLine(in, out, [&](const Json& line) -> absl::StatusOr<Json> {
     Json result;
     if (options.decode) {

@@ -14,13 +14,13 @@
 #include "model/checkpoint.h"
 #include "model/weight_names.h"
 #include "router/text/chat_format.h"
-#include "router/text/tokenizer.h"
 #include "switchyard/convert/convert_command.h"
 #include "switchyard/synth/byte_tokenizer.h"
 #include "switchyard/synth/synth_config.h"
 #include "tests/testing/fixture_path.h"
 #include "tests/testing/matchers.h"
 #include "tests/testing/temp_dir.h"
+#include "text/tokenizer.h"
 
 namespace switchyard {
 namespace {
@@ -175,7 +175,7 @@ TEST(ByteTokenizer, SpeaksBytesAndChat) {
     const auto files = ByteTokenizerFiles(vocab);
     ASSERT_THAT(files, IsOk());
     for (const auto& file : *files) dir.Write(file.name, file.content);
-    const auto tokenizer = router::Tokenizer::Load(dir.path());
+    const auto tokenizer = text::Tokenizer::Load(dir.path());
     ASSERT_THAT(tokenizer, IsOk());
     const std::string text = "Grüße, 世界!\n\t\x01 <|im_end|>";
     const std::vector<int32_t> ids = (*tokenizer)->Encode(text);

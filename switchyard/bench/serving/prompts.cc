@@ -10,7 +10,7 @@
 #include "base/mapped_file.h"
 #include "base/status_macros.h"
 #include "router/text/chat_format.h"
-#include "router/text/tokenizer.h"
+#include "text/tokenizer.h"
 
 namespace switchyard::bench {
 namespace {
@@ -57,8 +57,8 @@ absl::StatusOr<std::vector<std::vector<int32_t>>> OwnPrompts(
   SY_RETURN_IF_ERROR(text.status());
   SY_ASSIGN_OR_RETURN(const router::ChatFormat format,
                       router::DetectChatFormat(model_dir));
-  SY_ASSIGN_OR_RETURN(const std::unique_ptr<router::Tokenizer> tokenizer,
-                      router::Tokenizer::Load(model_dir));
+  SY_ASSIGN_OR_RETURN(const std::unique_ptr<text::Tokenizer> tokenizer,
+                      text::Tokenizer::Load(model_dir));
   int64_t line_number = 0;
   for (const absl::string_view line : absl::StrSplit(*text, '\n')) {
     ++line_number;

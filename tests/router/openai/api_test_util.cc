@@ -46,7 +46,7 @@ std::string StreamedContent(const std::vector<std::string>& events) {
 }
 
 ApiTest::ApiTest() {
-  auto tokenizer = Tokenizer::Load(ModelPath("demo"));
+  auto tokenizer = text::Tokenizer::Load(ModelPath("demo"));
   EXPECT_TRUE(tokenizer.ok()) << tokenizer.status();
   tokenizer_ = *std::move(tokenizer);
 }

@@ -14,10 +14,10 @@
 #include "base/json.h"
 #include "gtest/gtest.h"
 #include "router/server.h"
-#include "router/text/tokenizer.h"
 #include "tests/testing/fake_timer_queue.h"
 #include "tests/testing/raw_http_connection.h"
 #include "tests/testing/scripted_attention_client.h"
+#include "text/tokenizer.h"
 
 namespace switchyard::router {
 
@@ -60,7 +60,7 @@ class ApiTest : public ::testing::Test {
   // The value in /metrics; "absent" without it.
   std::string Metric(const std::string& name_and_labels);
 
-  std::unique_ptr<Tokenizer> tokenizer_;
+  std::unique_ptr<text::Tokenizer> tokenizer_;
   testing::FakeTimerQueue timers_;
   std::atomic<uint64_t> random_{0};
   std::vector<std::shared_ptr<testing::ScriptedAttentionClient>> workers_;

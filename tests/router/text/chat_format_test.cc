@@ -4,9 +4,9 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "router/text/tokenizer.h"
-#include "tests/router/text/test_files.h"
 #include "tests/testing/matchers.h"
+#include "tests/text/test_files.h"
+#include "text/tokenizer.h"
 
 namespace switchyard::router {
 namespace {
@@ -29,7 +29,8 @@ ChatFormat FormatOfTemplate(const std::string& name) {
 TEST(ChatFormatTest, RendersEveryCase) {
   int cases = 0;
   int with_ids = 0;
-  for (const Json& line : ReadJsonLines("tests/fixtures/chat_cases.jsonl")) {
+  for (const Json& line :
+       text::ReadJsonLines("tests/fixtures/chat_cases.jsonl")) {
     ++cases;
     ChatPrompt prompt;
     prompt.messages = line["messages"];
@@ -46,7 +47,7 @@ TEST(ChatFormatTest, RendersEveryCase) {
     EXPECT_EQ(*text, line["rendered"].get<std::string>()) << line["id"];
     if (line.contains("ids")) {
       ++with_ids;
-      EXPECT_EQ(RealTokenizer().Encode(*text), IdsOf(line["ids"]))
+      EXPECT_EQ(text::RealTokenizer().Encode(*text), text::IdsOf(line["ids"]))
           << line["id"];
     }
   }

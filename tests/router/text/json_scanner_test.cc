@@ -5,7 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/json.h"
 #include "gtest/gtest.h"
-#include "tests/router/text/test_files.h"
+#include "tests/text/test_files.h"
 
 namespace switchyard::router {
 namespace {
@@ -43,8 +43,8 @@ TEST(JsonScannerTest, StrictAcceptsWhatTheParserAccepts) {
   std::mt19937 random(9);
   int accepted = 0;
   for (int round = 0; round < 200'000; ++round) {
-    const std::string text =
-        RandomText(Alphabet(), 1 + static_cast<int>(random() % 6), &random);
+    const std::string text = text::RandomText(
+        Alphabet(), 1 + static_cast<int>(random() % 6), &random);
     if (text.back() == ' ' || text.back() == '\n') continue;
     std::string out;
     const bool ok = Accepts(Mode::kStrict, text, &out);
@@ -61,7 +61,8 @@ TEST(JsonScannerTest, RepairCanBeClosedAnywhere) {
   int closed = 0;
   for (int round = 0; round < 100'000; ++round) {
     const std::string text = absl::StrCat(
-        "{", RandomText(Alphabet(), static_cast<int>(random() % 12), &random));
+        "{",
+        text::RandomText(Alphabet(), static_cast<int>(random() % 12), &random));
     JsonScanner scanner(Mode::kRepair);
     std::string out;
     Result result = Result::kMore;

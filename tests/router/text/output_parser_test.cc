@@ -6,7 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "tests/router/text/test_files.h"
+#include "tests/text/test_files.h"
 
 namespace switchyard::router {
 namespace {
@@ -61,7 +61,7 @@ void ExpectNoCutMatters(const OutputSyntax& syntax, const std::string& text) {
   ASSERT_EQ(Show(Stream(syntax, bytes)), whole) << text;
   std::mt19937 random(7);
   for (int round = 0; round < 10; ++round) {
-    ASSERT_EQ(Show(Stream(syntax, RandomPieces(text, 7, &random))), whole)
+    ASSERT_EQ(Show(Stream(syntax, text::RandomPieces(text, 7, &random))), whole)
         << text;
   }
 }
@@ -79,7 +79,8 @@ OutputSyntax FixtureSyntax(const Json& line) {
 
 TEST(OutputParserTest, ParsesEveryCaseAtEveryCut) {
   int cases = 0;
-  for (const Json& line : ReadJsonLines("tests/fixtures/parse_cases.jsonl")) {
+  for (const Json& line :
+       text::ReadJsonLines("tests/fixtures/parse_cases.jsonl")) {
     ++cases;
     const OutputSyntax syntax = FixtureSyntax(line);
     const std::string text = line["text"].get<std::string>();
@@ -107,7 +108,8 @@ TEST(OutputParserTest, ParsesEveryCaseAtEveryCut) {
 // breaks off within its arguments.
 TEST(OutputParserTest, KnownToolsChangeOnlyTheCaseThatBreaksOff) {
   int cases = 0;
-  for (const Json& line : ReadJsonLines("tests/fixtures/parse_cases.jsonl")) {
+  for (const Json& line :
+       text::ReadJsonLines("tests/fixtures/parse_cases.jsonl")) {
     if (line["format"] != "json") continue;
     ++cases;
     const std::string text = line["text"].get<std::string>();
@@ -505,11 +507,12 @@ TEST(OutputParserTest, RandomTextAtRandomCuts) {
                  : "<tool_call><function=write_file>";
       if (syntax.thinking == Thinking::kOpened) text = "</think>" + text;
     }
-    text += RandomText(alphabet, static_cast<int>(random() % 25), &random);
+    text +=
+        text::RandomText(alphabet, static_cast<int>(random() % 25), &random);
     const ParsedMessage message = ParseOutput(syntax, text);
     const std::string whole = Show(message);
     calls += static_cast<int>(message.tool_calls.size());
-    ASSERT_EQ(Show(Stream(syntax, RandomPieces(text, 5, &random))), whole)
+    ASSERT_EQ(Show(Stream(syntax, text::RandomPieces(text, 5, &random))), whole)
         << text;
     for (const ToolCall& call : message.tool_calls) {
       const auto arguments = ParseJson(call.arguments);

@@ -3,7 +3,7 @@
 #include <random>
 
 #include "gtest/gtest.h"
-#include "tests/router/text/test_files.h"
+#include "tests/text/test_files.h"
 
 namespace switchyard::router {
 namespace {
@@ -73,9 +73,9 @@ TEST(StopMatcherTest, TheResultDoesNotDependOnCuts) {
     std::vector<std::string> stop;
     for (int i = 0; i < 3; ++i) {
       stop.push_back(
-          RandomText(alphabet, static_cast<int>(random() % 5), &random));
+          text::RandomText(alphabet, static_cast<int>(random() % 5), &random));
     }
-    const std::string text = RandomText(alphabet, 30, &random);
+    const std::string text = text::RandomText(alphabet, 30, &random);
     // The definition: the match with the smallest end, then the longest.
     size_t best_end = std::string::npos;
     std::string best;
@@ -92,7 +92,7 @@ TEST(StopMatcherTest, TheResultDoesNotDependOnCuts) {
         best.empty() ? text : text.substr(0, best_end - best.size()), best};
     if (!best.empty()) ++stopped;
     ASSERT_EQ(Feed(stop, {text}), expected);
-    ASSERT_EQ(Feed(stop, RandomPieces(text, 4, &random)), expected);
+    ASSERT_EQ(Feed(stop, text::RandomPieces(text, 4, &random)), expected);
   }
   EXPECT_GT(stopped, 1000);
   EXPECT_LT(stopped, 4990);

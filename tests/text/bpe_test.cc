@@ -1,13 +1,13 @@
-#include "router/text/bpe.h"
+#include "text/bpe.h"
 
 #include <map>
 #include <random>
 #include <utility>
 
 #include "gtest/gtest.h"
-#include "tests/router/text/test_files.h"
+#include "tests/text/test_files.h"
 
-namespace switchyard::router {
+namespace switchyard::text {
 namespace {
 
 struct Rule {
@@ -70,4 +70,4 @@ TEST(BpeTest, ShortAndLongWordsFollowTheDefinition) {
 }
 
 }  // namespace
-}  // namespace switchyard::router
+}  // namespace switchyard::text

@@ -1,4 +1,4 @@
-#include "router/text/normalizer.h"
+#include "text/normalizer.h"
 
 #include <utf8proc.h>
 
@@ -6,9 +6,9 @@
 #include <vector>
 
 #include "base/check.h"
-#include "router/text/utf8.h"
+#include "text/utf8.h"
 
-namespace switchyard::router {
+namespace switchyard::text {
 namespace {
 
 // The lead byte of U+0300. Below it every character is a starter, is its own
@@ -106,4 +106,4 @@ std::string NormalizeNfc(absl::string_view text, int64_t* steps) {
   return out;
 }
 
-}  // namespace switchyard::router
+}  // namespace switchyard::text

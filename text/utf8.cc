@@ -1,8 +1,8 @@
-#include "router/text/utf8.h"
+#include "text/utf8.h"
 
 #include <cstdint>
 
-namespace switchyard::router {
+namespace switchyard::text {
 namespace {
 
 struct Lead {
@@ -93,4 +93,4 @@ void AppendUtf8(char32_t code_point, std::string* out) {
   }
 }
 
-}  // namespace switchyard::router
+}  // namespace switchyard::text

@@ -1,4 +1,4 @@
-#include "router/text/normalizer.h"
+#include "text/normalizer.h"
 
 #include <utf8proc.h>
 
@@ -7,10 +7,10 @@
 
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
-#include "router/text/utf8.h"
-#include "tests/router/text/test_files.h"
+#include "tests/text/test_files.h"
+#include "text/utf8.h"
 
-namespace switchyard::router {
+namespace switchyard::text {
 namespace {
 
 std::string Utf8procNfc(const std::string& text) {
@@ -79,4 +79,4 @@ TEST(NormalizerTest, LongRunsOfMarksCostNearLinearWork) {
 }
 
 }  // namespace
-}  // namespace switchyard::router
+}  // namespace switchyard::text

@@ -2,14 +2,14 @@
 // subpart (Unicode 15, section 3.9; what Rust's from_utf8_lossy and Python's
 // "replace" do).
 
-#ifndef SWITCHYARD_ROUTER_TEXT_UTF8_H_
-#define SWITCHYARD_ROUTER_TEXT_UTF8_H_
+#ifndef SWITCHYARD_TEXT_UTF8_H_
+#define SWITCHYARD_TEXT_UTF8_H_
 
 #include <string>
 
 #include "absl/strings/string_view.h"
 
-namespace switchyard::router {
+namespace switchyard::text {
 
 inline constexpr char32_t kReplacementCharacter = 0xFFFD;
 inline constexpr absl::string_view kReplacementUtf8 = "\xEF\xBF\xBD";
@@ -35,6 +35,6 @@ std::string ReplaceInvalidUtf8(absl::string_view text);
 
 void AppendUtf8(char32_t code_point, std::string* out);
 
-}  // namespace switchyard::router
+}  // namespace switchyard::text
 
-#endif  // SWITCHYARD_ROUTER_TEXT_UTF8_H_
+#endif  // SWITCHYARD_TEXT_UTF8_H_

@@ -1,8 +1,8 @@
-#include "router/text/utf8.h"
+#include "text/utf8.h"
 
 #include "gtest/gtest.h"
 
-namespace switchyard::router {
+namespace switchyard::text {
 namespace {
 
 TEST(Utf8Test, DecodesTheEdgesOfEveryLength) {
@@ -43,4 +43,4 @@ TEST(Utf8Test, TellsIncompleteFromInvalid) {
 }
 
 }  // namespace
-}  // namespace switchyard::router
+}  // namespace switchyard::text

@@ -1,7 +1,7 @@
 // Cuts text into the words that BPE works on. No merges and no ids here.
 
-#ifndef SWITCHYARD_ROUTER_TEXT_PRE_TOKENIZER_H_
-#define SWITCHYARD_ROUTER_TEXT_PRE_TOKENIZER_H_
+#ifndef SWITCHYARD_TEXT_PRE_TOKENIZER_H_
+#define SWITCHYARD_TEXT_PRE_TOKENIZER_H_
 
 #include <cstdint>
 #include <memory>
@@ -10,7 +10,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 
-namespace switchyard::router {
+namespace switchyard::text {
 
 // The expression of every Qwen2 and Qwen3 tokenizer.
 extern const absl::string_view kQwenExpression;
@@ -38,6 +38,6 @@ class PreTokenizer {
                      int64_t* steps) const = 0;
 };
 
-}  // namespace switchyard::router
+}  // namespace switchyard::text
 
-#endif  // SWITCHYARD_ROUTER_TEXT_PRE_TOKENIZER_H_
+#endif  // SWITCHYARD_TEXT_PRE_TOKENIZER_H_

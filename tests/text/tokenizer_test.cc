@@ -1,4 +1,4 @@
-#include "router/text/tokenizer.h"
+#include "text/tokenizer.h"
 
 #include <random>
 
@@ -6,12 +6,12 @@
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "router/text/encode_work.h"
-#include "router/text/utf8.h"
-#include "tests/router/text/test_files.h"
 #include "tests/testing/matchers.h"
+#include "tests/text/test_files.h"
+#include "text/encode_work.h"
+#include "text/utf8.h"
 
-namespace switchyard::router {
+namespace switchyard::text {
 namespace {
 
 using ::testing::ElementsAre;
@@ -214,4 +214,4 @@ TEST(TokenizerTest, TenMegabytesOfOneWord) {
 }
 
 }  // namespace
-}  // namespace switchyard::router
+}  // namespace switchyard::text

@@ -1,4 +1,4 @@
-#include "router/text/bpe.h"
+#include "text/bpe.h"
 
 #include <algorithm>
 #include <functional>
@@ -7,7 +7,7 @@
 
 #include "base/check.h"
 
-namespace switchyard::router {
+namespace switchyard::text {
 namespace {
 
 constexpr int32_t kNoRank = std::numeric_limits<int32_t>::max();
@@ -120,4 +120,4 @@ void BpeMerges::EncodeLong(absl::string_view word, std::vector<int32_t>* ids,
   }
 }
 
-}  // namespace switchyard::router
+}  // namespace switchyard::text

@@ -1,4 +1,4 @@
-#include "router/text/tokenizer_files.h"
+#include "text/tokenizer_files.h"
 
 #include <random>
 
@@ -6,14 +6,14 @@
 #include "base/json.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "router/text/pre_tokenizer.h"
-#include "router/text/tokenizer.h"
-#include "router/text/utf8.h"
-#include "tests/router/text/test_files.h"
 #include "tests/testing/matchers.h"
 #include "tests/testing/temp_dir.h"
+#include "tests/text/test_files.h"
+#include "text/pre_tokenizer.h"
+#include "text/tokenizer.h"
+#include "text/utf8.h"
 
-namespace switchyard::router {
+namespace switchyard::text {
 namespace {
 
 using ::switchyard::testing::IsOk;
@@ -268,4 +268,4 @@ TEST(TokenizerFilesTest, DamagedFilesAreHarmless) {
 }
 
 }  // namespace
-}  // namespace switchyard::router
+}  // namespace switchyard::text

@@ -1,4 +1,4 @@
-#include "router/text/tokenizer_files.h"
+#include "text/tokenizer_files.h"
 
 #include <algorithm>
 #include <memory>
@@ -11,9 +11,9 @@
 #include "base/mapped_file.h"
 #include "base/status_macros.h"
 #include "nlohmann/json.hpp"
-#include "router/text/pre_tokenizer.h"
+#include "text/pre_tokenizer.h"
 
-namespace switchyard::router {
+namespace switchyard::text {
 namespace {
 
 // Keys sorted: finding one among many stays fast in a hostile file.
@@ -514,4 +514,4 @@ absl::StatusOr<TokenizerFiles> ReadTokenizerFiles(
   return files;
 }
 
-}  // namespace switchyard::router
+}  // namespace switchyard::text

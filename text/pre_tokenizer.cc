@@ -1,4 +1,4 @@
-#include "router/text/pre_tokenizer.h"
+#include "text/pre_tokenizer.h"
 
 // The 8-bit library: UTF-8.
 #define PCRE2_CODE_UNIT_WIDTH 8
@@ -14,9 +14,9 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "base/check.h"
-#include "router/text/utf8.h"
+#include "text/utf8.h"
 
-namespace switchyard::router {
+namespace switchyard::text {
 
 const absl::string_view kQwenExpression =
     R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
@@ -304,4 +304,4 @@ absl::StatusOr<std::unique_ptr<PreTokenizer>> PreTokenizer::CreateWithPcre2(
   return std::unique_ptr<PreTokenizer>(new Pcre2PreTokenizer(std::move(code)));
 }
 
-}  // namespace switchyard::router
+}  // namespace switchyard::text

@@ -1,7 +1,7 @@
 // Finds added tokens (<|im_start|>, <think> ...) in text: leftmost, longest.
 
-#ifndef SWITCHYARD_ROUTER_TEXT_ADDED_TOKENS_H_
-#define SWITCHYARD_ROUTER_TEXT_ADDED_TOKENS_H_
+#ifndef SWITCHYARD_TEXT_ADDED_TOKENS_H_
+#define SWITCHYARD_TEXT_ADDED_TOKENS_H_
 
 #include <array>
 #include <cstdint>
@@ -11,7 +11,7 @@
 #include "absl/functional/function_ref.h"
 #include "absl/strings/string_view.h"
 
-namespace switchyard::router {
+namespace switchyard::text {
 
 // Movable. Thread-safe once the last token is added.
 class AddedTokenMatcher {
@@ -44,6 +44,6 @@ class AddedTokenMatcher {
   std::array<bool, 256> begins_{};  // can a token begin with this byte?
 };
 
-}  // namespace switchyard::router
+}  // namespace switchyard::text
 
-#endif  // SWITCHYARD_ROUTER_TEXT_ADDED_TOKENS_H_
+#endif  // SWITCHYARD_TEXT_ADDED_TOKENS_H_

@@ -1,8 +1,8 @@
 // A tokenizer's files as plain data. Reading and shape only: whether the parts
 // fit together is tokenizer.cc's to decide.
 
-#ifndef SWITCHYARD_ROUTER_TEXT_TOKENIZER_FILES_H_
-#define SWITCHYARD_ROUTER_TEXT_TOKENIZER_FILES_H_
+#ifndef SWITCHYARD_TEXT_TOKENIZER_FILES_H_
+#define SWITCHYARD_TEXT_TOKENIZER_FILES_H_
 
 #include <cstdint>
 #include <string>
@@ -14,7 +14,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 
-namespace switchyard::router {
+namespace switchyard::text {
 
 struct AddedToken {
   int32_t id = -1;
@@ -56,6 +56,6 @@ absl::Status ParseTokenizerConfig(const std::string& path,
                                   absl::string_view text,
                                   TokenizerFiles* files);
 
-}  // namespace switchyard::router
+}  // namespace switchyard::text
 
-#endif  // SWITCHYARD_ROUTER_TEXT_TOKENIZER_FILES_H_
+#endif  // SWITCHYARD_TEXT_TOKENIZER_FILES_H_

@@ -1,4 +1,4 @@
-#include "router/text/tokenizer.h"
+#include "text/tokenizer.h"
 
 #include <algorithm>
 #include <array>
@@ -7,15 +7,15 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
-#include "router/text/added_tokens.h"
-#include "router/text/bpe.h"
-#include "router/text/encode_work.h"
-#include "router/text/normalizer.h"
-#include "router/text/pre_tokenizer.h"
-#include "router/text/tokenizer_files.h"
-#include "router/text/utf8.h"
+#include "text/added_tokens.h"
+#include "text/bpe.h"
+#include "text/encode_work.h"
+#include "text/normalizer.h"
+#include "text/pre_tokenizer.h"
+#include "text/tokenizer_files.h"
+#include "text/utf8.h"
 
-namespace switchyard::router {
+namespace switchyard::text {
 namespace {
 
 // GPT-2's alphabet: a visible character for each byte. Printable bytes of
@@ -313,4 +313,4 @@ std::string IncrementalDetokenizer::Flush() {
   return std::string(kReplacementUtf8);
 }
 
-}  // namespace switchyard::router
+}  // namespace switchyard::text

@@ -1,7 +1,7 @@
-// The fixtures of these tests.
+// The fixtures of the tests of text and of what is built on it.
 
-#ifndef SWITCHYARD_TESTS_ROUTER_TEXT_TEST_FILES_H_
-#define SWITCHYARD_TESTS_ROUTER_TEXT_TEST_FILES_H_
+#ifndef SWITCHYARD_TESTS_TEXT_TEST_FILES_H_
+#define SWITCHYARD_TESTS_TEXT_TEST_FILES_H_
 
 #include <random>
 #include <string>
@@ -9,9 +9,9 @@
 
 #include "absl/strings/string_view.h"
 #include "base/json.h"
-#include "router/text/tokenizer.h"
+#include "text/tokenizer.h"
 
-namespace switchyard::router {
+namespace switchyard::text {
 
 // Every line of a file of the source tree, which must be there.
 std::vector<Json> ReadJsonLines(const std::string& path);
@@ -32,6 +32,6 @@ std::vector<std::string> RandomPieces(absl::string_view text, int max_bytes,
 std::string RandomText(const std::vector<std::string>& alphabet, int count,
                        std::mt19937* random);
 
-}  // namespace switchyard::router
+}  // namespace switchyard::text
 
-#endif  // SWITCHYARD_TESTS_ROUTER_TEXT_TEST_FILES_H_
+#endif  // SWITCHYARD_TESTS_TEXT_TEST_FILES_H_

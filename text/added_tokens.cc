@@ -1,8 +1,8 @@
-#include "router/text/added_tokens.h"
+#include "text/added_tokens.h"
 
 #include "base/check.h"
 
-namespace switchyard::router {
+namespace switchyard::text {
 
 void AddedTokenMatcher::Add(absl::string_view content, int32_t id) {
   SY_CHECK(!content.empty());
@@ -54,4 +54,4 @@ void AddedTokenMatcher::Split(absl::string_view text,
   if (plain_begin < text.size()) plain(text.substr(plain_begin));
 }
 
-}  // namespace switchyard::router
+}  // namespace switchyard::text

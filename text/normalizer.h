@@ -1,19 +1,19 @@
 // Unicode normalisation form C, in time near linear for any text.
 
-#ifndef SWITCHYARD_ROUTER_TEXT_NORMALIZER_H_
-#define SWITCHYARD_ROUTER_TEXT_NORMALIZER_H_
+#ifndef SWITCHYARD_TEXT_NORMALIZER_H_
+#define SWITCHYARD_TEXT_NORMALIZER_H_
 
 #include <cstdint>
 #include <string>
 
 #include "absl/strings/string_view.h"
 
-namespace switchyard::router {
+namespace switchyard::text {
 
 // `text` is valid UTF-8. Adds to `*steps` the work done (characters looked at
 // and comparisons made while reordering marks); may be null.
 std::string NormalizeNfc(absl::string_view text, int64_t* steps);
 
-}  // namespace switchyard::router
+}  // namespace switchyard::text
 
-#endif  // SWITCHYARD_ROUTER_TEXT_NORMALIZER_H_
+#endif  // SWITCHYARD_TEXT_NORMALIZER_H_

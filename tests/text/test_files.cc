@@ -1,4 +1,4 @@
-#include "tests/router/text/test_files.h"
+#include "tests/text/test_files.h"
 
 #include <cstdlib>
 #include <fstream>
@@ -6,7 +6,7 @@
 
 #include "base/check.h"
 
-namespace switchyard::router {
+namespace switchyard::text {
 
 std::vector<Json> ReadJsonLines(const std::string& path) {
   std::ifstream file(std::string(SWITCHYARD_SOURCE_DIR) + "/" + path);
@@ -62,4 +62,4 @@ std::string RandomText(const std::vector<std::string>& alphabet, int count,
   return text;
 }
 
-}  // namespace switchyard::router
+}  // namespace switchyard::text

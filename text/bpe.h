@@ -1,7 +1,7 @@
 // Byte-pair merges of one word. No text normalisation and no added tokens here.
 
-#ifndef SWITCHYARD_ROUTER_TEXT_BPE_H_
-#define SWITCHYARD_ROUTER_TEXT_BPE_H_
+#ifndef SWITCHYARD_TEXT_BPE_H_
+#define SWITCHYARD_TEXT_BPE_H_
 
 #include <array>
 #include <cstdint>
@@ -10,7 +10,7 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/strings/string_view.h"
 
-namespace switchyard::router {
+namespace switchyard::text {
 
 // Immutable once filled, so thread-safe.
 class BpeMerges {
@@ -48,6 +48,6 @@ class BpeMerges {
   absl::flat_hash_map<uint64_t, Merge> merges_;
 };
 
-}  // namespace switchyard::router
+}  // namespace switchyard::text
 
-#endif  // SWITCHYARD_ROUTER_TEXT_BPE_H_
+#endif  // SWITCHYARD_TEXT_BPE_H_

@@ -1,8 +1,8 @@
 // Byte-level BPE exactly as Hugging Face tokenizers does it for the Qwen
 // family.
 
-#ifndef SWITCHYARD_ROUTER_TEXT_TOKENIZER_H_
-#define SWITCHYARD_ROUTER_TEXT_TOKENIZER_H_
+#ifndef SWITCHYARD_TEXT_TOKENIZER_H_
+#define SWITCHYARD_TEXT_TOKENIZER_H_
 
 #include <cstdint>
 #include <memory>
@@ -14,7 +14,7 @@
 #include "absl/types/optional.h"
 #include "absl/types/span.h"
 
-namespace switchyard::router {
+namespace switchyard::text {
 
 // Immutable after Load, so thread-safe.
 class Tokenizer {
@@ -68,6 +68,6 @@ class IncrementalDetokenizer {
   std::string pending_;  // at most 3 bytes: an incomplete but valid beginning
 };
 
-}  // namespace switchyard::router
+}  // namespace switchyard::text
 
-#endif  // SWITCHYARD_ROUTER_TEXT_TOKENIZER_H_
+#endif  // SWITCHYARD_TEXT_TOKENIZER_H_

@@ -1,16 +1,16 @@
 // How much work an encoding took, so that tests can watch its growth; a clock
 // on a shared machine could not.
 
-#ifndef SWITCHYARD_ROUTER_TEXT_ENCODE_WORK_H_
-#define SWITCHYARD_ROUTER_TEXT_ENCODE_WORK_H_
+#ifndef SWITCHYARD_TEXT_ENCODE_WORK_H_
+#define SWITCHYARD_TEXT_ENCODE_WORK_H_
 
 #include <cstdint>
 #include <vector>
 
 #include "absl/strings/string_view.h"
-#include "router/text/tokenizer.h"
+#include "text/tokenizer.h"
 
-namespace switchyard::router {
+namespace switchyard::text {
 
 struct EncodeWork {
   int64_t normalizer_steps = 0;  // characters and comparisons
@@ -26,6 +26,6 @@ struct EncodeWork {
 std::vector<int32_t> EncodeCounted(const Tokenizer& tokenizer,
                                    absl::string_view text, EncodeWork* work);
 
-}  // namespace switchyard::router
+}  // namespace switchyard::text
 
-#endif  // SWITCHYARD_ROUTER_TEXT_ENCODE_WORK_H_
+#endif  // SWITCHYARD_TEXT_ENCODE_WORK_H_

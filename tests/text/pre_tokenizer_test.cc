@@ -1,4 +1,4 @@
-#include "router/text/pre_tokenizer.h"
+#include "text/pre_tokenizer.h"
 
 #include <random>
 #include <string>
@@ -6,11 +6,11 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "router/text/utf8.h"
-#include "tests/router/text/test_files.h"
 #include "tests/testing/matchers.h"
+#include "tests/text/test_files.h"
+#include "text/utf8.h"
 
-namespace switchyard::router {
+namespace switchyard::text {
 namespace {
 
 using ::switchyard::testing::StatusIs;
@@ -151,4 +151,4 @@ TEST(PreTokenizerTest, Pcre2SurvivesTenMegabytesOfOneClass) {
 }
 
 }  // namespace
-}  // namespace switchyard::router
+}  // namespace switchyard::text
