@@ -223,7 +223,7 @@ class AttentionWorkerImpl final : public AttentionWorker {
   std::unique_ptr<model::Checkpoint> checkpoint_;
   int max_draft_tokens_ = 0;
   std::unique_ptr<experts::ExpertEngine> local_experts_;
-  std::vector<std::unique_ptr<ExpertClient>> clients_;
+  std::vector<std::shared_ptr<ExpertClient>> clients_;
   std::unique_ptr<ExpertDispatcher> dispatcher_;
   StepTimer timer_;
   std::unique_ptr<ModelRunner> runner_;
@@ -334,7 +334,7 @@ absl::Status AttentionWorkerImpl::MakeExperts() {
     SY_ASSIGN_OR_RETURN(local_experts_,
                         experts::ExpertEngine::Create(std::move(experts)));
     EndPhase(local_experts_->resident_bytes());
-    clients_.push_back(std::make_unique<LocalExpertClient>(local_experts_.get(),
+    clients_.push_back(std::make_shared<LocalExpertClient>(local_experts_.get(),
                                                            options_.registry));
   }
   if (clients_.empty()) {
@@ -342,9 +342,7 @@ absl::Status AttentionWorkerImpl::MakeExperts() {
   }
   ExpertDispatcherOptions dispatcher;
   dispatcher.pool = pool_.get();
-  for (const auto& client : clients_) {
-    dispatcher.clients.push_back(client.get());
-  }
+  dispatcher.clients = clients_;
   // Without the MTP head's experts there are no drafts, but every token.
   dispatcher.required = ExpertsOf(*checkpoint_, /*with_mtp=*/false);
   dispatcher.pump = std::move(pump);

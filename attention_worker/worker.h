@@ -35,7 +35,7 @@ class AttentionWorker : public GenerationBackend {
   // Clients of expert workers, and what brings their replies
   // (moe/reply_pump.h).
   struct ExpertClients {
-    std::vector<std::unique_ptr<ExpertClient>> clients;
+    std::vector<std::shared_ptr<ExpertClient>> clients;
     std::shared_ptr<ReplyPump> pump;
   };
   // Makes them, once the checkpoint is open.

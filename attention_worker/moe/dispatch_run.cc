@@ -6,7 +6,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "absl/time/clock.h"
 #include "attention_worker/moe/expert_client_metrics.h"
 #include "base/check.h"
 #include "kernels/kernel_table.h"
@@ -44,32 +43,72 @@ bool WorthSendingAgain(absl::StatusCode code) {
 // Observes the time since it was made, when it goes.
 class PartTimer {
  public:
-  explicit PartTimer(metrics::Histogram* part)
-      : part_(part), start_(absl::Now()) {}
+  PartTimer(metrics::Histogram* part, const Clock& clock)
+      : part_(part), clock_(clock), start_(clock.Now()) {}
   PartTimer(const PartTimer&) = delete;
   PartTimer& operator=(const PartTimer&) = delete;
-  ~PartTimer() { part_->Observe(absl::ToDoubleSeconds(absl::Now() - start_)); }
+  ~PartTimer() { part_->Observe(absl::ToDoubleSeconds(clock_.Now() - start_)); }
 
  private:
   metrics::Histogram* const part_;
+  const Clock& clock_;
   const absl::Time start_;
 };
 
 }  // namespace
 
 DispatchRun::DispatchRun(const ExpertDispatcherOptions& options,
-                         const DispatchMetrics& metrics,
+                         const DispatchMetrics& metrics, ClientSet* clients,
                          std::shared_ptr<ReplyInbox> inbox)
     : options_(options),
       metrics_(metrics),
+      clock_(*options.clock),
       inbox_(std::move(inbox)),
-      buffers_(BufferPool::Create(kMaxIdleBytes)) {
-  for (ExpertClient* const client : options.clients) {
-    Holder& holder = holders_.emplace_back();
-    holder.client = client;
-    holder.accept_seconds =
-        AddDispatchPhase(options.registry, client->name(), "accept");
-    holder.backoff = options.min_backoff;
+      buffers_(BufferPool::Create(kMaxIdleBytes)),
+      clients_(*clients) {}
+
+std::unique_ptr<DispatchRun::Holder> DispatchRun::NewHolder(
+    const ClientSet::Member& member, const Holder* same_name) const {
+  auto holder = std::make_unique<Holder>();
+  holder->id = member.id;
+  holder->name = member.client->name();
+  holder->client = member.client;
+  holder->holdings = member.client->holdings();
+  if (same_name != nullptr) {
+    holder->accept_seconds = same_name->accept_seconds;
+    holder->backoff = same_name->backoff;
+    return holder;
+  }
+  holder->accept_seconds =
+      AddDispatchPhase(options_.registry, holder->name, "accept");
+  holder->backoff = options_.min_backoff;
+  return holder;
+}
+
+void DispatchRun::ChangeHolders() {
+  std::vector<std::unique_ptr<Holder>> before = std::move(holders_);
+  holders_.clear();
+  for (const ClientSet::Member& member : members_) {
+    const auto same = std::find_if(
+        before.begin(), before.end(), [&member](const auto& holder) {
+          return holder != nullptr && holder->id == member.id;
+        });
+    if (same != before.end()) {
+      holders_.push_back(std::move(*same));
+      continue;
+    }
+    const std::string name = member.client->name();
+    const auto named =
+        std::find_if(before.begin(), before.end(), [&name](const auto& holder) {
+          return holder != nullptr && holder->name == name;
+        });
+    holders_.push_back(
+        NewHolder(member, named == before.end() ? nullptr : named->get()));
+  }
+  for (std::unique_ptr<Holder>& holder : before) {
+    if (holder == nullptr) continue;
+    holder->client = nullptr;
+    removed_.push_back(std::move(holder));
   }
 }
 
@@ -84,7 +123,7 @@ void DispatchRun::Begin(const DispatchRequest& request) {
            request.num_rows);
   request_ = request;
   deadlines_.clear();
-  const absl::Time latest = absl::Now() + options_.max_wait;
+  const absl::Time latest = clock_.Now() + options_.max_wait;
   for (const absl::Time deadline : request.deadlines) {
     deadlines_.push_back(std::min(deadline, latest));
   }
@@ -102,9 +141,11 @@ void DispatchRun::Begin(const DispatchRequest& request) {
   num_unfinished_ = num_waiting_ = num_pairs;
   for (size_t i = 0; i < num_calls_; ++i) calls_[i].reply = ExpertReply();
   num_calls_ = 0;
-  for (Holder& holder : holders_) {
-    holder.calls_in_flight = 0;
-    holder.compute_time = absl::ZeroDuration();
+  removed_.clear();
+  if (clients_.BeginDispatch(&clients_version_, &members_)) ChangeHolders();
+  for (const auto& holder : holders_) {
+    holder->calls_in_flight = 0;
+    holder->compute_time = absl::ZeroDuration();
   }
   slot_of_row_.resize(static_cast<size_t>(request.num_rows), -1);
   metrics_.pairs->Increment(static_cast<double>(num_pairs));
@@ -128,7 +169,7 @@ void DispatchRun::SortPairsByExpert() {
 // Once for all holders: what one sender quantises, every receiver multiplies.
 void DispatchRun::Quantize() {
   if (!options_.quantize_rows || request_.quantized.values != nullptr) return;
-  const PartTimer timer(metrics_.quantize_seconds);
+  const PartTimer timer(metrics_.quantize_seconds, clock_);
   const int64_t hidden = request_.hidden_size;
   const int64_t rows = request_.num_rows;
   const int64_t columns = kernels::PaddedColumns(hidden);
@@ -154,60 +195,63 @@ void DispatchRun::Quantize() {
 
 DispatchResult DispatchRun::Execute(const DispatchRequest& request,
                                     absl::FunctionRef<void()> overlap) {
-  const PartTimer timer(metrics_.seconds);
+  const PartTimer timer(metrics_.seconds, clock_);
   Begin(request);
   Quantize();
   {
-    const PartTimer send(metrics_.send_seconds);
+    const PartTimer send(metrics_.send_seconds, clock_);
     TakeNews(absl::InfinitePast());
-    ExpireSequences(absl::Now());
+    ExpireSequences(clock_.Now());
     SendWaiting(/*computing=*/false);
     // Calls that waited for the ones before them to be written go out, too.
     TakeNews(absl::InfinitePast());
   }
   {
-    const PartTimer overlapping(metrics_.overlap_seconds);
+    const PartTimer overlapping(metrics_.overlap_seconds, clock_);
     overlap();
   }
   while (true) {
     // What came in meanwhile is applied first: replies make room for more
     // calls, which then travel while this process computes.
     TakeNews(absl::InfinitePast());
-    ExpireSequences(absl::Now());
+    ExpireSequences(clock_.Now());
     SendWaiting(/*computing=*/false);
     SendWaiting(/*computing=*/true);
     if (num_unfinished_ == 0) break;
-    TakeNews(NextEvent(absl::Now()));
+    TakeNews(NextEvent(clock_.Now()));
   }
   inbox_->Close();
+  clients_.EndDispatch();
   absl::Duration longest;
-  for (const Holder& holder : holders_) {
-    longest = std::max(longest, holder.compute_time);
+  for (const auto* holders : {&holders_, &removed_}) {
+    for (const auto& holder : *holders) {
+      longest = std::max(longest, holder->compute_time);
+    }
   }
   return {.outputs = outputs_,
           .sequence_status = sequence_status_,
           .compute_time = longest};
 }
 
-int DispatchRun::ChooseHolder(int expert, bool computing, absl::Time now) {
+DispatchRun::Holder* DispatchRun::ChooseHolder(int expert, bool computing,
+                                               absl::Time now) {
   candidates_.clear();
   for (size_t i = 0; i < holders_.size(); ++i) {
-    const Holder& holder = holders_[i];
+    const Holder& holder = *holders_[i];
     if (now >= holder.avoid_until &&
         Holds(holder.holdings, request_.layer, expert)) {
       candidates_.push_back(static_cast<int>(i));
     }
   }
-  if (candidates_.empty()) return -1;
+  if (candidates_.empty()) return nullptr;
   // The choice is made among all, so that it is the same in both passes.
   const size_t choice = options_.policy(request_.layer, expert, candidates_);
   SY_CHECK(choice < candidates_.size());
-  const int chosen = candidates_[choice];
-  return holders_[chosen].client->computes_in_forward() == computing ? chosen
-                                                                     : -1;
+  Holder* const chosen = holders_[candidates_[choice]].get();
+  return chosen->client->computes_in_forward() == computing ? chosen : nullptr;
 }
 
-size_t DispatchRun::NewCall(size_t holder) {
+size_t DispatchRun::NewCall(Holder* holder) {
   if (num_calls_ == calls_.size()) calls_.emplace_back();
   calls_[num_calls_].holder = holder;
   calls_[num_calls_].pairs.clear();
@@ -216,31 +260,30 @@ size_t DispatchRun::NewCall(size_t holder) {
 
 void DispatchRun::SendWaiting(bool computing) {
   if (num_waiting_ == 0) return;
-  const absl::Time now = absl::Now();
+  const absl::Time now = clock_.Now();
   const int64_t max_pairs = std::max<int64_t>(
       1, options_.max_call_output_bytes /
              (request_.hidden_size * static_cast<int64_t>(sizeof(float))));
   const size_t first_call = num_calls_;
-  draft_of_.assign(holders_.size(), -1);
+  for (const auto& holder : holders_) holder->draft = -1;
   int32_t expert = -1;
-  int chosen = -1;
+  Holder* chosen = nullptr;
   for (const int64_t pair : by_expert_) {
     if (pairs_[pair] != PairState::kWaiting) continue;
     if (request_.experts[pair] != expert) {
       expert = request_.experts[pair];
       chosen = ChooseHolder(expert, computing, now);
     }
-    if (chosen < 0) continue;
-    Holder& holder = holders_[chosen];
+    if (chosen == nullptr) continue;
     // A row counts once in a call, but every pair may bring another one.
     const int64_t limit = std::max<int64_t>(
-        1, std::min(max_pairs, holder.client->max_call_rows()));
-    int& draft = draft_of_[chosen];
+        1, std::min(max_pairs, chosen->client->max_call_rows()));
+    int& draft = chosen->draft;
     if (draft < 0 ||
         static_cast<int64_t>(calls_[draft].pairs.size()) >= limit) {
-      if (holder.calls_in_flight >= options_.max_calls_in_flight) continue;
-      ++holder.calls_in_flight;
-      draft = static_cast<int>(NewCall(static_cast<size_t>(chosen)));
+      if (chosen->calls_in_flight >= options_.max_calls_in_flight) continue;
+      ++chosen->calls_in_flight;
+      draft = static_cast<int>(NewCall(chosen));
     }
     calls_[draft].pairs.push_back(pair);
   }
@@ -293,7 +336,7 @@ void DispatchRun::Send(size_t index) {
   Call& call = calls_[index];
   for (const int64_t pair : call.pairs) pairs_[pair] = PairState::kInFlight;
   num_waiting_ -= static_cast<int64_t>(call.pairs.size());
-  holders_[call.holder].client->Forward(
+  call.holder->client->Forward(
       MakeCall(call), [inbox = inbox_, number = number_,
                        index](absl::StatusOr<ExpertReply> reply) {
         inbox->Deliver(number, index, std::move(reply));
@@ -304,26 +347,31 @@ void DispatchRun::TakeNews(absl::Time deadline) {
   if (deadline == absl::InfinitePast()) {
     inbox_->Take(deadline, nullptr, &news_);
   } else {
-    const PartTimer waiting(metrics_.wait_seconds);
+    const PartTimer waiting(metrics_.wait_seconds, clock_);
     inbox_->Take(deadline, options_.pool, &news_);
   }
   for (ReplyInbox::Arrival& arrival : news_.arrivals) {
     Call& call = calls_[arrival.call];
-    --holders_[call.holder].calls_in_flight;
+    --call.holder->calls_in_flight;
     if (arrival.reply.ok()) {
-      const PartTimer accepting(holders_[call.holder].accept_seconds);
+      const PartTimer accepting(call.holder->accept_seconds, clock_);
       Accept(&call, *std::move(arrival.reply));
     } else {
       Refuse(call, arrival.reply.status());
     }
   }
   news_.arrivals.clear();
+  if (news_.clients_changed && clients_.Read(&clients_version_, &members_)) {
+    ChangeHolders();
+  }
   // After the replies: a holder that failed a call and then came back is no
   // longer to be avoided.
-  for (size_t i = 0; i < holders_.size(); ++i) {
-    if (!news_.changed[i]) continue;
-    holders_[i].holdings = holders_[i].client->holdings();
-    holders_[i].avoid_until = absl::InfinitePast();
+  for (const uint64_t id : news_.changed) {
+    for (const auto& holder : holders_) {
+      if (holder->id != id) continue;
+      holder->holdings = holder->client->holdings();
+      holder->avoid_until = absl::InfinitePast();
+    }
   }
 }
 
@@ -331,7 +379,7 @@ void DispatchRun::Accept(Call* call, ExpertReply reply) {
   const auto hidden = static_cast<size_t>(request_.hidden_size);
   // Clients check their peers' sizes; this is a promise of our own.
   SY_CHECK(reply.num_floats() == call->pairs.size() * hidden);
-  Holder& holder = holders_[call->holder];
+  Holder& holder = *call->holder;
   holder.backoff = options_.min_backoff;
   holder.compute_time += reply.compute_time();
   call->reply = std::move(reply);
@@ -349,8 +397,8 @@ void DispatchRun::Accept(Call* call, ExpertReply reply) {
 }
 
 void DispatchRun::Refuse(const Call& call, const absl::Status& error) {
-  Holder& holder = holders_[call.holder];
-  holder.avoid_until = absl::Now() + holder.backoff;
+  Holder& holder = *call.holder;
+  holder.avoid_until = clock_.Now() + holder.backoff;
   holder.backoff = std::min(holder.backoff * 2, options_.max_backoff);
   holder.last_error = error;
   const bool again = WorthSendingAgain(error.code());
@@ -364,9 +412,9 @@ void DispatchRun::Refuse(const Call& call, const absl::Status& error) {
     }
     FailSequence(
         SequenceOf(pair),
-        absl::Status(error.code(), absl::StrCat("layer ", request_.layer, ": ",
-                                                holder.client->name(), ": ",
-                                                error.message())));
+        absl::Status(error.code(),
+                     absl::StrCat("layer ", request_.layer, ": ", holder.name,
+                                  ": ", error.message())));
   }
 }
 
@@ -416,17 +464,22 @@ absl::Status DispatchRun::DeadlineError(size_t sequence) const {
 std::string DispatchRun::DescribeHolders() const {
   std::vector<std::string> named;
   size_t not_named = 0;
-  for (const Holder& holder : holders_) {
-    absl::Status why = holder.client->health();
-    if (why.ok() && absl::Now() < holder.avoid_until) why = holder.last_error;
-    if (why.ok() && holder.calls_in_flight == 0) continue;
+  const auto describe = [&](const Holder& holder) {
+    absl::Status why;
+    if (holder.client != nullptr) why = holder.client->health();
+    if (why.ok() && clock_.Now() < holder.avoid_until) why = holder.last_error;
+    if (why.ok() && holder.calls_in_flight == 0) return;
     if (named.size() == kMaxHoldersInText) {
       ++not_named;
-      continue;
+      return;
     }
     named.push_back(absl::StrCat(
-        holder.client->name(), ": ",
+        holder.name, ": ",
         why.ok() ? "has not answered" : std::string(why.message())));
+  };
+  for (const auto& holder : holders_) describe(*holder);
+  for (const auto& holder : removed_) {
+    if (holder->calls_in_flight > 0) describe(*holder);
   }
   if (not_named > 0) named.push_back(absl::StrCat(not_named, " more"));
   return named.empty() ? ""
@@ -439,8 +492,8 @@ absl::Time DispatchRun::NextEvent(absl::Time now) const {
     if (unfinished_[s] > 0) next = std::min(next, request_.deadlines[s]);
   }
   if (num_waiting_ == 0) return next;
-  for (const Holder& holder : holders_) {
-    if (holder.avoid_until > now) next = std::min(next, holder.avoid_until);
+  for (const auto& holder : holders_) {
+    if (holder->avoid_until > now) next = std::min(next, holder->avoid_until);
   }
   return next;
 }

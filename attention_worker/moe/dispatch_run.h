@@ -1,8 +1,8 @@
 // One dispatch after another, on the dispatching thread: which pairs are where,
 // and what is done about failures.
 //
-// Above: expert_dispatcher.h. Below: reply_inbox.h brings replies,
-// expert_client.h takes calls.
+// Above: expert_dispatcher.h. Below: client_set.h says who the clients are,
+// reply_inbox.h brings replies, expert_client.h takes calls.
 
 #ifndef SWITCHYARD_ATTENTION_WORKER_MOE_DISPATCH_RUN_H_
 #define SWITCHYARD_ATTENTION_WORKER_MOE_DISPATCH_RUN_H_
@@ -16,10 +16,12 @@
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "attention_worker/moe/client_set.h"
 #include "attention_worker/moe/dispatch_metrics.h"
 #include "attention_worker/moe/expert_dispatcher.h"
 #include "attention_worker/moe/reply_inbox.h"
 #include "base/buffer_pool.h"
+#include "base/clock.h"
 #include "model/expert_set.h"
 
 namespace switchyard::attention_worker {
@@ -31,9 +33,9 @@ namespace switchyard::attention_worker {
 // Keeps its memory from one dispatch to the next. One thread.
 class DispatchRun {
  public:
-  // `options` and `metrics` outlive this.
+  // All outlive this but the inbox, which it shares.
   DispatchRun(const ExpertDispatcherOptions& options,
-              const DispatchMetrics& metrics,
+              const DispatchMetrics& metrics, ClientSet* clients,
               std::shared_ptr<ReplyInbox> inbox);
 
   // Blocks until every pair is answered or its sequence has failed.
@@ -45,7 +47,9 @@ class DispatchRun {
 
   // What is known of one client, kept from one dispatch to the next.
   struct Holder {
-    ExpertClient* client = nullptr;
+    uint64_t id = 0;  // the client's, in the set
+    std::string name;
+    ExpertClient* client = nullptr;  // null once it is not in the set any more
     metrics::Histogram* accept_seconds = nullptr;
     model::ExpertSet holdings;  // as of the last HoldingsChanged
     // Gets nothing before this, after a failed call.
@@ -55,23 +59,29 @@ class DispatchRun {
     // Of this dispatch.
     int calls_in_flight = 0;
     absl::Duration compute_time;
+    int draft = -1;  // SendWaiting: the call that is being filled
   };
   struct Call {
-    size_t holder = 0;
+    Holder* holder = nullptr;
     std::vector<int64_t> pairs;  // by expert, then by row: as the reply's rows
     ExpertReply reply;           // kept: results point into it
   };
 
   void Begin(const DispatchRequest& request);
+  // Takes over members_. A client that stays keeps its record, and so does one
+  // that has another's name.
+  void ChangeHolders();
+  std::unique_ptr<Holder> NewHolder(const ClientSet::Member& member,
+                                    const Holder* same_name) const;
   void SortPairsByExpert();
   // Fills in the request's quantised rows if calls need them.
   void Quantize();
   // Sends what waits and has a holder; clients that compute in Forward only if
   // `computing`, all others only if not.
   void SendWaiting(bool computing);
-  // An index into holders_, or -1.
-  int ChooseHolder(int expert, bool computing, absl::Time now);
-  size_t NewCall(size_t holder);
+  // Null: none.
+  Holder* ChooseHolder(int expert, bool computing, absl::Time now);
+  size_t NewCall(Holder* holder);
   void Send(size_t call);
   // The call's rows and runs, in scratch that the next one overwrites.
   ExpertCall MakeCall(const Call& call);
@@ -91,9 +101,13 @@ class DispatchRun {
 
   const ExpertDispatcherOptions& options_;
   const DispatchMetrics& metrics_;
+  const Clock& clock_;
   const std::shared_ptr<ReplyInbox> inbox_;
   const std::shared_ptr<BufferPool> buffers_;
-  std::vector<Holder> holders_;  // one for each client
+  ClientSet& clients_;
+  uint64_t clients_version_ = 0;
+  std::vector<ClientSet::Member> members_;
+  std::vector<std::unique_ptr<Holder>> holders_;  // one for each member
 
   // Of this dispatch.
   DispatchRequest request_;
@@ -108,12 +122,13 @@ class DispatchRun {
   int64_t num_waiting_ = 0;
   std::vector<Call> calls_;  // the first num_calls_ are this dispatch's
   size_t num_calls_ = 0;
+  // Not in the set any more; calls point to them.
+  std::vector<std::unique_ptr<Holder>> removed_;
   ReplyInbox::News news_;
 
   // Scratch.
   std::vector<int64_t> begin_;        // SortPairsByExpert
   std::vector<int> candidates_;       // ChooseHolder
-  std::vector<int> draft_of_;         // SendWaiting
   std::vector<int32_t> slot_of_row_;  // MakeCall; [T], -1 between
   std::vector<int32_t> rows_;         // MakeCall
   std::vector<experts::ExpertRun> runs_;

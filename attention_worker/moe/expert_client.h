@@ -65,8 +65,8 @@ class ExpertClient {
   virtual absl::Status health() const = 0;
 
   // `listener` is called, from any thread and perhaps before this returns,
-  // whenever holdings() changed. Set once, before the first Forward. Must be
-  // quick.
+  // whenever holdings() changed. Null: nobody; a thread that is about to call
+  // the former one may still do so. Must be quick.
   virtual void SetListener(std::function<void()> listener) = 0;
 
   // Most rows (ExpertCall::num_rows) that one call may have; callers cut larger

@@ -2,10 +2,10 @@
 
 #include <utility>
 
+#include "attention_worker/moe/client_set.h"
 #include "attention_worker/moe/dispatch_metrics.h"
 #include "attention_worker/moe/dispatch_run.h"
 #include "attention_worker/moe/reply_inbox.h"
-#include "base/check.h"
 
 namespace switchyard::attention_worker {
 namespace {
@@ -15,14 +15,11 @@ class Dispatcher final : public ExpertDispatcher {
   explicit Dispatcher(ExpertDispatcherOptions options)
       : options_(std::move(options)),
         metrics_(options_.registry),
-        inbox_(std::make_shared<ReplyInbox>(
-            options_.clients.size(), metrics_.late_replies, options_.pump)),
-        run_(options_, metrics_, inbox_) {
-    SY_CHECK(!options_.clients.empty());
-    for (size_t i = 0; i < options_.clients.size(); ++i) {
-      options_.clients[i]->SetListener(
-          [inbox = inbox_, i] { inbox->HoldingsChanged(i); });
-    }
+        inbox_(std::make_shared<ReplyInbox>(metrics_.late_replies,
+                                            options_.pump, options_.clock)),
+        clients_(inbox_),
+        run_(options_, metrics_, &clients_, inbox_) {
+    clients_.Set(std::move(options_.clients));
   }
 
   DispatchResult Dispatch(const DispatchRequest& request,
@@ -30,9 +27,14 @@ class Dispatcher final : public ExpertDispatcher {
     return run_.Execute(request, overlap);
   }
 
+  void SetClients(std::vector<std::shared_ptr<ExpertClient>> clients) override {
+    clients_.Set(std::move(clients));
+  }
+
   model::ExpertSet MissingExperts() const override {
+    clients_.FreeRemoved();
     model::ExpertSet missing = options_.required;
-    for (const ExpertClient* client : options_.clients) {
+    for (const auto& client : clients_.clients()) {
       const model::ExpertSet held = client->holdings();
       for (int layer = 0; layer < held.num_layers(); ++layer) {
         for (int expert = 0; expert < held.num_experts(); ++expert) {
@@ -46,9 +48,10 @@ class Dispatcher final : public ExpertDispatcher {
   }
 
  private:
-  const ExpertDispatcherOptions options_;
+  ExpertDispatcherOptions options_;  // but for `clients`
   const DispatchMetrics metrics_;
   const std::shared_ptr<ReplyInbox> inbox_;
+  mutable ClientSet clients_;
   DispatchRun run_;  // of the dispatching thread
 };
 

@@ -20,6 +20,7 @@
 #include "absl/types/span.h"
 #include "attention_worker/moe/expert_client.h"
 #include "attention_worker/moe/reply_pump.h"
+#include "base/clock.h"
 #include "base/compute_pool.h"
 #include "kernels/quantized.h"
 #include "metrics/registry.h"
@@ -68,15 +69,27 @@ class ExpertDispatcher {
   virtual DispatchResult Dispatch(const DispatchRequest& request,
                                   absl::FunctionRef<void()> overlap) = 0;
 
+  // From now on these are the clients; none at all is allowed. It takes effect
+  // at once, also for a dispatch that waits. What a removed client has in
+  // flight is still accepted; it gets nothing new, and its listener is taken
+  // away. A client whose name one before it had keeps that one's record of
+  // failures. Thread-safe, but not from a client's callbacks.
+  // REQUIRES: distinct names, no null; no other dispatcher has them.
+  //
+  // A removed client is let go of here, or if a dispatch was using it, by the
+  // next call of this or of MissingExperts: its destructor may take a while,
+  // and never runs on the dispatching thread.
+  virtual void SetClients(
+      std::vector<std::shared_ptr<ExpertClient>> clients) = 0;
+
   // (layer, expert) pairs that nobody reachable holds, for readiness and logs.
-  // Thread-safe.
+  // Thread-safe, but not from a client's callbacks.
   virtual model::ExpertSet MissingExperts() const = 0;
 };
 
 // Which reachable holder gets the rows of (layer, expert): an index into
-// `holders`, which has at least one element: indices into
-// ExpertDispatcherOptions::clients, ascending. Called on the dispatching
-// thread.
+// `holders`, which has at least one element: indices into the present clients,
+// ascending. Called on the dispatching thread.
 using HolderPolicy =
     std::function<size_t(int layer, int expert, absl::Span<const int> holders)>;
 
@@ -84,16 +97,19 @@ using HolderPolicy =
 size_t FirstHolder(int layer, int expert, absl::Span<const int> holders);
 
 struct ExpertDispatcherOptions {
-  // Not owned; outlive the dispatcher. Their SetListener is called here. At
-  // least one. They may call back after the dispatcher is gone (a late reply):
-  // that is dropped.
-  std::vector<ExpertClient*> clients;
+  // The first ones; SetClients changes them. Their SetListener is called here,
+  // and when they go. They may call back after the dispatcher is gone (a late
+  // reply): that is dropped.
+  std::vector<std::shared_ptr<ExpertClient>> clients;
   // Every (layer, expert) pair of the model.
   model::ExpertSet required;
   HolderPolicy policy = FirstHolder;
-  // Of all clients that have one; null if none has. The dispatching thread
-  // polls it while it waits.
+  // Of all clients that have one, those that come later too; null if none has.
+  // The dispatching thread polls it while it waits.
   std::shared_ptr<ReplyPump> pump;
+  // All times are this clock's, those given to the pump and the requests'
+  // deadlines too. Not owned; outlives the clients.
+  const Clock* clock = Clock::Real();
   // Calls carry quantised rows: the experts' weights are quantised.
   bool quantize_rows = false;
   // Not owned; outlives the clients.

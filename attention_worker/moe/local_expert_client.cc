@@ -7,7 +7,6 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "absl/types/span.h"
 #include "base/check.h"
 #include "base/status_macros.h"
@@ -21,14 +20,17 @@ constexpr size_t kMaxIdleBytes = size_t{192} << 20;
 }  // namespace
 
 LocalExpertClient::LocalExpertClient(experts::ExpertEngine* engine,
-                                     metrics::Registry* registry)
-    : engine_holdings_(engine->holdings()),
-      metrics_(registry, "local"),
+                                     metrics::Registry* registry,
+                                     std::string name, const Clock* clock)
+    : name_(std::move(name)),
+      clock_(*clock),
+      engine_holdings_(engine->holdings()),
+      metrics_(registry, name_),
       buffers_(BufferPool::Create(kMaxIdleBytes)),
       engine_(engine) {}
 
 absl::StatusOr<ExpertReply> LocalExpertClient::Compute(const ExpertCall& call) {
-  if (absl::Now() >= call.deadline) {
+  if (clock_.Now() >= call.deadline) {
     return absl::DeadlineExceededError(
         absl::StrCat("layer ", call.layer, ": the deadline came before the ",
                      "experts of this process could compute"));
@@ -57,20 +59,20 @@ absl::StatusOr<ExpertReply> LocalExpertClient::Compute(const ExpertCall& call) {
   PooledBuffer outputs = buffers_->Take(
       static_cast<size_t>(call.num_outputs()) * hidden * sizeof(float));
   MutexLock lock(&mutex_);
-  const absl::Time start = absl::Now();
+  const absl::Time start = clock_.Now();
   SY_RETURN_IF_ERROR(engine_->Compute(batch, outputs.span<float>()));
   ExpertReply reply(std::move(outputs));
-  reply.set_compute_time(absl::Now() - start);
+  reply.set_compute_time(clock_.Now() - start);
   return reply;
 }
 
 void LocalExpertClient::Forward(const ExpertCall& call, Done done) {
-  const absl::Time start = absl::Now();
+  const absl::Time start = clock_.Now();
   absl::StatusOr<ExpertReply> reply = Compute(call);
   if (reply.ok()) {
     metrics_.CallDone(call.num_rows, {.wire_out = {},
                                       .queue = {},
-                                      .compute = absl::Now() - start,
+                                      .compute = clock_.Now() - start,
                                       .wire_back = {}});
   } else {
     metrics_.CallFailed(reply.status().code());

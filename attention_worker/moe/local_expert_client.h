@@ -15,6 +15,7 @@
 #include "attention_worker/moe/expert_client.h"
 #include "attention_worker/moe/expert_client_metrics.h"
 #include "base/buffer_pool.h"
+#include "base/clock.h"
 #include "base/mutex.h"
 #include "experts/expert_engine.h"
 #include "metrics/registry.h"
@@ -27,10 +28,12 @@ namespace switchyard::attention_worker {
 // thread may call Forward. Holdings never change. Thread-safe.
 class LocalExpertClient final : public ExpertClient {
  public:
-  // Neither is owned; both outlive this.
-  LocalExpertClient(experts::ExpertEngine* engine, metrics::Registry* registry);
+  // None is owned; all outlive this.
+  LocalExpertClient(experts::ExpertEngine* engine, metrics::Registry* registry,
+                    std::string name = "local",
+                    const Clock* clock = Clock::Real());
 
-  std::string name() const override { return "local"; }
+  std::string name() const override { return name_; }
   model::ExpertSet holdings() const override { return engine_holdings_; }
   absl::Status health() const override { return absl::OkStatus(); }
   void SetListener(std::function<void()> listener) override {}
@@ -42,6 +45,8 @@ class LocalExpertClient final : public ExpertClient {
   absl::StatusOr<ExpertReply> Compute(const ExpertCall& call)
       ABSL_LOCKS_EXCLUDED(mutex_);
 
+  const std::string name_;
+  const Clock& clock_;
   const model::ExpertSet engine_holdings_;
   ExpertClientMetrics metrics_;
   const std::shared_ptr<BufferPool> buffers_;  // for outputs

@@ -1,5 +1,6 @@
 #include "attention_worker/moe/reply_inbox.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/time/clock.h"
@@ -13,12 +14,9 @@ constexpr int kMaxEventsAtOnce = 256;
 
 }  // namespace
 
-// All holdings count as changed at first, so that they are read once.
-ReplyInbox::ReplyInbox(size_t num_clients, metrics::Counter* late,
-                       std::shared_ptr<ReplyPump> pump)
-    : late_(late), pump_(std::move(pump)) {
-  news_.changed.assign(num_clients, true);
-}
+ReplyInbox::ReplyInbox(metrics::Counter* late, std::shared_ptr<ReplyPump> pump,
+                       const Clock* clock)
+    : late_(late), pump_(std::move(pump)), clock_(clock) {}
 
 uint64_t ReplyInbox::Open() {
   MutexLock lock(&mutex_);
@@ -47,11 +45,21 @@ void ReplyInbox::Deliver(uint64_t dispatch, size_t call,
   Notify();
 }
 
-void ReplyInbox::HoldingsChanged(size_t client) {
+void ReplyInbox::HoldingsChanged(uint64_t client) {
   {
     MutexLock lock(&mutex_);
-    news_.changed[client] = true;
-    any_changed_ = true;
+    std::vector<uint64_t>& changed = news_.changed;
+    if (std::find(changed.begin(), changed.end(), client) == changed.end()) {
+      changed.push_back(client);
+    }
+  }
+  Notify();
+}
+
+void ReplyInbox::ClientsChanged() {
+  {
+    MutexLock lock(&mutex_);
+    news_.clients_changed = true;
   }
   Notify();
 }
@@ -76,12 +84,17 @@ void ReplyInbox::Take(absl::Time deadline, ComputePool* pool, News* news) {
     }
   }
   news->arrivals.clear();
+  news->changed.clear();
+  news->clients_changed = false;
   absl::optional<ComputePool::Paused> paused;
   mutex_.Lock();
-  while (!HasNews() && absl::Now() < deadline) {
+  while (!HasNews()) {
+    const absl::Time now = clock_->Now();
+    if (now >= deadline) break;
     if (pool != nullptr && !paused.has_value()) paused.emplace(pool);
     if (pump_ == nullptr) {
-      something_new_.WaitUntil(&mutex_, deadline);
+      // Condition variables wait in the machine's time.
+      something_new_.WaitUntil(&mutex_, absl::Now() + (deadline - now));
       continue;
     }
     polling_ = std::this_thread::get_id();
@@ -90,8 +103,6 @@ void ReplyInbox::Take(absl::Time deadline, ComputePool* pool, News* news) {
     mutex_.Lock();
     polling_ = std::thread::id();
   }
-  news->changed.assign(news_.changed.size(), false);
-  any_changed_ = false;
   std::swap(*news, news_);
   mutex_.Unlock();
 }

@@ -14,6 +14,7 @@
 #include "absl/time/time.h"
 #include "attention_worker/moe/expert_client.h"
 #include "attention_worker/moe/reply_pump.h"
+#include "base/clock.h"
 #include "base/compute_pool.h"
 #include "base/mutex.h"
 #include "metrics/registry.h"
@@ -33,14 +34,16 @@ class ReplyInbox {
   };
   struct News {
     std::vector<Arrival> arrivals;
-    // [clients]: whether this one's holdings changed since the last news.
-    std::vector<bool> changed;
+    // Ids of clients whose holdings changed since the last news, each once.
+    std::vector<uint64_t> changed;
+    bool clients_changed = false;  // there are others in the set
   };
 
   // `late` counts dropped replies; not owned. `pump` may be null: then all news
-  // come from other threads.
-  ReplyInbox(size_t num_clients, metrics::Counter* late,
-             std::shared_ptr<ReplyPump> pump);
+  // come from other threads. Deadlines, the pump's too, are `clock`'s times;
+  // not owned.
+  ReplyInbox(metrics::Counter* late, std::shared_ptr<ReplyPump> pump,
+             const Clock* clock);
 
   // Begins a dispatch and returns its number: replies that carry it are kept.
   uint64_t Open() ABSL_LOCKS_EXCLUDED(mutex_);
@@ -49,7 +52,8 @@ class ReplyInbox {
 
   void Deliver(uint64_t dispatch, size_t call,
                absl::StatusOr<ExpertReply> reply) ABSL_LOCKS_EXCLUDED(mutex_);
-  void HoldingsChanged(size_t client) ABSL_LOCKS_EXCLUDED(mutex_);
+  void HoldingsChanged(uint64_t client) ABSL_LOCKS_EXCLUDED(mutex_);
+  void ClientsChanged() ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Everything new since the last call, in `news`, whose memory is used again;
   // waits until there is something, or `deadline`. The caller's `pool` (null:
@@ -61,16 +65,17 @@ class ReplyInbox {
   // Ends Take's wait on the thread that is in it.
   void Notify() ABSL_LOCKS_EXCLUDED(mutex_);
   bool HasNews() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    return !news_.arrivals.empty() || any_changed_;
+    return !news_.arrivals.empty() || !news_.changed.empty() ||
+           news_.clients_changed;
   }
 
   metrics::Counter* const late_;
   const std::shared_ptr<ReplyPump> pump_;
+  const Clock* const clock_;
   Mutex mutex_;
   CondVar something_new_;
   uint64_t dispatch_ ABSL_GUARDED_BY(mutex_) = 0;
   bool open_ ABSL_GUARDED_BY(mutex_) = false;
-  bool any_changed_ ABSL_GUARDED_BY(mutex_) = true;
   News news_ ABSL_GUARDED_BY(mutex_);
   // The thread that polls the pump; none if it does not.
   std::thread::id polling_ ABSL_GUARDED_BY(mutex_);

@@ -68,9 +68,7 @@ absl::StatusOr<std::unique_ptr<BenchModel>> BenchModel::Create(
   SY_RETURN_IF_ERROR(model->MakeExperts(options));
 
   ExpertDispatcherOptions dispatcher;
-  for (const auto& client : model->clients_) {
-    dispatcher.clients.push_back(client.get());
-  }
+  dispatcher.clients = model->clients_;
   dispatcher.required = MainExperts(*model->checkpoint_);
   dispatcher.registry = model->registry_.get();
   dispatcher.pool = model->pool_.get();
@@ -109,7 +107,7 @@ absl::Status BenchModel::MakeExperts(const Options& options) {
     SY_ASSIGN_OR_RETURN(experts_,
                         experts::ExpertEngine::Create(std::move(engine)));
     clients_.push_back(
-        std::make_unique<LocalExpertClient>(experts_.get(), registry_.get()));
+        std::make_shared<LocalExpertClient>(experts_.get(), registry_.get()));
     return absl::OkStatus();
   }
   // No spinning: the workers compute on the same CPUs.

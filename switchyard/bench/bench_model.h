@@ -87,7 +87,7 @@ class BenchModel {
   std::unique_ptr<WorkerProcesses> workers_;
   std::unique_ptr<experts::ExpertEngine> experts_;
   std::shared_ptr<attention_worker::ExpertIo> io_;  // null: no clients of it
-  std::vector<std::unique_ptr<attention_worker::ExpertClient>> clients_;
+  std::vector<std::shared_ptr<attention_worker::ExpertClient>> clients_;
   std::unique_ptr<attention_worker::ExpertDispatcher> dispatcher_;
   std::unique_ptr<CountingDispatcher> counting_;
   attention_worker::StepTimer timer_;

@@ -4,6 +4,8 @@
 #define SWITCHYARD_SWITCHYARD_BENCH_COUNTING_DISPATCHER_H_
 
 #include <cstdint>
+#include <memory>
+#include <utility>
 #include <vector>
 
 #include "absl/functional/function_ref.h"
@@ -21,6 +23,10 @@ class CountingDispatcher final : public attention_worker::ExpertDispatcher {
   attention_worker::DispatchResult Dispatch(
       const attention_worker::DispatchRequest& request,
       absl::FunctionRef<void()> overlap) override;
+  void SetClients(std::vector<std::shared_ptr<attention_worker::ExpertClient>>
+                      clients) override {
+    behind_->SetClients(std::move(clients));
+  }
   model::ExpertSet MissingExperts() const override {
     return behind_->MissingExperts();
   }

@@ -158,9 +158,10 @@ absl::Status RunLogits(const LogitsOptions& options) {
   };
   SY_ASSIGN_OR_RETURN(const std::unique_ptr<experts::ExpertEngine> engine,
                       experts::ExpertEngine::Create(engine_options));
-  attention_worker::LocalExpertClient client(engine.get(), registry.get());
   attention_worker::ExpertDispatcherOptions dispatcher_options;
-  dispatcher_options.clients = {&client};
+  dispatcher_options.clients = {
+      std::make_shared<attention_worker::LocalExpertClient>(engine.get(),
+                                                            registry.get())};
   dispatcher_options.required = engine_options.experts;
   dispatcher_options.registry = registry.get();
   const std::unique_ptr<attention_worker::ExpertDispatcher> dispatcher =

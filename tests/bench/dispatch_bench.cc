@@ -365,7 +365,7 @@ std::vector<int64_t> RowCounts() {
 }
 
 absl::Status WaitForWorkers(
-    const std::vector<std::unique_ptr<ExpertClient>>& clients) {
+    const std::vector<std::shared_ptr<ExpertClient>>& clients) {
   const absl::Time deadline = absl::Now() + absl::Seconds(30);
   for (const auto& client : clients) {
     while (!client->health().ok()) {
@@ -389,7 +389,7 @@ absl::Status MeasureTransport(const char* transport,
   const auto registry = metrics::Registry::Create();
   const auto io = std::make_shared<ExpertIo>(
       absl::Microseconds(absl::GetFlag(FLAGS_spin_micros)));
-  std::vector<std::unique_ptr<ExpertClient>> clients;
+  std::vector<std::shared_ptr<ExpertClient>> clients;
   ExpertDispatcherOptions options;
   for (const std::string& address : addresses) {
     auto client = attention_worker::NewGrpcExpertClient(
@@ -404,7 +404,7 @@ absl::Status MeasureTransport(const char* transport,
          .io = io});
     if (!client.ok()) return client.status();
     clients.push_back(*std::move(client));
-    options.clients.push_back(clients.back().get());
+    options.clients.push_back(clients.back());
   }
   options.required = Range(0, kExperts);
   options.registry = registry.get();
@@ -433,9 +433,10 @@ void MeasureInProcess() {
   const auto registry = metrics::Registry::Create();
   IdleEngine engine(Range(0, kExperts),
                     absl::Microseconds(absl::GetFlag(FLAGS_compute_micros)));
-  attention_worker::LocalExpertClient client(&engine, registry.get());
   ExpertDispatcherOptions options;
-  options.clients.push_back(&client);
+  options.clients.push_back(
+      std::make_shared<attention_worker::LocalExpertClient>(&engine,
+                                                            registry.get()));
   options.required = Range(0, kExperts);
   options.registry = registry.get();
   options.quantize_rows = true;

@@ -74,10 +74,10 @@ absl::StatusOr<std::unique_ptr<ServingModel>> ServingModel::Create(
   };
   SY_ASSIGN_OR_RETURN(model->experts_,
                       experts::ExpertEngine::Create(std::move(experts)));
-  model->client_ = std::make_unique<attention_worker::LocalExpertClient>(
+  model->client_ = std::make_shared<attention_worker::LocalExpertClient>(
       model->experts_.get(), model->registry_.get());
   attention_worker::ExpertDispatcherOptions dispatcher;
-  dispatcher.clients = {model->client_.get()};
+  dispatcher.clients = {model->client_};
   dispatcher.required = AllExperts(*own.checkpoint);
   dispatcher.registry = model->registry_.get();
   dispatcher.pool = model->pool_.get();

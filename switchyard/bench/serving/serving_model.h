@@ -111,7 +111,7 @@ class ServingModel {
   std::unique_ptr<metrics::Registry> registry_;
   std::unique_ptr<ComputePool> pool_;
   std::unique_ptr<experts::ExpertEngine> experts_;
-  std::unique_ptr<attention_worker::ExpertClient> client_;
+  std::shared_ptr<attention_worker::ExpertClient> client_;
   std::unique_ptr<attention_worker::ExpertDispatcher> dispatcher_;
   std::map<int, Stack> stacks_;  // by max_draft_tokens
 };

@@ -85,7 +85,7 @@ class ReplyPumpTest : public ::testing::TestWithParam<bool> {  // unix sockets
                               .min_backoff = absl::Milliseconds(5),
                               .max_backoff = absl::Milliseconds(20)})
                              .value());
-      options.clients.push_back(clients_.back().get());
+      options.clients.push_back(clients_.back());
     }
     options.required = Range(0, kExperts);
     options.registry = registry_.get();
@@ -113,7 +113,7 @@ class ReplyPumpTest : public ::testing::TestWithParam<bool> {  // unix sockets
   std::unique_ptr<metrics::Registry> registry_ = metrics::Registry::Create();
   std::vector<std::unique_ptr<FakeExpertWorker>> workers_;
   std::shared_ptr<ExpertIo> io_;
-  std::vector<std::unique_ptr<ExpertClient>> clients_;
+  std::vector<std::shared_ptr<ExpertClient>> clients_;
   std::unique_ptr<ExpertDispatcher> dispatcher_;
 };
 

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <vector>
 
 #include "absl/functional/function_ref.h"
@@ -32,6 +33,9 @@ class DirectDispatcher final : public ExpertDispatcher {
 
   DispatchResult Dispatch(const DispatchRequest& request,
                           absl::FunctionRef<void()> overlap) override;
+  // It computes every expert itself.
+  void SetClients(std::vector<std::shared_ptr<ExpertClient>> clients) override {
+  }
   model::ExpertSet MissingExperts() const override { return {}; }
 
  private:

@@ -17,6 +17,7 @@
 #include "metrics/registry.h"
 #include "model/expert_set.h"
 #include "tests/attention_worker/moe/dispatch_problem.h"
+#include "tests/attention_worker/moe/dispatcher_fixture.h"
 #include "tests/testing/fake_expert_client.h"
 #include "tests/testing/matchers.h"
 
@@ -26,91 +27,12 @@ namespace {
 using ::switchyard::testing::FakeExpertClient;
 using ::switchyard::testing::IsOk;
 using ::switchyard::testing::StatusIs;
+using ExpertDispatcherTest = DispatcherFixture;
 using ::testing::AllOf;
 using ::testing::Each;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::Not;
-
-constexpr int kLayers = 3;
-constexpr int kExperts = 16;
-constexpr int kPerRow = 4;
-constexpr int64_t kHidden = 8;
-
-// No test takes this long unless it fails.
-absl::Time Soon() { return absl::Now() + absl::Seconds(20); }
-void Nothing() {}
-
-model::ExpertSet Everything() {
-  model::ExpertSet all(kLayers, kExperts);
-  for (int l = 0; l < kLayers; ++l) {
-    for (int e = 0; e < kExperts; ++e) all.Insert(l, e);
-  }
-  return all;
-}
-
-// Experts [begin, end) of every layer.
-model::ExpertSet Range(int begin, int end) {
-  model::ExpertSet some(kLayers, kExperts);
-  for (int l = 0; l < kLayers; ++l) {
-    for (int e = begin; e < end; ++e) some.Insert(l, e);
-  }
-  return some;
-}
-
-class ExpertDispatcherTest : public ::testing::Test {
- protected:
-  FakeExpertClient* Add(std::string name, model::ExpertSet holdings) {
-    clients_.push_back(std::make_unique<FakeExpertClient>(std::move(name),
-                                                          std::move(holdings)));
-    options_.clients.push_back(clients_.back().get());
-    return clients_.back().get();
-  }
-
-  std::unique_ptr<ExpertDispatcher> Make() {
-    options_.required = Everything();
-    options_.registry = registry_.get();
-    return NewExpertDispatcher(options_);
-  }
-
-  DispatchProblem Problem(int64_t num_rows, int num_sequences = 1) {
-    return DispatchProblem::Random(random_, kLayers, kExperts, num_rows,
-                                   kPerRow, kHidden, num_sequences, Soon());
-  }
-
-  // One row of one sequence that wants just these experts.
-  static DispatchProblem RowsFor(
-      std::vector<std::vector<int32_t>> experts_of_row) {
-    DispatchProblem problem;
-    problem.layer = 2;
-    problem.num_rows = static_cast<int64_t>(experts_of_row.size());
-    problem.experts_per_row = static_cast<int>(experts_of_row[0].size());
-    problem.hidden_size = kHidden;
-    for (size_t row = 0; row < experts_of_row.size(); ++row) {
-      for (int i = 0; i < kHidden; ++i) {
-        problem.rows.push_back(static_cast<float>(row * 100 + i));
-      }
-      problem.experts.insert(problem.experts.end(), experts_of_row[row].begin(),
-                             experts_of_row[row].end());
-      problem.sequence_of_row.push_back(static_cast<int32_t>(row));
-      problem.deadlines.push_back(Soon());
-    }
-    return problem;
-  }
-
-  double CounterValue(const std::string& name) {
-    // The same name gives the same handle; the help must be the same too.
-    const std::string text = registry_->Expose();
-    const size_t at = text.find("\n" + name + " ");
-    if (at == std::string::npos) return -1;
-    return std::stod(text.substr(at + name.size() + 2));
-  }
-
-  std::mt19937 random_{7};
-  std::unique_ptr<metrics::Registry> registry_ = metrics::Registry::Create();
-  std::vector<std::unique_ptr<FakeExpertClient>> clients_;
-  ExpertDispatcherOptions options_;
-};
 
 TEST_F(ExpertDispatcherTest, PutsEveryPairInItsPlace) {
   Add("a", Range(0, 5));
@@ -247,7 +169,7 @@ TEST_F(ExpertDispatcherTest, ThePolicyChoosesAmongReachableHolders) {
   EXPECT_EQ(c->num_calls(), 1);
 }
 
-class RetryTest : public ExpertDispatcherTest,
+class RetryTest : public DispatcherFixture,
                   public ::testing::WithParamInterface<absl::StatusCode> {};
 
 TEST_P(RetryTest, AnotherHolderTakesOver) {

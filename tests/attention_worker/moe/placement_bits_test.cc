@@ -34,7 +34,6 @@ class PlacementBitsTest : public ::testing::Test {
                               const std::vector<model::ExpertSet>& deal) {
     auto registry = metrics::Registry::Create();
     std::vector<std::unique_ptr<experts::ExpertEngine>> engines;
-    std::vector<std::unique_ptr<LocalExpertClient>> clients;
     ExpertDispatcherOptions options;
     for (const model::ExpertSet& part : deal) {
       experts::ExpertEngine::Options engine_options;
@@ -44,9 +43,9 @@ class PlacementBitsTest : public ::testing::Test {
       auto engine = experts::ExpertEngine::Create(engine_options);
       EXPECT_THAT(engine, IsOk());
       engines.push_back(*std::move(engine));
-      clients.push_back(std::make_unique<LocalExpertClient>(
-          engines.back().get(), registry.get()));
-      options.clients.push_back(clients.back().get());
+      options.clients.push_back(std::make_shared<LocalExpertClient>(
+          engines.back().get(), registry.get(),
+          absl::StrCat("part ", engines.size())));
     }
     options.required = All();
     options.registry = registry.get();
