@@ -142,7 +142,8 @@ def wait_until(condition, what, timeout, processes=()):
 
 
 class Cluster:
-    """A router, an attention worker and expert workers as processes of their own.
+    """Routers, attention workers and expert workers as processes of their own, one of
+    each of the first two unless told otherwise: `router` and `attention` are the first.
 
     `deal` says what each expert worker holds: a list of --slice values ("1/2") or
     --experts values ("0-15,20"). One worker a value.
@@ -153,7 +154,7 @@ class Cluster:
 
     def __init__(self, binaries, model, deal=("1/2", "2/2"), router_flags=(),
                  attention_flags=(), expert_flags=(), port=None, on_line=None,
-                 env=None, unix_sockets=False):
+                 env=None, unix_sockets=False, num_attention=1, num_routers=1):
         self.binaries = binaries
         self.model = model
         self.router_flags = list(router_flags)
@@ -164,15 +165,47 @@ class Cluster:
         self.expert_deal = list(deal)
         self.expert_ports = [free_port() for _ in deal]
         self.expert_metrics_ports = [free_port() for _ in deal]
-        self.attention_port = free_port()
-        self.attention_metrics_port = free_port()
-        self.port = port or free_port()
-        self.router_grpc_port = free_port()
+        self.attention_ports = [free_port() for _ in range(num_attention)]
+        self.attention_metrics_ports = [free_port() for _ in range(num_attention)]
+        self.ports = [port or free_port() for _ in range(num_routers)]
+        self.router_grpc_ports = [free_port() for _ in range(num_routers)]
         self.sockets = (tempfile.TemporaryDirectory(prefix="switchyard-")
                         if unix_sockets else None)
         self.experts = [None] * len(self.expert_deal)
-        self.attention = None
-        self.router = None
+        self.attentions = [None] * num_attention
+        self.routers = [None] * num_routers
+
+    @property
+    def attention(self):
+        return self.attentions[0]
+
+    @attention.setter
+    def attention(self, process):
+        self.attentions[0] = process
+
+    @property
+    def router(self):
+        return self.routers[0]
+
+    @router.setter
+    def router(self, process):
+        self.routers[0] = process
+
+    @property
+    def port(self):
+        return self.ports[0]
+
+    @property
+    def router_grpc_port(self):
+        return self.router_grpc_ports[0]
+
+    @property
+    def attention_port(self):
+        return self.attention_ports[0]
+
+    @property
+    def attention_metrics_port(self):
+        return self.attention_metrics_ports[0]
 
     def _socket(self, name):
         return f"unix:{self.sockets.name}/{name}"
@@ -184,9 +217,9 @@ class Cluster:
         return (self._socket(f"expert-{index}") if self.sockets
                 else f"{LOOPBACK}:{self.expert_ports[index]}")
 
-    def attention_address(self):
-        return (self._socket("attention") if self.sockets
-                else f"{LOOPBACK}:{self.attention_port}")
+    def attention_address(self, index=0):
+        return (self._socket(f"attention-{index}") if self.sockets
+                else f"{LOOPBACK}:{self.attention_ports[index]}")
 
     def _binary(self, name):
         return os.path.join(self.binaries, name)
@@ -194,8 +227,10 @@ class Cluster:
     def start(self, timeout=120):
         for index in range(len(self.expert_deal)):
             self.start_expert(index)
-        self.start_attention()
-        self.start_router()
+        for index in range(len(self.attentions)):
+            self.start_attention(index)
+        for index in range(len(self.routers)):
+            self.start_router(index)
         self.wait_ready(timeout)
         return self
 
@@ -209,29 +244,38 @@ class Cluster:
             "--metrics-port", str(self.expert_metrics_ports[index]),
             *self.expert_flags], env=self.env, on_line=self.on_line)
 
-    def start_attention(self):
+    def start_attention(self, index=0):
         workers = ",".join(map(self.expert_address, range(len(self.expert_deal))))
-        self.attention = Process("attention-worker", [
+        self.attentions[index] = Process(f"attention-worker-{index}", [
             self._binary("switchyard-attention-worker"), "--model", self.model,
-            "--host", self._host("attention"), "--port", str(self.attention_port),
-            "--metrics-port", str(self.attention_metrics_port),
+            "--host", self._host(f"attention-{index}"),
+            "--port", str(self.attention_ports[index]),
+            "--metrics-port", str(self.attention_metrics_ports[index]),
             "--expert-workers", workers, *self.attention_flags],
             env=self.env, on_line=self.on_line)
 
-    def start_router(self):
-        self.router = Process("router", [
+    def start_router(self, index=0):
+        workers = ",".join(map(self.attention_address, range(len(self.attentions))))
+        self.routers[index] = Process(f"router-{index}", [
             self._binary("switchyard-router"), "--model", self.model,
-            "--host", LOOPBACK, "--port", str(self.port),
-            "--grpc-port", str(self.router_grpc_port),
-            "--attention-workers", self.attention_address(),
+            "--host", LOOPBACK, "--port", str(self.ports[index]),
+            "--grpc-port", str(self.router_grpc_ports[index]),
+            "--attention-workers", workers,
             *self.router_flags], env=self.env, on_line=self.on_line)
 
     def processes(self):
-        return [p for p in (self.router, self.attention, *self.experts) if p]
+        return [p for p in (*self.routers, *self.attentions, *self.experts) if p]
 
     def wait_ready(self, timeout=120):
-        wait_until(lambda: get(self.port, "/readyz")[0] == 200, "readiness",
-                   timeout, self.processes())
+        """Until every router can serve."""
+        wait_until(lambda: all(get(port, "/readyz")[0] == 200 for port in self.ports),
+                   "readiness", timeout, self.processes())
+
+    def wait_attention_ready(self, index, timeout=120):
+        """Until this worker is, whether a router knows of it yet or not."""
+        wait_until(lambda: get(self.attention_metrics_ports[index], "/readyz")[0] == 200,
+                   f"readiness of attention worker {index}", timeout,
+                   [self.attentions[index]])
 
     def close(self):
         for process in self.processes():

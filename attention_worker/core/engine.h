@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -49,6 +50,8 @@ struct GenerationRequest {
 struct GeneratedToken {
   SampledToken token;
   int64_t position = 0;  // in the sequence: prompt length for the first
+  // With the first one: GenerationUsage::cached_prompt_tokens.
+  std::optional<int64_t> cached_prompt_tokens;
 };
 
 enum class FinishReason { kStop, kLength };

@@ -499,6 +499,7 @@ void StepLoop::Extend(LiveSequence* sequence, SampledToken sampled,
     options_.metrics->NextToken(now - sequence->last_token);
   } else {
     options_.metrics->FirstToken(now - sequence->submitted);
+    token.cached_prompt_tokens = sequence->cached_prompt_tokens;
   }
   sequence->Append(token.token.id, now);
   sequence->phase = SequencePhase::kDecoding;

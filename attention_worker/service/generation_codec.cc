@@ -110,6 +110,10 @@ v1::GenerateReply TokenToProto(const GeneratedToken& token) {
   out->set_id(static_cast<uint32_t>(token.token.id));
   out->set_position(static_cast<uint64_t>(token.position));
   out->set_logprob(token.token.logprob);
+  if (token.cached_prompt_tokens.has_value()) {
+    out->set_cached_prompt_tokens(
+        static_cast<uint64_t>(*token.cached_prompt_tokens));
+  }
   for (const auto& [id, logprob] : token.token.top_logprobs) {
     v1::TokenLogprob* top = out->add_top_logprobs();
     top->set_id(static_cast<uint32_t>(id));

@@ -12,6 +12,7 @@
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "absl/types/optional.h"
 
 namespace switchyard::router {
 
@@ -47,6 +48,8 @@ struct TokenEvent {
   int64_t position = 0;
   float logprob = 0;
   std::vector<std::pair<int32_t, float>> top_logprobs;
+  // With a call's first token: of the prompt, read by somebody before.
+  absl::optional<int64_t> cached_prompt_tokens;
 };
 
 enum class TokenFinish { kStop, kLength };
@@ -60,8 +63,8 @@ struct TokenUsage {
   absl::Duration decode_time;
 };
 
-// Called from one thread at a time, never concurrently, nothing after OnDone.
-// Must not block.
+// OnToken and OnDone are called from one thread at a time, never concurrently,
+// nothing after OnDone. Must not block.
 class TokenListener {
  public:
   virtual ~TokenListener() = default;
@@ -69,6 +72,11 @@ class TokenListener {
   // `finish` and `usage` count only if `status` is OK.
   virtual void OnDone(const absl::Status& status, TokenFinish finish,
                       const TokenUsage& usage) = 0;
+  // The worker does not answer though it is connected, or it drains: the
+  // request should go on elsewhere, if it can. Tokens may still come. Comes
+  // again from time to time while it is so, from any thread, and rarely after
+  // OnDone.
+  virtual void OnMoveAdvised() {}
 };
 
 struct AttentionWorkerInfo {
@@ -91,6 +99,9 @@ struct AttentionWorkerInfo {
   int64_t state_bytes_used = 0;
   int64_t state_bytes_budget = 0;
   std::string message;
+  // It is connected but has not answered for a while: it hangs, or its machine
+  // does. All else is what it said last.
+  bool silent = false;
 };
 
 // One attention worker. Thread-safe.

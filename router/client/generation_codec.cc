@@ -132,6 +132,11 @@ absl::StatusOr<TokenEvent> TokenEventFromProto(const v1::Token& token) {
                         IdFromProto("token.top_logprobs.id", top.id()));
     event.top_logprobs.emplace_back(id, top.logprob());
   }
+  if (token.has_cached_prompt_tokens()) {
+    SY_ASSIGN_OR_RETURN(event.cached_prompt_tokens,
+                        CountFromProto("token.cached_prompt_tokens",
+                                       token.cached_prompt_tokens()));
+  }
   return event;
 }
 

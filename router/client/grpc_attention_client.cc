@@ -5,6 +5,7 @@
 #include <optional>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/strings/str_cat.h"
@@ -54,6 +55,8 @@ class LiveCalls {
   }
   void Cancel(const std::string& id) ABSL_LOCKS_EXCLUDED(mutex_);
   void CancelAll() ABSL_LOCKS_EXCLUDED(mutex_);
+  std::vector<std::shared_ptr<TokenListener>> Listeners()
+      ABSL_LOCKS_EXCLUDED(mutex_);
   void WaitUntilNone() ABSL_LOCKS_EXCLUDED(mutex_) {
     MutexLock lock(&mutex_);
     while (count_ > 0) {
@@ -100,6 +103,8 @@ class GenerateCall final : public grpc::ClientReadReactor<v1::GenerateReply> {
     cancelled_ = true;
     context_.TryCancel();
   }
+
+  const std::shared_ptr<TokenListener>& listener() const { return listener_; }
 
   void OnReadDone(bool ok) override {
     if (!ok) return;  // OnDone follows
@@ -191,6 +196,13 @@ void LiveCalls::CancelAll() {
   for (const auto& [id, call] : calls_) call->Cancel();
 }
 
+std::vector<std::shared_ptr<TokenListener>> LiveCalls::Listeners() {
+  MutexLock lock(&mutex_);
+  std::vector<std::shared_ptr<TokenListener>> listeners;
+  for (const auto& [id, call] : calls_) listeners.push_back(call->listener());
+  return listeners;
+}
+
 class GrpcAttentionClient final : public AttentionClient {
  public:
   explicit GrpcAttentionClient(GrpcAttentionClientOptions options)
@@ -258,28 +270,41 @@ class GrpcAttentionClient final : public AttentionClient {
           status.ok() ? AttentionWorkerInfoFromProto(reply)
                       : rpc::FromGrpcStatus(status);
       const absl::Time next = absl::Now() + options_.poll_interval;
+      if (ShouldMove(info)) {
+        for (const auto& listener : calls_->Listeners()) {
+          listener->OnMoveAdvised();
+        }
+      }
       MutexLock lock(&mutex_);
-      poll_context_ = nullptr;
-      Take(std::move(info));
       while (!stopping_ && wake_.WaitUntil(&mutex_, next)) {
       }
       if (stopping_) return;
     }
   }
 
-  void Take(absl::StatusOr<AttentionWorkerInfo> info)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+  // Takes what the worker said, or that it said nothing. True if its requests
+  // should go elsewhere.
+  bool ShouldMove(const absl::StatusOr<AttentionWorkerInfo>& info)
+      ABSL_LOCKS_EXCLUDED(mutex_) {
+    MutexLock lock(&mutex_);
+    poll_context_ = nullptr;
     const absl::Time now = absl::Now();
     if (info.ok()) {
       last_answer_ = now;
-      info_ = *std::move(info);
-      return;
+      info_ = *info;
+      return info_.state == AttentionWorkerInfo::State::kDraining;
     }
+    const absl::Duration silence = now - last_answer_;
     const bool only_slow = absl::IsDeadlineExceeded(info.status()) &&
-                           now - last_answer_ < options_.unreachable_after;
-    if (only_slow) return;
+                           silence < options_.unreachable_after;
+    if (only_slow) {
+      info_.silent = silence >= options_.silent_after;
+      return info_.silent;
+    }
     info_ = AttentionWorkerInfo();
     info_.message = std::string(info.status().message());
+    // Calls of a connection that broke end by themselves.
+    return true;
   }
 
   const GrpcAttentionClientOptions options_;

@@ -20,9 +20,13 @@ struct GrpcAttentionClientOptions {
 
   // How often the worker is asked how it is, and how long an answer may take.
   absl::Duration poll_interval = absl::Milliseconds(250);
-  absl::Duration poll_timeout = absl::Seconds(1);
-  // A worker that is connected but too busy to answer counts as reachable for
-  // this long. A lost connection counts at once.
+  absl::Duration poll_timeout = absl::Milliseconds(750);
+  // A worker that is connected but does not answer for this long is silent: no
+  // request goes there if another is to be had, and those there are advised to
+  // move.
+  absl::Duration silent_after = absl::Seconds(1);
+  // And for this long it still counts as reachable: it may be too busy. A lost
+  // connection counts at once.
   absl::Duration unreachable_after = absl::Seconds(5);
 };
 

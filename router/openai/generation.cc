@@ -123,6 +123,9 @@ void Generation::OnToken(size_t index, const TokenEvent& event) {
   if (writer_ == nullptr) return;
   Choice& choice = choices_[index];
   Observe(&choice);
+  if (choice.num_tokens == 0 && event.cached_prompt_tokens) {
+    choice.usage.cached_prompt_tokens = *event.cached_prompt_tokens;
+  }
   ++choice.num_tokens;
   OutputDelta delta = choice.text->AddToken(event.id);
   const bool wants_tokens =

@@ -14,8 +14,9 @@
 namespace switchyard::router {
 namespace {
 
-constexpr absl::Duration kFirstRetryDelay = absl::Milliseconds(50);
-constexpr absl::Duration kMaxRetryDelay = absl::Seconds(1);
+// Choosing a worker asks nobody, so it may be tried often.
+constexpr absl::Duration kFirstRetryDelay = absl::Milliseconds(20);
+constexpr absl::Duration kMaxRetryDelay = absl::Milliseconds(200);
 // Then other connections of the same I/O thread have their turn.
 constexpr size_t kMaxEventsAtOnce = 64;
 
@@ -77,6 +78,16 @@ class TokenStream::Mailbox final : public TokenListener {
     return taken;
   }
 
+  void OnMoveAdvised() override {
+    {
+      MutexLock lock(&mutex_);
+      if (closed_) return;
+    }
+    post_([stream = stream_, self = this] {
+      if (auto live = stream.lock()) live->MoveFrom(self);
+    });
+  }
+
   // Nothing is posted any more.
   void Close() {
     MutexLock lock(&mutex_);
@@ -87,9 +98,7 @@ class TokenStream::Mailbox final : public TokenListener {
  private:
   void Notify() {
     post_([stream = stream_, self = this] {
-      auto live = stream.lock();
-      // A mailbox of an earlier attempt is closed and has nothing to say.
-      if (live != nullptr && live->mailbox_.get() == self) live->Drain();
+      if (auto live = stream.lock()) live->Drain(self);
     });
   }
 
@@ -109,7 +118,7 @@ TokenStream::TokenStream(Environment environment, TokenRequest request,
       callbacks_(std::move(callbacks)) {}
 
 TokenStream::~TokenStream() {
-  if (mailbox_ != nullptr) mailbox_->Close();
+  for (const Attempt& attempt : attempts_) attempt.mailbox->Close();
 }
 
 void TokenStream::Start() { Try(); }
@@ -118,98 +127,167 @@ void TokenStream::Cancel() {
   if (ended_) return;
   ended_ = true;
   environment_.timers->Cancel(retry_timer_);
-  if (mailbox_ == nullptr) return;
-  mailbox_->Close();
-  mailbox_.reset();
-  lease_->worker()->Cancel(attempt_id_);
-  lease_.reset();
+  CancelAttempts(/*but=*/nullptr);
 }
 
 void TokenStream::Try() {
   if (ended_) return;
-  WorkerPool* const workers = environment_.workers;
   if (!last_worker_.empty()) {
-    if (auto other = workers->Choose({last_worker_}); other.ok()) {
-      return StartAttempt(*std::move(other));
-    }
+    auto other = environment_.workers->Choose({last_worker_});
+    if (other.ok()) return StartAttempt(*std::move(other));
   }
-  absl::StatusOr<WorkerLease> any = workers->Choose();
+  absl::StatusOr<WorkerLease> any = environment_.workers->Choose();
   if (any.ok()) return StartAttempt(*std::move(any));
   // Without a lost worker there is nothing to save by waiting.
   if (last_worker_.empty()) return End(any.status(), TokenFinish::kStop, {});
   RetryLater(any.status());
 }
 
+absl::optional<WorkerLease> TokenStream::OtherReadyWorker(
+    const std::string& but) {
+  std::vector<std::string> exclude = {but};
+  for (const Attempt& attempt : attempts_) {
+    exclude.push_back(attempt.lease.worker()->name());
+  }
+  const bool ready =
+      absl::c_any_of(environment_.workers->Describe(),
+                     [&](const WorkerPool::WorkerStatus& worker) {
+                       return worker.not_ready.empty() &&
+                              !absl::c_linear_search(exclude, worker.name);
+                     });
+  if (!ready) return absl::nullopt;
+  absl::StatusOr<WorkerLease> lease = environment_.workers->Choose(exclude);
+  if (!lease.ok()) return absl::nullopt;
+  return *std::move(lease);
+}
+
 void TokenStream::StartAttempt(WorkerLease lease) {
   AttentionClient* const worker = lease.worker();
-  last_worker_ = worker->name();
-  lease_ = std::move(lease);
-  attempt_id_ = absl::StrCat(request_.id, ".", ++attempt_);
-  mailbox_ = std::make_shared<Mailbox>(environment_.post, weak_from_this());
   TokenRequest request = request_;
-  request.id = attempt_id_;
+  request.id = absl::StrCat(request_.id, ".", ++num_attempts_);
   request.resumed_output_ids = output_ids_;
-  worker->Generate(std::move(request), mailbox_);
+  auto mailbox = std::make_shared<Mailbox>(environment_.post, weak_from_this());
+  attempts_.push_back({std::move(lease), request.id, mailbox});
+  worker->Generate(std::move(request), std::move(mailbox));
 }
 
-bool TokenStream::OtherWorkerIsReady() {
-  return absl::c_any_of(environment_.workers->Describe(),
-                        [this](const WorkerPool::WorkerStatus& worker) {
-                          return worker.not_ready.empty() &&
-                                 worker.name != last_worker_;
-                        });
+TokenStream::Attempt* TokenStream::Find(const Mailbox* mailbox) {
+  for (Attempt& attempt : attempts_) {
+    if (attempt.mailbox.get() == mailbox) return &attempt;
+  }
+  return nullptr;
 }
 
-void TokenStream::Drain() {
+void TokenStream::Forget(const Mailbox* mailbox) {
+  for (auto it = attempts_.begin(); it != attempts_.end(); ++it) {
+    if (it->mailbox.get() != mailbox) continue;
+    it->mailbox->Close();
+    last_worker_ = it->lease.worker()->name();
+    attempts_.erase(it);
+    return;
+  }
+}
+
+void TokenStream::CancelAttempts(const Mailbox* but) {
+  for (auto it = attempts_.begin(); it != attempts_.end();) {
+    if (it->mailbox.get() == but) {
+      ++it;
+      continue;
+    }
+    it->mailbox->Close();
+    last_worker_ = it->lease.worker()->name();
+    it->lease.worker()->Cancel(it->id);
+    it = attempts_.erase(it);
+  }
+}
+
+void TokenStream::Drain(const Mailbox* from) {
   const auto self =
       shared_from_this();  // callbacks may drop the last reference
-  const auto mailbox = mailbox_;
+  const Attempt* const attempt = Find(from);
+  // A mailbox of an earlier attempt is closed and has nothing to say.
+  if (attempt == nullptr) return;
+  const auto mailbox = attempt->mailbox;
   absl::optional<Mailbox::Done> done;
   const std::deque<TokenEvent> events = mailbox->Take(&done);
+  // The others began with as many tokens: what they say now comes too late.
+  if (!events.empty()) CancelAttempts(/*but=*/from);
   for (const TokenEvent& event : events) {
     const int64_t expected =
         static_cast<int64_t>(request_.prompt_ids.size() + output_ids_.size());
     if (event.position != expected) {
       // The contract of the wire is broken: what follows cannot be trusted.
-      lease_->worker()->Cancel(attempt_id_);
+      CancelAttempts(/*but=*/nullptr);
       return End(
           absl::InternalError(absl::StrCat(
               "attention worker ", last_worker_, " sent the token of position ",
               event.position, " where ", expected, " was expected")),
           TokenFinish::kStop, {});
     }
+    if (!cached_prompt_tokens_) {
+      cached_prompt_tokens_ = event.cached_prompt_tokens;
+    }
     output_ids_.push_back(event.id);
     give_up_ = absl::InfiniteFuture();
     callbacks_.on_token(event);
     if (ended_) return;
   }
-  if (done) OnAttemptDone(done->status, done->finish, done->usage);
+  if (!done) return;
+  Forget(from);
+  OnAttemptDone(done->status, done->finish, done->usage);
+}
+
+void TokenStream::MoveFrom(const Mailbox* mailbox) {
+  const Attempt* const attempt = Find(mailbox);
+  if (ended_ || attempt == nullptr) return;
+  const AttentionWorkerInfo info = attempt->lease.worker()->info();
+  using State = AttentionWorkerInfo::State;
+  const bool drains = info.state == State::kDraining;
+  // What was true when the advice was given may have passed.
+  if (!drains && !info.silent && info.state != State::kUnreachable) return;
+  if (!drains && attempts_.size() >= kMaxAttempts) return;
+  absl::optional<WorkerLease> other = OtherReadyWorker(/*but=*/"");
+  if (!other) return;  // the advice comes again
+  Replay(absl::StrCat(attempt->lease.worker()->name(),
+                      drains ? " drains" : " does not answer"));
+  // One that is only silent may come back, and be the first.
+  if (drains) CancelAttempts(/*but=*/nullptr);
+  StartAttempt(*std::move(other));
+}
+
+void TokenStream::Replay(const std::string& why) {
+  LogWarning(absl::StrCat("request ", request_.id, ": attention worker ", why,
+                          ", after ", output_ids_.size(), " tokens"));
+  if (environment_.on_replay) environment_.on_replay();
 }
 
 void TokenStream::OnAttemptDone(const absl::Status& status, TokenFinish finish,
                                 const TokenUsage& usage) {
-  mailbox_->Close();
-  mailbox_.reset();
-  lease_.reset();
+  // One of two that the other outlives.
+  if (!status.ok() && !attempts_.empty()) return;
   const bool full = absl::IsResourceExhausted(status) && output_ids_.empty();
   if (full && !tried_other_when_full_) {
     tried_other_when_full_ = true;
-    if (OtherWorkerIsReady()) return Try();
+    if (auto other = OtherReadyWorker(last_worker_)) {
+      return StartAttempt(*std::move(other));
+    }
+  }
+  // What was accepted once is not refused when it has to move.
+  if (absl::IsResourceExhausted(status) && num_attempts_ > 1 && !full) {
+    return RetryLater(status);
   }
   if (!absl::IsUnavailable(status)) return End(status, finish, usage);
   // The worker died between its last token and saying so.
   if (EndedByItself()) return;
-  LogWarning(absl::StrCat("request ", request_.id, ": attention worker ",
-                          last_worker_, " was lost after ", output_ids_.size(),
-                          " tokens (", std::string(status.message()), ")"));
-  if (environment_.on_replay) environment_.on_replay();
+  Replay(absl::StrCat(last_worker_, " was lost (",
+                      std::string(status.message()), ")"));
   // Another worker at once; the same one a little later.
   if (give_up_ == absl::InfiniteFuture()) {
-    if (OtherWorkerIsReady()) {
+    if (auto other = OtherReadyWorker(last_worker_)) {
       give_up_ = environment_.timers->Now() + environment_.failover_timeout;
       retry_delay_ = kFirstRetryDelay;
       last_failure_ = status;
-      return Try();
+      return StartAttempt(*std::move(other));
     }
   }
   RetryLater(status);
@@ -254,10 +332,11 @@ void TokenStream::End(const absl::Status& status, TokenFinish finish,
                       const TokenUsage& usage) {
   if (ended_) return;
   ended_ = true;
-  if (mailbox_ != nullptr) mailbox_->Close();
-  mailbox_.reset();
-  lease_.reset();
-  callbacks_.on_done(status, finish, usage);
+  CancelAttempts(/*but=*/nullptr);
+  TokenUsage told = usage;
+  told.cached_prompt_tokens =
+      cached_prompt_tokens_.value_or(usage.cached_prompt_tokens);
+  callbacks_.on_done(status, finish, told);
 }
 
 }  // namespace switchyard::router

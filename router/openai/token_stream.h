@@ -4,7 +4,9 @@
 // attempt. When a worker dies in the middle, the sequence goes on at another
 // one, or at the same one when it is back, from the tokens it already has:
 // sampling is a function of seed and position, so the text is the one that it
-// would have been.
+// would have been. When a worker falls silent, a second attempt runs elsewhere
+// beside the first, and whichever gives the next token ends the other. A worker
+// that drains is left as soon as another one is ready.
 
 #ifndef SWITCHYARD_ROUTER_OPENAI_TOKEN_STREAM_H_
 #define SWITCHYARD_ROUTER_OPENAI_TOKEN_STREAM_H_
@@ -54,11 +56,29 @@ class TokenStream : public std::enable_shared_from_this<TokenStream> {
  private:
   class Mailbox;
 
+  // The sequence at one worker, from all tokens that were known at the start.
+  struct Attempt {
+    WorkerLease lease;
+    std::string id;
+    std::shared_ptr<Mailbox> mailbox;
+  };
+  // Two at most: a worker that fell silent, and another in its place.
+  static constexpr size_t kMaxAttempts = 2;
+
   // Preferably not the worker of the last attempt.
   void Try();
-  bool OtherWorkerIsReady();
+  // A worker that is ready and has no attempt of this, nor the name `but`.
+  absl::optional<WorkerLease> OtherReadyWorker(const std::string& but);
   void StartAttempt(WorkerLease lease);
-  void Drain();
+  // Null: it has ended.
+  Attempt* Find(const Mailbox* mailbox);
+  // Without a word to the worker, which has said its last.
+  void Forget(const Mailbox* mailbox);
+  // And the worker is told.
+  void CancelAttempts(const Mailbox* but);
+  void Drain(const Mailbox* mailbox);
+  void MoveFrom(const Mailbox* mailbox);
+  void Replay(const std::string& why);
   void OnAttemptDone(const absl::Status& status, TokenFinish finish,
                      const TokenUsage& usage);
   // Ends the stream if the tokens it has are all that it can have.
@@ -71,13 +91,13 @@ class TokenStream : public std::enable_shared_from_this<TokenStream> {
   const TokenRequest request_;
   const Callbacks callbacks_;
 
-  int attempt_ = 0;
-  // Both only during an attempt.
-  absl::optional<WorkerLease> lease_;
-  std::shared_ptr<Mailbox> mailbox_;
-  std::string last_worker_;  // its name
-  std::string attempt_id_;
+  int num_attempts_ = 0;
+  std::vector<Attempt> attempts_;  // those that run, in order of their start
+  std::string last_worker_;        // of the attempt that ended last
   std::vector<int32_t> output_ids_;
+  // What the first attempt that gave a token said: what a replay finds is the
+  // request's own doing.
+  absl::optional<int64_t> cached_prompt_tokens_;
   bool tried_other_when_full_ = false;
   absl::Status last_failure_;
   absl::Time give_up_ =

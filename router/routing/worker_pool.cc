@@ -131,6 +131,10 @@ void WorkerPool::Judge(WorkerStatus* worker) {
   const AttentionWorkerInfo& info = worker->info;
   worker->not_ready = WhyNotReady(info);
   worker->can_wait = info.state == State::kWaitingExperts;
+  if (worker->not_ready.empty() && info.silent) {
+    worker->not_ready = "does not answer";
+    worker->can_wait = true;
+  }
   if (!worker->not_ready.empty() && !worker->can_wait) return;
   if (fingerprint_.empty()) {
     fingerprint_ = info.model_fingerprint;

@@ -51,9 +51,10 @@ class WorkerPool {
              const RoutingPolicy* policy);
 
   // A ready worker whose name is not in `exclude` (those that failed this
-  // request already); if there is none, one that waits for experts: the request
-  // waits with it, until its deadline. UNAVAILABLE: there is no such worker
-  // either; the text says of every worker why not.
+  // request already); if there is none, one that waits for experts, or does not
+  // answer just now: the request waits with it, until its deadline.
+  // UNAVAILABLE: there is no such worker either; the text says of every worker
+  // why not.
   //
   // All workers must serve the same model: the fingerprint of the first one
   // seen ready (or waiting for experts) counts from then on, and others are
@@ -67,7 +68,8 @@ class WorkerPool {
     int64_t in_flight = 0;  // requests of this router
     // Empty if the worker is ready and may be chosen, else why not.
     std::string not_ready;
-    // May be chosen if no other is ready: it only waits for experts.
+    // May be chosen if no other is ready: it only waits for
+    // experts, or is silent.
     bool can_wait = false;
   };
   // Of every worker, in the order of configuration; for /readyz and messages.

@@ -27,8 +27,10 @@ std::shared_ptr<TokenListener> ScriptedAttentionClient::Call::Listener() {
 
 bool ScriptedAttentionClient::Call::Token(int32_t id) {
   int64_t position = 0;
+  bool first = false;
   {
     MutexLock lock(&mutex_);
+    first = sent_ == static_cast<int64_t>(request_.resumed_output_ids.size());
     position = static_cast<int64_t>(request_.prompt_ids.size()) + sent_;
     ++sent_;
   }
@@ -38,6 +40,7 @@ bool ScriptedAttentionClient::Call::Token(int32_t id) {
   router::TokenEvent event;
   event.id = id;
   event.position = position;
+  if (first) event.cached_prompt_tokens = cached_;
   if (request_.want_logprobs) {
     event.logprob = FakeLogprob(id, position);
     for (int i = 0; i < request_.num_top_logprobs; ++i) {
@@ -96,6 +99,10 @@ bool ScriptedAttentionClient::Call::WaitUntilCancelled(absl::Time deadline) {
     if (!changed_.WaitUntil(&mutex_, deadline)) return cancelled_;
   }
   return true;
+}
+
+void ScriptedAttentionClient::Call::AdviseMove() {
+  if (const auto listener = Listener()) listener->OnMoveAdvised();
 }
 
 ScriptedAttentionClient::ScriptedAttentionClient(std::string name)

@@ -41,6 +41,8 @@ class ScriptedAttentionClient final : public router::AttentionClient {
     void TokenAt(int32_t id, int64_t position);
     bool cancelled() const;
     bool WaitUntilCancelled(absl::Time deadline);
+    // As the client of a worker that is silent or drains does.
+    void AdviseMove();
     // For usage.
     void set_cached_prompt_tokens(int64_t count) { cached_ = count; }
 

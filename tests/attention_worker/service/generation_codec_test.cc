@@ -124,12 +124,20 @@ TEST(GenerationCodecTest, FingerprintOfAnotherModel) {
 TEST(GenerationCodecTest, Replies) {
   const v1::GenerateReply token = TokenToProto(
       {.token = {.id = 7, .logprob = -1.5f, .top_logprobs = {{7, -1.5f}}},
-       .position = 12});
+       .position = 12,
+       .cached_prompt_tokens = {}});
   EXPECT_EQ(token.token().id(), 7);
   EXPECT_EQ(token.token().position(), 12);
   EXPECT_EQ(token.token().logprob(), -1.5f);
   ASSERT_EQ(token.token().top_logprobs_size(), 1);
   EXPECT_EQ(token.token().top_logprobs(0).id(), 7);
+  EXPECT_FALSE(token.token().has_cached_prompt_tokens());
+  EXPECT_EQ(
+      TokenToProto(
+          {.token = SampledToken(), .position = 0, .cached_prompt_tokens = 0})
+          .token()
+          .cached_prompt_tokens(),
+      0);
 
   const v1::GenerateReply finished = FinishedToProto(
       FinishReason::kLength, {.prompt_tokens = 1,

@@ -69,12 +69,14 @@ TEST(GenerationWireTest, ATokenSurvivesTheWire) {
       {.token = {.id = 2147483647,
                  .logprob = -0.1f,
                  .top_logprobs = {{3, -0.1f}, {4, -INFINITY}}},
-       .position = int64_t{1} << 40});
+       .position = int64_t{1} << 40,
+       .cached_prompt_tokens = 17});
   const auto event = TokenEventFromProto(reply.token());
   ASSERT_THAT(event, IsOk());
   EXPECT_EQ(event->id, 2147483647);
   EXPECT_EQ(event->position, int64_t{1} << 40);
   EXPECT_EQ(event->logprob, -0.1f);
+  EXPECT_EQ(event->cached_prompt_tokens, 17);
   EXPECT_THAT(event->top_logprobs,
               ElementsAre(Pair(3, -0.1f), Pair(4, -INFINITY)));
 }

@@ -53,6 +53,19 @@ class RecordingListener final : public TokenListener {
     usage_ = usage;
     changed_.SignalAll();
   }
+  void OnMoveAdvised() override {
+    MutexLock lock(&mutex_);
+    advised_ = true;
+    changed_.SignalAll();
+  }
+  bool WaitForAdvice() {
+    MutexLock lock(&mutex_);
+    const absl::Time deadline = Soon();
+    while (!advised_) {
+      if (!changed_.WaitUntil(&mutex_, deadline)) return false;
+    }
+    return true;
+  }
   bool WaitForTokens(size_t n) {
     MutexLock lock(&mutex_);
     const absl::Time deadline = Soon();
@@ -92,6 +105,7 @@ class RecordingListener final : public TokenListener {
   CondVar changed_;
   std::vector<int32_t> ids_ ABSL_GUARDED_BY(mutex_);
   bool done_ ABSL_GUARDED_BY(mutex_) = false;
+  bool advised_ ABSL_GUARDED_BY(mutex_) = false;
   absl::Status status_ ABSL_GUARDED_BY(mutex_);
   TokenFinish finish_ ABSL_GUARDED_BY(mutex_) = TokenFinish::kStop;
   TokenUsage usage_ ABSL_GUARDED_BY(mutex_);
@@ -456,6 +470,42 @@ TEST_F(GrpcAttentionClientTest, ABusyWorkerIsNotAnUnreachableOne) {
   ASSERT_TRUE(service_.WaitForQuestions(service_.questions() + 3));
   EXPECT_EQ(client_->info().state, State::kReady);
   service_.Release();
+}
+
+TEST_F(GrpcAttentionClientTest, ASilentWorkersRequestsAreAdvisedToMove) {
+  options_.poll_timeout = absl::Milliseconds(20);
+  options_.silent_after = absl::Milliseconds(50);
+  options_.unreachable_after = absl::InfiniteDuration();
+  StartClient();
+  service_.SetScript(
+      [](grpc::ServerContext* context, const v1::GenerateRequest&,
+         ScriptedService::Writer*) { return WaitUntilCancelled(context); });
+  ASSERT_TRUE(WaitForState(State::kReady));
+  auto listener = Generate("a");
+  service_.HoldInfo();
+  EXPECT_TRUE(listener->WaitForAdvice());
+  EXPECT_TRUE(client_->info().silent);
+  EXPECT_EQ(client_->info().state, State::kReady);
+  service_.Release();
+  EXPECT_TRUE(WaitForInfo(
+      [](const AttentionWorkerInfo& info) { return !info.silent; }));
+  client_->Cancel("a");
+  EXPECT_TRUE(listener->WaitUntilDone());
+}
+
+TEST_F(GrpcAttentionClientTest, ADrainingWorkersRequestsAreAdvisedToMove) {
+  StartClient();
+  service_.SetScript(
+      [](grpc::ServerContext* context, const v1::GenerateRequest&,
+         ScriptedService::Writer*) { return WaitUntilCancelled(context); });
+  auto listener = Generate("a");
+  v1::WorkerInfo info;
+  info.set_state(v1::WorkerInfo::DRAINING);
+  service_.SetInfo(info);
+  EXPECT_TRUE(listener->WaitForAdvice());
+  EXPECT_EQ(client_->info().state, State::kDraining);
+  client_->Cancel("a");
+  EXPECT_TRUE(listener->WaitUntilDone());
 }
 
 TEST_F(GrpcAttentionClientTest, AWorkerThatNeverAnswersIsUnreachable) {

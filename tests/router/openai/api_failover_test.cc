@@ -91,6 +91,137 @@ TEST_F(ApiTest, OnlyWorkersSequenceWaitsUntilItIsBackOrTheTimeIsOver) {
   EXPECT_THAT(reply.body, HasSubstr("connection reset"));
 }
 
+// A stream that one of two workers has begun to answer.
+class MovingTest : public ApiTest {
+ protected:
+  void StartOne() {
+    Start({}, /*num_workers=*/2);
+    answer_ = Ids("Mexico City is large");
+    client_ = OpenStream(kChat, Hi(R"("stream":true)"));
+    const absl::Time deadline = Soon();
+    while (first_ == nullptr && absl::Now() < deadline) {
+      at_ = 1 - at_;
+      first_ =
+          workers_[at_]->WaitForCall(0, absl::Now() + absl::Milliseconds(10));
+    }
+    ASSERT_NE(first_, nullptr);
+    first_->Token(answer_[0]);
+  }
+  ScriptedAttentionClient& first_worker() { return *workers_[at_]; }
+  ScriptedAttentionClient& other_worker() { return *workers_[1 - at_]; }
+  void FallSilent() {
+    AttentionWorkerInfo info = first_worker().info();
+    info.silent = true;
+    first_worker().SetInfo(info);
+    first_->AdviseMove();
+  }
+  std::string Rest() {
+    return StreamedContent(Events(client_->ReadReply().body));
+  }
+
+  std::vector<int32_t> answer_;
+  std::unique_ptr<testing::RawHttpConnection> client_;
+  std::shared_ptr<ScriptedAttentionClient::Call> first_;
+  size_t at_ = 0;
+};
+
+TEST_F(MovingTest, SilentWorkersSequenceGoesOnAtAnother) {
+  StartOne();
+  FallSilent();
+  const auto second = other_worker().WaitForCall(0, Soon());
+  ASSERT_NE(second, nullptr);
+  EXPECT_THAT(second->request().resumed_output_ids,
+              ::testing::ElementsAre(answer_[0]));
+  EXPECT_FALSE(first_->cancelled());
+  second->Token(answer_[1]);
+  EXPECT_TRUE(first_->WaitUntilCancelled(Soon()));
+  first_->TokenAt(answer_[1], 1);  // too late
+  for (size_t i = 2; i < answer_.size(); ++i) second->Token(answer_[i]);
+  second->Done(absl::OkStatus());
+  EXPECT_EQ(Rest(), "Mexico City is large");
+}
+
+TEST_F(MovingTest, WorkerThatWakesUpFirstKeepsItsSequence) {
+  StartOne();
+  FallSilent();
+  const auto second = other_worker().WaitForCall(0, Soon());
+  ASSERT_NE(second, nullptr);
+  first_->Token(answer_[1]);
+  EXPECT_TRUE(second->WaitUntilCancelled(Soon()));
+  for (size_t i = 2; i < answer_.size(); ++i) first_->Token(answer_[i]);
+  first_->Done(absl::OkStatus());
+  EXPECT_EQ(Rest(), "Mexico City is large");
+  EXPECT_EQ(other_worker().num_calls(), 1u);
+}
+
+TEST_F(MovingTest, TheLossOfOneOfTwoAttemptsCostsNothing) {
+  StartOne();
+  FallSilent();
+  const auto second = other_worker().WaitForCall(0, Soon());
+  ASSERT_NE(second, nullptr);
+  first_->Done(absl::UnavailableError("connection reset"));
+  for (size_t i = 1; i < answer_.size(); ++i) second->Token(answer_[i]);
+  second->Done(absl::OkStatus());
+  EXPECT_EQ(Rest(), "Mexico City is large");
+  EXPECT_EQ(first_worker().num_calls(), 1u);
+}
+
+TEST_F(MovingTest, StaleAdviceMovesNothing) {
+  StartOne();
+  first_->AdviseMove();
+  for (size_t i = 1; i < answer_.size(); ++i) first_->Token(answer_[i]);
+  first_->Done(absl::OkStatus());
+  EXPECT_EQ(Rest(), "Mexico City is large");
+  EXPECT_EQ(other_worker().num_calls(), 0u);
+}
+
+TEST_F(MovingTest, DrainingWorkerIsLeftAsSoonAsAnotherIsReady) {
+  StartOne();
+  other_worker().SetState(State::kLoading);
+  first_worker().SetState(State::kDraining);
+  first_->AdviseMove();
+  first_->Token(answer_[1]);  // still its own
+  other_worker().SetState(State::kReady);
+  other_worker().Answer(answer_);
+  first_->AdviseMove();
+  EXPECT_TRUE(first_->WaitUntilCancelled(Soon()));
+  EXPECT_EQ(Rest(), "Mexico City is large");
+  EXPECT_EQ(other_worker().num_calls(), 1u);
+}
+
+TEST_F(MovingTest, AFullWorkerDoesNotRefuseWhatHasToMove) {
+  StartOne();
+  other_worker().FailAll(absl::ResourceExhaustedError("full"));
+  first_worker().SetState(State::kUnreachable);
+  first_->Done(absl::UnavailableError("connection reset"));
+  // The retry's, beside the keep-alive's and the deadline's.
+  ASSERT_TRUE(timers_.WaitForTimers(3, Soon()));
+  other_worker().FailAll(absl::OkStatus());
+  other_worker().Answer(answer_);
+  timers_.Advance(absl::Seconds(1));
+  EXPECT_EQ(Rest(), "Mexico City is large");
+}
+
+TEST_F(ApiTest, CachedTokensAreThoseOfTheFirstAttempt) {
+  Start({}, /*num_workers=*/1);
+  const std::vector<int32_t> answer = Ids("Hi you");
+  auto client = OpenStream(kChat, Hi());
+  auto call = workers_[0]->WaitForCall(0, Soon());
+  ASSERT_NE(call, nullptr);
+  call->set_cached_prompt_tokens(3);
+  call->Token(answer[0]);
+  call->Done(absl::UnavailableError("connection reset"));
+  ASSERT_TRUE(timers_.WaitForTimers(2, Soon()));
+  timers_.Advance(absl::Seconds(1));
+  call = workers_[0]->WaitForCall(1, Soon());
+  ASSERT_NE(call, nullptr);
+  call->set_cached_prompt_tokens(9);
+  for (size_t i = 1; i < answer.size(); ++i) call->Token(answer[i]);
+  call->Done(absl::OkStatus());
+  const Json usage = (*ParseJson(client->ReadReply().body))["usage"];
+  EXPECT_EQ(usage["prompt_tokens_details"]["cached_tokens"], 3);
+}
+
 TEST_F(ApiTest, WorkerThatDiesBehindItsLastTokenCostsNothing) {
   Start();
   auto client = OpenStream(kChat, Hi());

@@ -133,6 +133,17 @@ TEST_F(WorkerPoolTest, AWorkerThatWaitsForExpertsIsTheLastResort) {
                        HasSubstr("a:1: waiting for experts (layer 3)")));
 }
 
+TEST_F(WorkerPoolTest, ASilentWorkerIsTheLastResort) {
+  AttentionWorkerInfo silent = Info(kReady);
+  silent.silent = true;
+  a_.SetInfo(silent);
+  b_.SetInfo(Info(kReady, /*running=*/50));
+  EXPECT_EQ(ChooseName(), "b:1");
+  EXPECT_EQ(pool_.Describe()[0].not_ready, "does not answer");
+  b_.SetInfo(Info(AttentionWorkerInfo::State::kUnreachable));
+  EXPECT_EQ(ChooseName(), "a:1");
+}
+
 TEST_F(WorkerPoolTest, AnotherModelIsNeverChosen) {
   EXPECT_EQ(ChooseName({"b:1"}), "a:1");  // the first one seen ready
   AttentionWorkerInfo other = Info(kReady);

@@ -1,0 +1,90 @@
+"""Attention workers that are killed, hang, or are told to go, under load. No client
+sees more than a pause: no request fails, and no token, logprob or count changes."""
+
+import os
+import signal
+import time
+
+import e2e_case
+import checked_load
+from local_cluster import Cluster
+
+DRAFTS = ["--speculative-algorithm", "NEXTN", "--speculative-num-steps", "3",
+          "--speculative-adaptive=false"]
+# More for a measurement; one needs 20 for a percentile.
+KILLS = int(os.environ.get("SWITCHYARD_TEST_KILLS", "4"))
+# How far behind a fault its silence may begin: a hung worker's last tokens may still be
+# on their way.
+WINDOW = 0.5
+
+
+class AttentionLoss(e2e_case.TestCase):
+    def start(self, drafts=True, streams=6):
+        self.cluster = Cluster(e2e_case.BINARIES, e2e_case.DEMO, num_attention=2,
+                               attention_flags=DRAFTS if drafts else ())
+        self.addCleanup(self.cluster.close)
+        self.cluster.start()
+        for index in range(2):
+            self.cluster.wait_attention_ready(index)
+        self.load = checked_load.CheckedLoad(
+            self.cluster.port, checked_load.requests(32), streams,
+            timeout=120 * e2e_case.SLOWER).expect()
+        self.load.start()
+
+    def wait_for_events(self, count):
+        """So many more; the streams are in the middle of something then."""
+        before = self.load.num_events()
+        deadline = time.monotonic() + 60 * e2e_case.SLOWER
+        while self.load.num_events() < before + count:
+            self.assertLess(time.monotonic(), deadline, "no events come")
+            time.sleep(0.01)
+
+    def finish(self, moments, what):
+        self.load.stop()
+        self.assertEqual(self.load.failures, [])
+        self.assertEqual(self.load.changed, [])
+        stalls = self.load.stalls(moments, WINDOW)
+        self.assertNotIn(None, stalls)
+        print(f"{what}: {len(self.load.done)} answers, longest silences "
+              f"{[round(s * 1000) for s in sorted(stalls)]} ms, p50 "
+              f"{checked_load.percentile(stalls, 0.5) * 1000:.0f} ms, p99 "
+              f"{checked_load.percentile(stalls, 0.99) * 1000:.0f} ms "
+              f"(load {os.getloadavg()[0]:.1f})")
+
+    def test_killed(self):
+        for drafts in (False, True):
+            with self.subTest(drafts=drafts):
+                self.start(drafts)
+                moments = []
+                for kill in range(KILLS):
+                    self.wait_for_events(100)
+                    moments.append(time.monotonic())
+                    self.cluster.attentions[kill % 2].kill()
+                    self.wait_for_events(100)
+                    self.cluster.start_attention(kill % 2)
+                    self.cluster.wait_attention_ready(kill % 2)
+                self.finish(moments, f"{KILLS} kills, drafts {drafts}")
+                self.cluster.close()
+
+    def test_hung(self):
+        self.start()
+        moments = []
+        for number in range(2):
+            self.wait_for_events(100)
+            worker = self.cluster.attentions[number % 2]
+            moments.append(time.monotonic())
+            worker.send_signal(signal.SIGSTOP)
+            self.addCleanup(worker.send_signal, signal.SIGCONT)
+            # Only the other one can bring these: all six streams go on there.
+            done = self.load.num_done()
+            deadline = time.monotonic() + 60 * e2e_case.SLOWER
+            while self.load.num_done() < done + 12:
+                self.assertLess(time.monotonic(), deadline, "streams hang")
+                time.sleep(0.01)
+            worker.send_signal(signal.SIGCONT)
+            self.wait_for_events(100)
+        self.finish(moments, "2 hung workers")
+
+
+if __name__ == "__main__":
+    e2e_case.main()
