@@ -4,6 +4,10 @@
 //   switchyard-router --model=/models/qwen3-next
 //       --attention-workers=10.0.0.5:7000,10.0.0.6:7000 --port=30000
 //
+// Workers of both kinds that are given --routers join at --grpc-port, and leave
+// when they are not heard of for --member-lease: attention workers among them
+// get requests, too, and --attention-workers may then be empty.
+//
 // Of the model's folder it reads config.json, generation_config.json, the
 // tokenizer and the chat template; no weights. It serves at once: /livez says
 // 200, /readyz (and /health) 503 until an attention worker can take requests,
@@ -45,7 +49,8 @@ ABSL_FLAG(
 ABSL_FLAG(std::string, served_model_name, "",
           "the model's name in answers; default: the folder's name");
 ABSL_FLAG(std::string, attention_workers, "",
-          "attention workers, \"host:port,host:port\"; required");
+          "attention workers, \"host:port,host:port\"; those that join by "
+          "--grpc-port come beside them");
 ABSL_FLAG(
     std::string, chat_format, "",
     "instruct, thinking, coder, hybrid or switchable; default: recognised "
@@ -54,7 +59,12 @@ ABSL_FLAG(std::string, host, "127.0.0.1",
           "address to listen on; 0.0.0.0 for all networks");
 ABSL_FLAG(int, port, 30000, "HTTP port; 0 picks a free one");
 ABSL_FLAG(int, grpc_port, -1,
-          "port of gRPC health and reflection; 0 picks a free one, -1: none");
+          "port of gRPC, where workers join (their --routers), and of health "
+          "and reflection; 0 picks a free one, -1: none");
+ABSL_FLAG(absl::Duration, member_heartbeat, absl::Milliseconds(100),
+          "how often workers that joined are to report");
+ABSL_FLAG(absl::Duration, member_lease, absl::Milliseconds(500),
+          "a worker that was not heard of for so long is gone");
 ABSL_FLAG(int, http_threads, 2, "threads that serve connections");
 ABSL_FLAG(int, tokenizer_worker_num, 2, "threads that render and tokenize");
 ABSL_FLAG(int64_t, context_length, 0,
@@ -95,21 +105,23 @@ absl::Status ApplyLogLevel() {
       "--log-level=", name, ": known are debug, info, warning and error"));
 }
 
+absl::StatusOr<std::unique_ptr<AttentionClient>> Connect(
+    const std::string& address) {
+  GrpcAttentionClientOptions options;
+  options.address = address;
+  return NewGrpcAttentionClient(std::move(options));
+}
+
 // With OptionsFromFlags the only functions that read flags.
 absl::StatusOr<std::vector<std::shared_ptr<AttentionClient>>> ConnectWorkers() {
   std::vector<std::shared_ptr<AttentionClient>> workers;
   for (absl::string_view address :
        absl::StrSplit(absl::GetFlag(FLAGS_attention_workers), ',',
                       absl::SkipWhitespace())) {
-    GrpcAttentionClientOptions options;
-    options.address = std::string(absl::StripAsciiWhitespace(address));
-    SY_ASSIGN_OR_RETURN(std::unique_ptr<AttentionClient> client,
-                        NewGrpcAttentionClient(std::move(options)));
+    SY_ASSIGN_OR_RETURN(
+        std::unique_ptr<AttentionClient> client,
+        Connect(std::string(absl::StripAsciiWhitespace(address))));
     workers.push_back(std::move(client));
-  }
-  if (workers.empty()) {
-    return absl::InvalidArgumentError(
-        "--attention-workers is required: host:port,host:port; see --help");
   }
   return workers;
 }
@@ -125,6 +137,9 @@ absl::StatusOr<RouterServer::Options> OptionsFromFlags() {
   options.host = absl::GetFlag(FLAGS_host);
   options.port = absl::GetFlag(FLAGS_port);
   options.grpc_port = absl::GetFlag(FLAGS_grpc_port);
+  options.member_heartbeat = absl::GetFlag(FLAGS_member_heartbeat);
+  options.member_lease = absl::GetFlag(FLAGS_member_lease);
+  options.connect_attention_worker = Connect;
   options.http_threads = absl::GetFlag(FLAGS_http_threads);
   options.text_threads = absl::GetFlag(FLAGS_tokenizer_worker_num);
   options.context_length = absl::GetFlag(FLAGS_context_length);
@@ -147,7 +162,8 @@ absl::Status Run(int argc, char** argv) {
       const std::vector<std::string> arguments,
       ParseCommandLine(
           argc, argv,
-          "switchyard-router --model DIR --attention-workers HOST:PORT,...\n"
+          "switchyard-router --model DIR {--attention-workers HOST:PORT,... | "
+          "--grpc-port PORT}\n"
           "Serves a Qwen3-Next model over OpenAI's HTTP API."));
   if (!arguments.empty()) {
     return absl::InvalidArgumentError(

@@ -1,10 +1,12 @@
 #include "router/server.h"
 
 #include <algorithm>
+#include <random>
 #include <utility>
 
 #include "absl/random/random.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
 #include "base/log.h"
@@ -15,12 +17,15 @@
 #include "router/admission/admission.h"
 #include "router/admission/text_pool.h"
 #include "router/http/http_server.h"
+#include "router/membership/attention_members.h"
+#include "router/membership/registry.h"
 #include "router/openai/api.h"
 #include "router/openai/errors.h"
 #include "router/openai/planner.h"
 #include "router/openai/router_metrics.h"
 #include "router/routing/least_loaded.h"
 #include "router/routing/worker_pool.h"
+#include "router/service/membership_service.h"
 #include "rpc/server.h"
 #include "text/tokenizer.h"
 
@@ -137,6 +142,7 @@ class RouterServerImpl final : public RouterServer {
                                        : most;
   }
   void MakeParts();
+  void MakeMembership();
   absl::Status StartHttp();
   absl::Status StartRpc();
   void UpdateHealth();
@@ -152,6 +158,9 @@ class RouterServerImpl final : public RouterServer {
   std::unique_ptr<RouterMetrics> metrics_;
   LeastLoaded policy_;
   std::unique_ptr<WorkerPool> pool_;
+  std::unique_ptr<MemberRegistry> members_;  // null: nobody can join
+  std::unique_ptr<AttentionMembers> attention_members_;  // null: not used
+  std::unique_ptr<MembershipService> membership_;  // null: nobody can join
   std::unique_ptr<Admission> admission_;
   std::unique_ptr<Planner> planner_;
   std::unique_ptr<TextPool> text_pool_;
@@ -189,6 +198,7 @@ void RouterServerImpl::MakeParts() {
   std::vector<AttentionClient*> workers;
   for (const auto& worker : options_.workers) workers.push_back(worker.get());
   pool_ = std::make_unique<WorkerPool>(std::move(workers), &policy_);
+  if (options_.grpc_port >= 0) MakeMembership();
   admission_ = std::make_unique<Admission>(options_.max_open_requests);
 
   Planner::Options plan;
@@ -226,6 +236,24 @@ void RouterServerImpl::MakeParts() {
   api_ = std::make_unique<OpenAiApi>(std::move(api));
 }
 
+void RouterServerImpl::MakeMembership() {
+  MemberRegistry::Options members;
+  members.heartbeat = options_.member_heartbeat;
+  members.lease = options_.member_lease;
+  std::random_device random;
+  members.router_id = absl::StrFormat("%08x%08x", random(), random());
+  members_ = std::make_unique<MemberRegistry>(std::move(members));
+  membership_ = MembershipService::Create({.registry = members_.get()});
+  if (options_.connect_attention_worker) {
+    attention_members_ = std::make_unique<AttentionMembers>(
+        members_.get(), pool_.get(), options_.connect_attention_worker);
+  }
+  members_->SetListener([this] {
+    membership_->Changed();
+    if (attention_members_ != nullptr) attention_members_->Changed();
+  });
+}
+
 absl::Status RouterServerImpl::StartHttp() {
   HttpServer::Options http;
   http.host = options_.host;
@@ -255,8 +283,9 @@ absl::Status RouterServerImpl::StartHttp() {
 
 absl::Status RouterServerImpl::StartRpc() {
   if (options_.grpc_port < 0) return absl::OkStatus();
+  grpc::Service* const services[] = {membership_->grpc_service()};
   SY_ASSIGN_OR_RETURN(
-      rpc_, rpc::Server::Start(options_.host, options_.grpc_port, {}));
+      rpc_, rpc::Server::Start(options_.host, options_.grpc_port, services));
   UpdateHealth();
   return absl::OkStatus();
 }
@@ -276,6 +305,7 @@ void RouterServerImpl::Shutdown(absl::Duration drain) {
   }
   if (http_ == nullptr) return;  // it never started
   if (rpc_ != nullptr) rpc_->SetServing(false);
+  if (membership_ != nullptr) membership_->Close();
   admission_->Close();
   if (!admission_->WaitUntilIdle(absl::Now() + drain)) {
     LogWarning(absl::StrCat(
@@ -292,9 +322,19 @@ void RouterServerImpl::Shutdown(absl::Duration drain) {
 }
 
 absl::Status CheckOptions(const RouterServer::Options& options) {
-  if (options.workers.empty()) {
+  if (options.workers.empty() &&
+      (options.grpc_port < 0 || !options.connect_attention_worker)) {
     return absl::InvalidArgumentError(
-        "the router has no attention worker; set --attention-workers");
+        "the router has no attention worker: set --attention-workers, or "
+        "--grpc-port for workers that join");
+  }
+  if (options.member_heartbeat < absl::Milliseconds(1) ||
+      options.member_lease <= options.member_heartbeat ||
+      options.member_lease > absl::Hours(1)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "members report every ", absl::FormatDuration(options.member_heartbeat),
+        " for a lease of ", absl::FormatDuration(options.member_lease),
+        ": at least 1 ms, and the lease longer, up to an hour"));
   }
   if (options.text_threads < 1 || options.max_open_requests < 1 ||
       options.max_queued_texts < 1 || options.context_length < 0) {

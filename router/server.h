@@ -34,11 +34,22 @@ class RouterServer {
     absl::optional<ChatFormat>
         chat_format;  // absent: recognised by its template
 
-    std::vector<std::shared_ptr<AttentionClient>> workers;  // at least one
+    // Beside those that join; at least one if nobody can (grpc_port).
+    std::vector<std::shared_ptr<AttentionClient>> workers;
 
     std::string host = "127.0.0.1";
-    int port = 0;        // 0 picks a free one
-    int grpc_port = -1;  // grpc.health.v1 and reflection; 0 picks one, -1: none
+    int port = 0;  // 0 picks a free one
+    // Membership (proto/membership.proto), grpc.health.v1 and reflection; 0
+    // picks a port, -1: none.
+    int grpc_port = -1;
+    // How members are kept; the clock and the id are the server's business
+    // unless given.
+    absl::Duration member_heartbeat = absl::Milliseconds(100);
+    absl::Duration member_lease = absl::Milliseconds(500);
+    // How attention workers that join are reached; null: they are not used.
+    std::function<absl::StatusOr<std::unique_ptr<AttentionClient>>(
+        const std::string& address)>
+        connect_attention_worker;
     int http_threads = 2;
     int text_threads = 2;
 

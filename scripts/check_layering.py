@@ -49,7 +49,7 @@ PARTS = {
     "fabric/membership": "",
     "fabric/wire": "membership",
     "fabric/client": "membership wire",
-    "router/membership": "",
+    "router/membership": "client routing",
     "router/service": "membership",
     "router/text": "",
     "router/client": "",

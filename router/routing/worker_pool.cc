@@ -39,14 +39,14 @@ std::string WhyNotReady(const AttentionWorkerInfo& info) {
 
 WorkerLease::WorkerLease(WorkerLease&& other) noexcept
     : pool_(std::exchange(other.pool_, nullptr)),
-      index_(other.index_),
+      place_(other.place_),
       worker_(other.worker_) {}
 
 WorkerLease& WorkerLease::operator=(WorkerLease&& other) noexcept {
   if (this == &other) return *this;
   Release();
   pool_ = std::exchange(other.pool_, nullptr);
-  index_ = other.index_;
+  place_ = other.place_;
   worker_ = other.worker_;
   return *this;
 }
@@ -56,23 +56,66 @@ WorkerLease::~WorkerLease() { Release(); }
 void WorkerLease::Release() {
   if (pool_ == nullptr) return;
   MutexLock lock(&pool_->mutex_);
-  --pool_->in_flight_[index_];
-  SY_CHECK(pool_->in_flight_[index_] >= 0);
+  const auto found = pool_->places_.find(place_);
+  SY_CHECK(found != pool_->places_.end() && found->second.in_flight > 0);
+  --found->second.in_flight;
   pool_ = nullptr;
 }
 
 WorkerPool::WorkerPool(std::vector<AttentionClient*> workers,
                        const RoutingPolicy* policy)
-    : workers_(std::move(workers)),
-      policy_(policy),
-      in_flight_(workers_.size(), 0) {
-  SY_CHECK(!workers_.empty() && policy_ != nullptr);
+    : policy_(policy) {
+  SY_CHECK(policy_ != nullptr);
+  MutexLock lock(&mutex_);
+  for (AttentionClient* worker : workers) {
+    places_[next_place_++].worker = worker;
+  }
+}
+
+bool WorkerPool::Add(std::shared_ptr<AttentionClient> worker) {
+  MutexLock lock(&mutex_);
+  const std::string name = worker->name();
+  for (const auto& [number, place] : places_) {
+    if (!place.removed && place.worker->name() == name) return false;
+  }
+  Place& place = places_[next_place_++];
+  place.worker = worker.get();
+  place.owned = std::move(worker);
+  return true;
+}
+
+bool WorkerPool::Remove(absl::string_view name) {
+  MutexLock lock(&mutex_);
+  for (auto& [number, place] : places_) {
+    if (place.owned == nullptr || place.removed ||
+        absl::string_view(place.worker->name()) != name) {
+      continue;
+    }
+    place.removed = true;
+    return true;
+  }
+  return false;
+}
+
+std::vector<std::shared_ptr<AttentionClient>> WorkerPool::TakeRemoved() {
+  std::vector<std::shared_ptr<AttentionClient>> taken;
+  MutexLock lock(&mutex_);
+  for (auto it = places_.begin(); it != places_.end();) {
+    if (!it->second.removed || it->second.in_flight > 0) {
+      ++it;
+      continue;
+    }
+    taken.push_back(std::move(it->second.owned));
+    it = places_.erase(it);
+  }
+  return taken;
 }
 
 absl::StatusOr<WorkerLease> WorkerPool::Choose(
     absl::Span<const std::string> exclude) {
   MutexLock lock(&mutex_);
-  std::vector<WorkerStatus> all = DescribeLocked();
+  std::vector<uint64_t> places;
+  std::vector<WorkerStatus> all = DescribeLocked(&places);
   for (WorkerStatus& worker : all) {
     if (!absl::c_linear_search(exclude, worker.name)) continue;
     if (worker.not_ready.empty()) {
@@ -93,6 +136,10 @@ absl::StatusOr<WorkerLease> WorkerPool::Choose(
                           all[i].in_flight)});
     indices.push_back(i);
   }
+  if (all.empty()) {
+    return absl::UnavailableError(
+        "no attention worker has joined this router yet");
+  }
   if (candidates.empty()) {
     return absl::UnavailableError(absl::StrCat(
         "no attention worker can take the request: ",
@@ -103,9 +150,10 @@ absl::StatusOr<WorkerLease> WorkerPool::Choose(
   }
   const size_t choice = policy_->Choose(candidates, turn_++);
   SY_CHECK(choice < candidates.size());
-  const size_t index = indices[choice];
-  ++in_flight_[index];
-  return WorkerLease(this, index, workers_[index]);
+  const uint64_t number = places[indices[choice]];
+  Place& place = places_[number];
+  ++place.in_flight;
+  return WorkerLease(this, number, place.worker);
 }
 
 std::vector<WorkerPool::WorkerStatus> WorkerPool::Describe() {
@@ -113,15 +161,18 @@ std::vector<WorkerPool::WorkerStatus> WorkerPool::Describe() {
   return DescribeLocked();
 }
 
-std::vector<WorkerPool::WorkerStatus> WorkerPool::DescribeLocked() {
+std::vector<WorkerPool::WorkerStatus> WorkerPool::DescribeLocked(
+    std::vector<uint64_t>* places) {
   std::vector<WorkerStatus> all;
-  for (size_t i = 0; i < workers_.size(); ++i) {
+  for (const auto& [number, place] : places_) {
+    if (place.removed) continue;
     WorkerStatus status;
-    status.name = workers_[i]->name();
-    status.info = workers_[i]->info();
-    status.in_flight = in_flight_[i];
+    status.name = place.worker->name();
+    status.info = place.worker->info();
+    status.in_flight = place.in_flight;
     Judge(&status);
     all.push_back(std::move(status));
+    if (places != nullptr) places->push_back(number);
   }
   return all;
 }

@@ -7,12 +7,14 @@
 #define SWITCHYARD_ROUTER_ROUTING_WORKER_POOL_H_
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 #include "base/mutex.h"
 #include "router/client/attention_client.h"
@@ -34,21 +36,32 @@ class WorkerLease {
 
  private:
   friend class WorkerPool;
-  WorkerLease(WorkerPool* pool, size_t index, AttentionClient* worker)
-      : pool_(pool), index_(index), worker_(worker) {}
+  WorkerLease(WorkerPool* pool, uint64_t place, AttentionClient* worker)
+      : pool_(pool), place_(place), worker_(worker) {}
   void Release();
 
   WorkerPool* pool_;  // null: moved from
-  size_t index_;
+  uint64_t place_;    // in the pool
   AttentionClient* worker_;
 };
 
 // Thread-safe.
 class WorkerPool {
  public:
-  // `workers` (at least one) and `policy` are not owned and outlive this.
+  // `workers` and `policy` are not owned and outlive this.
   WorkerPool(std::vector<AttentionClient*> workers,
              const RoutingPolicy* policy);
+
+  // One more worker, in the order of coming behind the others. False, and
+  // nothing changes, if there is one with its name.
+  bool Add(std::shared_ptr<AttentionClient> worker) ABSL_LOCKS_EXCLUDED(mutex_);
+  // A worker that was added is not chosen any more; requests that it has go on.
+  // False: there is none with that name.
+  bool Remove(absl::string_view name) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Workers that were removed and have no request any more. To be destroyed by
+  // a thread that may wait (AttentionClient's destructor).
+  std::vector<std::shared_ptr<AttentionClient>> TakeRemoved()
+      ABSL_LOCKS_EXCLUDED(mutex_);
 
   // A ready worker whose name is not in `exclude` (those that failed this
   // request already); if there is none, one that waits for experts, or does not
@@ -72,23 +85,34 @@ class WorkerPool {
     // experts, or is silent.
     bool can_wait = false;
   };
-  // Of every worker, in the order of configuration; for /readyz and messages.
+  // Of every worker, in the order of configuration and coming; for /readyz and
+  // messages.
   std::vector<WorkerStatus> Describe();
 
  private:
   friend class WorkerLease;
 
-  std::vector<WorkerStatus> DescribeLocked()
+  // Of those that are not removed; their numbers too, if wanted.
+  std::vector<WorkerStatus> DescribeLocked(
+      std::vector<uint64_t>* places = nullptr)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Fills in not_ready and can_wait from what the worker said.
   void Judge(WorkerStatus* worker) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
-  const std::vector<AttentionClient*> workers_;
+  struct Place {
+    AttentionClient* worker = nullptr;
+    std::shared_ptr<AttentionClient> owned;  // null: of the constructor's
+    int64_t in_flight = 0;
+    bool removed = false;
+  };
+
   const RoutingPolicy* const policy_;
   Mutex mutex_;
+  // By number: ascending in the order of coming, never used twice.
+  std::map<uint64_t, Place> places_ ABSL_GUARDED_BY(mutex_);
+  uint64_t next_place_ ABSL_GUARDED_BY(mutex_) = 0;
   std::string fingerprint_ ABSL_GUARDED_BY(mutex_);  // empty: none seen yet
   std::string fingerprint_from_ ABSL_GUARDED_BY(mutex_);  // that worker's name
-  std::vector<int64_t> in_flight_ ABSL_GUARDED_BY(mutex_);
   uint64_t turn_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 

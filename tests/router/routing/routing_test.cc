@@ -171,5 +171,44 @@ TEST_F(WorkerPoolTest, AWorkerThatLoadsDecidesNothing) {
   EXPECT_THAT(pool_.Describe()[0].not_ready, IsEmpty());
 }
 
+TEST(WorkerPoolMembersTest, ComeAndGo) {
+  LeastLoaded policy;
+  WorkerPool pool({}, &policy);
+  EXPECT_THAT(pool.Choose(), StatusIs(absl::StatusCode::kUnavailable,
+                                      HasSubstr("has joined")));
+  auto worker = std::make_shared<ScriptedAttentionClient>("a:1");
+  worker->SetInfo(Info(kReady));
+  const std::weak_ptr<ScriptedAttentionClient> watched = worker;
+  EXPECT_TRUE(pool.Add(worker));
+  EXPECT_FALSE(pool.Add(std::make_shared<ScriptedAttentionClient>("a:1")));
+  worker = nullptr;
+  {
+    const absl::StatusOr<WorkerLease> lease = pool.Choose();
+    ASSERT_THAT(lease, IsOk());
+    EXPECT_EQ(lease->worker()->name(), "a:1");
+    EXPECT_FALSE(pool.Remove("b:1"));
+    EXPECT_TRUE(pool.Remove("a:1"));
+    EXPECT_FALSE(pool.Remove("a:1"));
+    EXPECT_THAT(pool.Describe(), IsEmpty());
+    // Its request goes on, and keeps it.
+    EXPECT_THAT(pool.TakeRemoved(), IsEmpty());
+    EXPECT_FALSE(watched.expired());
+    // Another one may come to its address meanwhile.
+    auto next = std::make_shared<ScriptedAttentionClient>("a:1");
+    next->SetInfo(Info(kReady));
+    EXPECT_TRUE(pool.Add(next));
+    const absl::StatusOr<WorkerLease> other = pool.Choose();
+    ASSERT_THAT(other, IsOk());
+    EXPECT_EQ(other->worker(), next.get());
+  }
+  EXPECT_EQ(pool.TakeRemoved().size(), 1);
+  EXPECT_TRUE(watched.expired());
+}
+
+TEST_F(WorkerPoolTest, ConfiguredWorkersStay) {
+  EXPECT_FALSE(pool_.Remove("a:1"));
+  EXPECT_EQ(pool_.Describe().size(), 2);
+}
+
 }  // namespace
 }  // namespace switchyard::router
