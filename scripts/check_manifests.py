@@ -78,6 +78,7 @@ class Checker:
         self.check_services()
         self.check_network_policies()
         self.check_scaling()
+        self.check_monitors()
         return self.findings
 
     def check_workload(self, workload):
@@ -269,6 +270,17 @@ class Checker:
             least = scaler["spec"].get("minReplicas",
                                        scaler["spec"].get("minReplicaCount", 0))
             self.require(least >= 1, where, "may scale to nothing")
+
+    def check_monitors(self):
+        for monitor in self.of_kind("PodMonitor"):
+            where = f"PodMonitor/{monitor['metadata']['name']}"
+            chosen = [ports for labels, ports in self.pods()
+                      if selects(monitor["spec"]["selector"], labels)]
+            self.require(chosen, where, "selects no pods")
+            for ports in chosen:
+                for endpoint in monitor["spec"]["podMetricsEndpoints"]:
+                    self.require(endpoint["port"] in ports, where,
+                                 f"its pods have no port {endpoint['port']}")
 
 
 def check(documents):

@@ -147,6 +147,11 @@ def _security(documents):
     return _container(documents)["securityContext"]
 
 
+def _wrong_monitor_port(documents):
+    find(documents, "PodMonitor",
+         "switchyard-router")["spec"]["podMetricsEndpoints"][0]["port"] = "metrics"
+
+
 BREAKS = [
     (_set(_pod, automountServiceAccountToken=True), "token"),
     (_set(_pod, enableServiceLinks=True), "read as flags"),
@@ -178,6 +183,7 @@ BREAKS = [
     (_writable_weights, "mounted writable"),
     (_image_volume_by_tag, "without a digest"),
     (_fractional_exclusive, "whole CPUs"),
+    (_wrong_monitor_port, "no port metrics"),
 ]
 
 
@@ -185,7 +191,9 @@ class PolicyTest(unittest.TestCase):
 
     def test_every_broken_promise_is_found(self):
         for change, expected in BREAKS:
-            documents = copy.deepcopy(manifests.overlay("local"))
+            documents = copy.deepcopy(manifests.overlay("local") + [
+                d for d in manifests.overlay("cluster-10gbe")
+                if d["kind"] == "PodMonitor"])
             change(documents)
             with self.subTest(expected=expected):
                 self.assertIn(expected, "\n".join(check(documents)))
