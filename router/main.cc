@@ -65,6 +65,20 @@ ABSL_FLAG(absl::Duration, member_heartbeat, absl::Milliseconds(100),
           "how often workers that joined are to report");
 ABSL_FLAG(absl::Duration, member_lease, absl::Milliseconds(500),
           "a worker that was not heard of for so long is gone");
+ABSL_FLAG(std::vector<std::string>, api_key, {},
+          "keys that clients must send (Authorization: Bearer KEY, or "
+          "x-api-key), \"KEY,KEY\"; better in SWITCHYARD_API_KEY, since others "
+          "see a command line; default: everybody is welcome");
+ABSL_FLAG(std::string, admin_api_key, "",
+          "key of those who may also flush caches");
+ABSL_FLAG(std::string, api_key_file, "",
+          "file of clients, a line each: NAME SHA256-OF-KEY [admin] [rpm=N] "
+          "[tpm=N]; read again when it changes");
+ABSL_FLAG(int64_t, requests_per_minute, 0,
+          "of one client (of all together, without keys); beyond: 429; 0: any "
+          "number");
+ABSL_FLAG(int64_t, tokens_per_minute, 0,
+          "the same in tokens of prompts and answers");
 ABSL_FLAG(int, http_threads, 2, "threads that serve connections");
 ABSL_FLAG(int, tokenizer_worker_num, 2, "threads that render and tokenize");
 ABSL_FLAG(int64_t, context_length, 0,
@@ -140,6 +154,11 @@ absl::StatusOr<RouterServer::Options> OptionsFromFlags() {
   options.member_heartbeat = absl::GetFlag(FLAGS_member_heartbeat);
   options.member_lease = absl::GetFlag(FLAGS_member_lease);
   options.connect_attention_worker = Connect;
+  options.api_keys = absl::GetFlag(FLAGS_api_key);
+  options.admin_api_key = absl::GetFlag(FLAGS_admin_api_key);
+  options.api_key_file = absl::GetFlag(FLAGS_api_key_file);
+  options.requests_per_minute = absl::GetFlag(FLAGS_requests_per_minute);
+  options.tokens_per_minute = absl::GetFlag(FLAGS_tokens_per_minute);
   options.http_threads = absl::GetFlag(FLAGS_http_threads);
   options.text_threads = absl::GetFlag(FLAGS_tokenizer_worker_num);
   options.context_length = absl::GetFlag(FLAGS_context_length);

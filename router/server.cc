@@ -9,11 +9,13 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/mapped_file.h"
 #include "base/mutex.h"
 #include "base/status_macros.h"
 #include "model/config.h"
+#include "router/access/access_guard.h"
 #include "router/admission/admission.h"
 #include "router/admission/text_pool.h"
 #include "router/http/http_server.h"
@@ -117,6 +119,17 @@ std::function<uint64_t()> MakeRandom() {
   };
 }
 
+// The timers' time, so that a test that moves one moves both.
+class TimerClock final : public Clock {
+ public:
+  // `*timers` is set before the first Now().
+  explicit TimerClock(TimerQueue* const* timers) : timers_(timers) {}
+  absl::Time Now() const override { return (*timers_)->Now(); }
+
+ private:
+  TimerQueue* const* const timers_;
+};
+
 class RouterServerImpl final : public RouterServer {
  public:
   RouterServerImpl(Options options, Model model)
@@ -141,7 +154,7 @@ class RouterServerImpl final : public RouterServer {
     return options_.context_length > 0 ? std::min(options_.context_length, most)
                                        : most;
   }
-  void MakeParts();
+  absl::Status MakeParts();
   void MakeMembership();
   absl::Status StartHttp();
   absl::Status StartRpc();
@@ -161,6 +174,8 @@ class RouterServerImpl final : public RouterServer {
   std::unique_ptr<MemberRegistry> members_;  // null: nobody can join
   std::unique_ptr<AttentionMembers> attention_members_;  // null: not used
   std::unique_ptr<MembershipService> membership_;  // null: nobody can join
+  TimerClock clock_{&timers_};
+  std::unique_ptr<AccessGuard> access_;
   std::unique_ptr<Admission> admission_;
   std::unique_ptr<Planner> planner_;
   std::unique_ptr<TextPool> text_pool_;
@@ -178,12 +193,12 @@ class RouterServerImpl final : public RouterServer {
 };
 
 absl::Status RouterServerImpl::Run() {
-  MakeParts();
+  SY_RETURN_IF_ERROR(MakeParts());
   SY_RETURN_IF_ERROR(StartHttp());
   return StartRpc();
 }
 
-void RouterServerImpl::MakeParts() {
+absl::Status RouterServerImpl::MakeParts() {
   if (options_.timers == nullptr) own_timers_ = TimerQueue::Create();
   timers_ = options_.timers != nullptr ? options_.timers : own_timers_.get();
   if (options_.registry == nullptr) {
@@ -218,6 +233,17 @@ void RouterServerImpl::MakeParts() {
                         .max_queued = options_.max_queued_texts,
                         .max_queued_bytes = 8 * options_.max_body_bytes});
 
+  SY_ASSIGN_OR_RETURN(
+      access_,
+      AccessGuard::Create(
+          {.api_keys = options_.api_keys,
+           .admin_api_key = options_.admin_api_key,
+           .key_file = options_.api_key_file,
+           .limits = {.requests_per_minute = options_.requests_per_minute,
+                      .tokens_per_minute = options_.tokens_per_minute},
+           .clock = &clock_,
+           .registry = registry_}));
+
   OpenAiApi::Options api;
   api.served_model_name = model_.name;
   api.max_model_len = ContextLength();
@@ -226,6 +252,7 @@ void RouterServerImpl::MakeParts() {
   api.workers = pool_.get();
   api.admission = admission_.get();
   api.text_pool = text_pool_.get();
+  api.access = access_.get();
   api.registry = registry_;
   api.generation.workers = pool_.get();
   api.generation.timers = timers_;
@@ -234,6 +261,7 @@ void RouterServerImpl::MakeParts() {
   api.generation.failover_timeout = options_.failover_timeout;
   api.random = options_.random ? options_.random : MakeRandom();
   api_ = std::make_unique<OpenAiApi>(std::move(api));
+  return absl::OkStatus();
 }
 
 void RouterServerImpl::MakeMembership() {

@@ -53,6 +53,13 @@ class RouterServer {
     int http_threads = 2;
     int text_threads = 2;
 
+    // Whom to let in, and how much each may take; see AccessGuard::Options.
+    std::vector<std::string> api_keys;
+    std::string admin_api_key;
+    std::string api_key_file;
+    int64_t requests_per_minute = 0;  // of one client; 0: no limit
+    int64_t tokens_per_minute = 0;
+
     int64_t context_length = 0;        // 0: the model's max_position_embeddings
     int64_t max_open_requests = 1024;  // beyond: 429
     int64_t max_connections = 4096;    // beyond: 503

@@ -54,9 +54,10 @@ PARTS = {
     "router/text": "",
     "router/client": "",
     "router/routing": "client",
+    "router/access": "",
     "router/admission": "",
     "router/http": "",
-    "router/openai": "admission client http routing text",
+    "router/openai": "access admission client http routing text",
 }
 
 # Where bytes of other processes are turned into our types, and back.

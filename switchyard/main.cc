@@ -96,6 +96,9 @@ ABSL_FLAG(std::string, chat_format, "auto",
 ABSL_FLAG(int64_t, context_length, 0,
           "serve: prompt and output tokens of a request; 0: the model's own");
 ABSL_FLAG(int64_t, max_running_requests, 64, "serve: sequences in one step");
+ABSL_FLAG(std::vector<std::string>, api_key, {},
+          "serve: keys that clients must send as Authorization: Bearer KEY; "
+          "better in SWITCHYARD_API_KEY; default: everybody is welcome");
 ABSL_FLAG(int64_t, max_queued_requests, 1024, "serve: beyond it 429");
 ABSL_FLAG(int64_t, chunked_prefill_size, 1024,
           "serve, bench: prompt tokens in one step");
@@ -212,6 +215,7 @@ absl::Status Serve() {
   options.chat_format = absl::GetFlag(FLAGS_chat_format);
   options.context_length = absl::GetFlag(FLAGS_context_length);
   options.max_running_requests = absl::GetFlag(FLAGS_max_running_requests);
+  options.api_keys = absl::GetFlag(FLAGS_api_key);
   options.max_queued_requests = absl::GetFlag(FLAGS_max_queued_requests);
   options.chunked_prefill_size = absl::GetFlag(FLAGS_chunked_prefill_size);
   options.prefix_caching = !absl::GetFlag(FLAGS_disable_radix_cache);

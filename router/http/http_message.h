@@ -21,6 +21,8 @@ struct HttpRequest {
   std::vector<std::pair<std::string, std::string>> headers;  // lower-case names
   std::string body;
   std::string peer;  // "127.0.0.1:50312", for logs
+  // Whose API key came with it, as access/ found; "": nobody's.
+  std::string client;
 
   // The first header of that lower-case name; null if there is none.
   const std::string* FindHeader(const char* name) const {

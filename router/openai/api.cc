@@ -130,6 +130,7 @@ void SendMethodNotAllowed(const std::string& method, const std::string& path,
 struct OpenAiApi::Job {
   Api api;
   std::string body;
+  std::string client;        // whose API key it was; "": there are none
   std::string api_key_hash;  // empty: none was sent
   std::string request_id;
   absl::Time arrival;
@@ -199,9 +200,42 @@ void OpenAiApi::Handle(HttpRequest request,
   }
   if (given == nullptr)
     request.headers.emplace_back("x-request-id", request_id);
-  Route(std::move(request),
-        std::make_shared<TrackedWriter>(std::move(writer), request_id,
-                                        std::move(on_status)));
+  auto tracked = std::make_shared<TrackedWriter>(std::move(writer), request_id,
+                                                 std::move(on_status));
+  if (LetIn(&request, tracked)) Route(std::move(request), std::move(tracked));
+}
+
+bool OpenAiApi::LetIn(HttpRequest* request,
+                      const std::shared_ptr<ResponseWriter>& writer) {
+  if (options_.access == nullptr) return true;
+  const AccessGuard::Decision decision =
+      options_.access->Judge(request->method, request->path,
+                             KeyOf(request->FindHeader("authorization"),
+                                   request->FindHeader("x-api-key")));
+  request->client = decision.client;
+  const auto refuse = [&](int status) {
+    ApiError error = HttpError(status, decision.message);
+    if (decision.retry_after > absl::ZeroDuration()) {
+      error.retry_after_seconds = static_cast<int>(absl::ToInt64Seconds(
+          absl::Ceil(decision.retry_after, absl::Seconds(1))));
+    }
+    HttpResponse response = ErrorResponse(error);
+    if (status == 401)
+      response.headers.emplace_back("WWW-Authenticate", "Bearer");
+    writer->Send(std::move(response));
+    return false;
+  };
+  switch (decision.verdict) {
+    case AccessGuard::Verdict::kWelcome:
+      return true;
+    case AccessGuard::Verdict::kUnauthorized:
+      return refuse(401);
+    case AccessGuard::Verdict::kForbidden:
+      return refuse(403);
+    case AccessGuard::Verdict::kTooMany:
+      return refuse(429);
+  }
+  return false;
 }
 
 void OpenAiApi::Route(HttpRequest request,
@@ -330,6 +364,7 @@ void OpenAiApi::HandleGeneration(Api api, HttpRequest request,
   auto job = std::make_shared<Job>();
   job->api = api;
   job->body = std::move(request.body);
+  job->client = std::move(request.client);
   job->request_id = *request.FindHeader("x-request-id");
   job->arrival = options_.generation.timers->Now();
   if (const std::string* key = request.FindHeader("authorization")) {
@@ -381,6 +416,10 @@ void OpenAiApi::StartGeneration(const std::shared_ptr<Job>& job,
   GenerationParams& params = plan->params;
   if (!params.has_seed) params.sampling.seed = options_.random();
   params.client = absl::StrCat(job->api_key_hash, "/", params.client);
+  if (options_.access != nullptr) {
+    plan->on_end = [access = options_.access, client = job->client](
+                       int64_t tokens) { access->Charge(client, tokens); };
+  }
   ResponseShape& shape = plan->shape;
   shape.id =
       absl::StrCat(job->api == Api::kChat ? "chatcmpl-" : "cmpl-", RandomHex());

@@ -22,6 +22,7 @@
 #include "absl/time/time.h"
 #include "base/mutex.h"
 #include "metrics/registry.h"
+#include "router/access/access_guard.h"
 #include "router/admission/admission.h"
 #include "router/admission/text_pool.h"
 #include "router/http/http_message.h"
@@ -46,6 +47,7 @@ class OpenAiApi {
     WorkerPool* workers = nullptr;
     Admission* admission = nullptr;
     TextPool* text_pool = nullptr;
+    AccessGuard* access = nullptr;  // null: everybody is welcome
     metrics::Registry* registry = nullptr;
     GenerationEnvironment generation;
     // Thread-safe; for ids and seeds.
@@ -70,6 +72,9 @@ class OpenAiApi {
  private:
   struct Job;
 
+  // False: the request is answered already, with a refusal.
+  bool LetIn(HttpRequest* request,
+             const std::shared_ptr<ResponseWriter>& writer);
   void Route(HttpRequest request, std::shared_ptr<ResponseWriter> writer);
   void RouteGet(const std::string& path,
                 const std::shared_ptr<ResponseWriter>& writer);

@@ -27,6 +27,14 @@ ApiError HttpError(int http_status, absl::string_view message) {
   error.http_status = http_status;
   error.message = std::string(message);
   switch (http_status) {
+    case 401:
+      error.type = "authentication_error";
+      error.code = "invalid_api_key";
+      break;
+    case 403:
+      error.type = "permission_error";
+      error.code = "insufficient_permissions";
+      break;
     case 404:
       error.type = "invalid_request_error";
       error.code = "not_found";

@@ -363,11 +363,20 @@ void Generation::Abandon() {
   End();
 }
 
+void Generation::ReleaseTicket() {
+  if (plan_.on_end && !charged_) {
+    charged_ = true;
+    const Usage usage = CountUsage();
+    plan_.on_end(usage.prompt_tokens + usage.completion_tokens);
+  }
+  ticket_.reset();
+}
+
 void Generation::End() {
   environment_->timers->Cancel(keep_alive_timer_);
   environment_->timers->Cancel(deadline_timer_);
+  ReleaseTicket();
   writer_.reset();
-  ticket_.reset();
   // May destroy this, unless a caller up the stack holds it.
   const std::function<void()> on_end = std::move(on_end_);
   on_end();

@@ -39,6 +39,9 @@ struct GenerationPlan {
   std::vector<int64_t> max_tokens;      // of each prompt, >= 1
   std::vector<int32_t> stop_token_ids;  // end of sequence and the request's own
   absl::optional<OutputSyntax> syntax;  // absent: text stays whole
+  // Is told the tokens of prompts and outputs, once, however it ends; may be
+  // null.
+  std::function<void(int64_t tokens)> on_end;
 };
 
 struct GenerationEnvironment {
@@ -103,7 +106,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
   void StartStream();
   void SendEvent(const Json& json);
   // Before the last bytes: a client that has its answer may ask again at once.
-  void ReleaseTicket() { ticket_.reset(); }
+  void ReleaseTicket();
   void SetKeepAliveTimer();
   void OnKeepAliveTimer();
   void SetDeadlineTimer();
@@ -123,6 +126,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
   std::vector<Choice> choices_;
   bool streaming_ = false;    // the head is sent
   bool client_gone_ = false;  // a write said so
+  bool charged_ = false;
   absl::Time last_write_;
   TimerQueue::Id keep_alive_timer_ = 0;
   TimerQueue::Id deadline_timer_ = 0;

@@ -65,6 +65,7 @@ absl::StatusOr<RouterServer::Options> RouterOptions(
   }
   router.host = options.host;
   router.port = options.port;
+  router.api_keys = options.api_keys;
   router.context_length = options.context_length;
   router.max_open_requests =
       options.max_running_requests + options.max_queued_requests;

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
@@ -26,6 +27,7 @@ struct ServeOptions {
   int64_t context_length = 0;  // 0: the model's
   int64_t max_running_requests = 64;
   int64_t max_queued_requests = 1024;
+  std::vector<std::string> api_keys;  // empty: everybody is welcome
   int64_t chunked_prefill_size = 1024;
   bool prefix_caching = true;
   // Where prefixes are kept beyond memory and process; empty: nowhere. A
