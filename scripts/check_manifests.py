@@ -265,8 +265,10 @@ class Checker:
             where = f"{scaler['kind']}/{scaler['metadata']['name']}"
             target = scaler["spec"]["scaleTargetRef"]
             kind = target.get("kind", "Deployment")
-            self.require(self.named(kind, target["name"]), where,
-                         f"no {kind} {target['name']} in the build")
+            workload = self.named(kind, target["name"])
+            self.require(workload, where, f"no {kind} {target['name']} in the build")
+            self.require(not workload or "replicas" not in workload["spec"], where,
+                         f"{target['name']} sets replicas itself: each apply would undo")
             least = scaler["spec"].get("minReplicas",
                                        scaler["spec"].get("minReplicaCount", 0))
             self.require(least >= 1, where, "may scale to nothing")

@@ -14,10 +14,12 @@ BINARIES = os.environ["SWITCHYARD_BINARIES"]
 KUBERNETES = "1.37"
 # Flags that the binaries get with membership.
 ANNOUNCED = {"routers", "placement", "replicas"}
-# Every component with each way to have weights.
+# Every component with each way to have weights, and each scaler.
+CHOICES = ("weights-", "hpa", "keda")
 COMPONENT_SETS = [
-    [weights, *(c for c in manifests.components() if not c.startswith("weights-"))]
-    for weights in manifests.components() if weights.startswith("weights-")]
+    [weights, scaler, *(c for c in manifests.components() if not c.startswith(CHOICES))]
+    for weights in manifests.components() if weights.startswith("weights-")
+    for scaler in ("hpa", "keda")]
 
 
 def builds():
@@ -147,6 +149,11 @@ def _security(documents):
     return _container(documents)["securityContext"]
 
 
+def _scaler_and_replicas(documents):
+    documents += [copy.deepcopy(d) for d in manifests.overlay("cluster-10gbe")
+                  if d["kind"] == "HorizontalPodAutoscaler"]
+
+
 def _wrong_monitor_port(documents):
     find(documents, "PodMonitor",
          "switchyard-router")["spec"]["podMetricsEndpoints"][0]["port"] = "metrics"
@@ -184,6 +191,7 @@ BREAKS = [
     (_image_volume_by_tag, "without a digest"),
     (_fractional_exclusive, "whole CPUs"),
     (_wrong_monitor_port, "no port metrics"),
+    (_scaler_and_replicas, "sets replicas itself"),
 ]
 
 

@@ -1,5 +1,6 @@
 """promtool accepts the rules; each alert fires under its fault, and not nearly under it."""
 
+import math
 import os
 import re
 import subprocess
@@ -11,7 +12,7 @@ import yaml
 
 import manifests
 import monitoring
-from alert_cases import CASES
+from alert_cases import CASES, EXPERT, busy, counter
 
 
 def promtool(*arguments):
@@ -63,6 +64,29 @@ class RulesTest(unittest.TestCase):
             "rule_files": [self.rules], "evaluation_interval": "10s",
             "tests": [promtool_test(case, fires)
                       for case in CASES for fires in (True, False)]})
+        code, text = promtool("test", "rules", tests)
+        self.assertEqual(code, 0, text)
+
+    def test_what_scalers_read_is_what_its_comment_says(self):
+        # Two workers, 0.9 and 0.1 busy; calls queue twice as long as they are computed.
+        series = busy(0.9, 0.1)
+        series |= counter("switchyard_expert_queue_seconds_sum", EXPERT, 20)
+        series |= counter("switchyard_expert_compute_seconds_sum", EXPERT, 10)
+        expected = {"switchyard:expert_workers:count": 2,
+                    "switchyard:expert_busy_workers:sum": 1,
+                    "switchyard:expert_pool_busy:ratio": 0.5,
+                    "switchyard:expert_queue_pressure:ratio": 2,
+                    "switchyard:expert_workers_desired:count": math.ceil(2 * 2 / 1.5),
+                    "switchyard:expert_imbalance:ratio": 1.8}
+        tests = self.write("test.yaml", {
+            "rule_files": [self.rules], "evaluation_interval": "10s",
+            "tests": [{
+                "interval": "10s",
+                "input_series": [{"series": s, "values": v} for s, v in series.items()],
+                "promql_expr_test": [
+                    {"expr": name, "eval_time": "5m", "exp_samples": [
+                        {"labels": f'{name}{{namespace="a"}}', "value": value}]}
+                    for name, value in expected.items()]}]})
         code, text = promtool("test", "rules", tests)
         self.assertEqual(code, 0, text)
 

@@ -304,9 +304,9 @@ AUTOSCALING = Dashboard(
             Panel("Busy", "percentunit", [
                 ("pool", "switchyard:expert_pool_busy:ratio{NS}"), ("target", "vector(0.6)")],
                   "Never CPU usage: a worker that spins uses all of it."),
-            Panel("Queueing over computing", "percentunit", [
-                ("p99 queue / p50 compute", "switchyard:expert_queue_pressure:ratio{NS}"),
-                ("limit", "vector(0.5)")],
+            Panel("Queueing over computing", "short", [
+                ("time queued / time computing", "switchyard:expert_queue_pressure:ratio{NS}"),
+                ("limit", "vector(1.5)")],
                   "Counts while the pool is busy at all."),
         ]),
         Row("Attention workers", [
