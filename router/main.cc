@@ -97,6 +97,9 @@ ABSL_FLAG(
     "comments in a stream that has nothing to say, against idle timeouts");
 ABSL_FLAG(absl::Duration, drain_timeout, absl::Seconds(30),
           "how long answers in progress may take to end after SIGTERM");
+ABSL_FLAG(bool, strict_fields, false,
+          "refuse requests with fields that no API knows, instead of ignoring "
+          "them");
 ABSL_FLAG(std::string, log_level, "info", "debug, info, warning or error");
 
 namespace switchyard::router {
@@ -173,6 +176,7 @@ absl::StatusOr<RouterServer::Options> OptionsFromFlags() {
   options.request_timeout = absl::GetFlag(FLAGS_request_timeout);
   options.failover_timeout = absl::GetFlag(FLAGS_failover_timeout);
   options.keep_alive_interval = absl::GetFlag(FLAGS_sse_ping_interval);
+  options.strict_fields = absl::GetFlag(FLAGS_strict_fields);
   return options;
 }
 

@@ -221,6 +221,7 @@ absl::Status RouterServerImpl::MakeParts() {
   plan.chat_format = model_.chat_format;
   plan.defaults.generation = model_.generation;
   plan.defaults.vocab_size = model_.config.vocab_size;
+  plan.defaults.strict = options_.strict_fields;
   const auto& eos = model_.generation.eos_token_ids.empty()
                         ? model_.config.eos_token_ids
                         : model_.generation.eos_token_ids;

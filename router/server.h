@@ -60,6 +60,8 @@ class RouterServer {
     int64_t requests_per_minute = 0;  // of one client; 0: no limit
     int64_t tokens_per_minute = 0;
 
+    bool strict_fields = false;  // refuse requests with unknown fields
+
     int64_t context_length = 0;        // 0: the model's max_position_embeddings
     int64_t max_open_requests = 1024;  // beyond: 429
     int64_t max_connections = 4096;    // beyond: 503

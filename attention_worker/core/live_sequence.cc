@@ -39,6 +39,12 @@ LiveSequence::LiveSequence(GenerationRequest generation_request,
       prompt_tokens_(
           static_cast<int64_t>(generation_request.prompt_ids.size())),
       max_tokens_(max_tokens) {
+  history.prompt_tokens = prompt_tokens_;
+  const auto& resumed = generation_request.resumed_output_ids;
+  for (size_t i = 0; i < resumed.size(); ++i) {
+    Observe(request.sampling.rules, static_cast<int64_t>(i), resumed[i],
+            &history.progress);
+  }
   if (!LooksAtHistory(request.sampling)) return;
   for (const int32_t id : generation_request.prompt_ids) ++history.prompt[id];
   for (const int32_t id : generation_request.resumed_output_ids) {
@@ -47,6 +53,8 @@ LiveSequence::LiveSequence(GenerationRequest generation_request,
 }
 
 void LiveSequence::Append(int32_t id, absl::Time now) {
+  Observe(request.sampling.rules, known_tokens() - prompt_tokens_, id,
+          &history.progress);
   tokens.push_back(id);
   if (LooksAtHistory(request.sampling)) ++history.generated[id];
   if (!first_token.has_value()) first_token = now;

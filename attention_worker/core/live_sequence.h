@@ -48,7 +48,7 @@ class LiveSequence {
 
   SequencePhase phase = SequencePhase::kWaiting;
   std::vector<int32_t> tokens;           // prompt and output so far
-  TokenHistory history;                  // empty unless penalties look at it
+  TokenHistory history;                  // counts only for penalties
   std::unique_ptr<SequenceState> state;  // in kPrefill and kDecoding
   int64_t charged_bytes = 0;             // what `state` takes of the budget
   bool may_draft = false;       // the MTP head reads what the model reads

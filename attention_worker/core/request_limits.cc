@@ -5,11 +5,16 @@
 #include <limits>
 #include <vector>
 
+#include "absl/algorithm/container.h"
+#include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 
 namespace switchyard::attention_worker {
 namespace {
+
+constexpr double kMaxBias = 100;
+constexpr int64_t kMaxClosingIds = 64;
 
 template <typename... Parts>
 absl::Status Invalid(const Parts&... parts) {
@@ -54,6 +59,39 @@ absl::Status CheckIds(const char* name, const std::vector<int32_t>& ids,
     }
   }
   return absl::OkStatus();
+}
+
+absl::Status CheckRules(const TokenRules& rules, int64_t vocab_size) {
+  absl::flat_hash_set<int32_t> biased;
+  for (const auto& [id, bias] : rules.logit_bias) {
+    if (id < 0 || id >= vocab_size) {
+      return Invalid("logit_bias is for token ", id,
+                     ", but the vocabulary has ", vocab_size, " tokens");
+    }
+    SY_RETURN_IF_ERROR(CheckRange("logit_bias", bias, -kMaxBias, kMaxBias));
+    if (!biased.insert(id).second) {
+      return Invalid("logit_bias has token ", id, " twice");
+    }
+  }
+  SY_RETURN_IF_ERROR(
+      CheckIds("allowed_token_ids", rules.allowed_ids, vocab_size));
+  SY_RETURN_IF_ERROR(CheckIds("stop_token_ids", rules.late_ids, vocab_size));
+  const absl::flat_hash_set<int32_t> late(rules.late_ids.begin(),
+                                          rules.late_ids.end());
+  if (rules.min_tokens > 0 && !rules.allowed_ids.empty() &&
+      absl::c_all_of(rules.allowed_ids,
+                     [&](int32_t id) { return late.contains(id); })) {
+    return Invalid("min_tokens is ", rules.min_tokens,
+                   ", but every token of allowed_token_ids ends the output");
+  }
+  if (!rules.thinking) return absl::OkStatus();
+  const ThinkingBudget& thinking = *rules.thinking;
+  if (thinking.closing.empty() ||
+      static_cast<int64_t>(thinking.closing.size()) > kMaxClosingIds) {
+    return Invalid("thinking_budget has ", thinking.closing.size(),
+                   " closing_ids; they must be 1 to ", kMaxClosingIds);
+  }
+  return CheckIds("thinking_budget.closing_ids", thinking.closing, vocab_size);
 }
 
 absl::Status CheckLengths(const GenerationRequest& request,
@@ -130,6 +168,7 @@ absl::Status CheckRequest(const GenerationRequest& request,
                    ", but want_logprobs is not set");
   }
   SY_RETURN_IF_ERROR(CheckSampling(request.sampling));
+  SY_RETURN_IF_ERROR(CheckRules(request.sampling.rules, limits.vocab_size));
   return CheckLengths(request, limits);
 }
 

@@ -86,6 +86,7 @@ void ApplyPenalties(const SamplingParams& params, const TokenHistory& history,
       if (!history.prompt.contains(id)) repeat(id);
     }
   }
+  if (params.frequency_penalty == 0.0 && params.presence_penalty == 0.0) return;
   for (const auto& [id, count] : history.generated) {
     logits[id] = static_cast<float>(
         static_cast<double>(logits[id]) -
@@ -195,14 +196,21 @@ SampledToken Sample(const CandidateRow& raw, const SamplingParams& params,
                     const TokenHistory& history, int64_t position,
                     bool want_logprob, int num_top) {
   SY_CHECK(!raw.logits.empty());
-  CandidateRow row = raw;
-  std::vector<float> penalised;
-  if (HasPenalties(params)) {
-    penalised.assign(raw.logits.begin(), raw.logits.end());
-    ApplyPenalties(params, history, absl::MakeSpan(penalised));
-    row = CandidateRow(penalised);
-  }
+  const int64_t index = position - history.prompt_tokens;
   SampledToken token;
+  if (const auto forced = ForcedToken(params.rules, history.progress, index)) {
+    token.id = *forced;
+    if (want_logprob) FillLogprobs(raw, num_top, &token);
+    return token;
+  }
+  CandidateRow row = raw;
+  std::vector<float> changed;
+  if (HasPenalties(params) || ChangesLogits(params.rules, index)) {
+    changed.assign(raw.logits.begin(), raw.logits.end());
+    ApplyPenalties(params, history, absl::MakeSpan(changed));
+    ApplyRules(params.rules, index, absl::MakeSpan(changed));
+    row = CandidateRow(changed);
+  }
   token.id = params.temperature < kGreedyTemperature
                  ? Greedy(row)
                  : Draw(row, params)
@@ -249,6 +257,7 @@ std::vector<SampledToken> SampleRows(const JobRows& rows,
                                      absl::Span<const float> maxima) {
   const SampleJob& job = rows.job;
   const bool penalties = HasPenalties(*job.params);
+  const RuleProgress progress = job.history->progress;
   std::vector<SampledToken> tokens;
   for (int64_t row = 0; row < rows.count; ++row) {
     tokens.push_back(
@@ -258,7 +267,10 @@ std::vector<SampledToken> SampleRows(const JobRows& rows,
                job.num_top));
     if (row + 1 == rows.count || tokens.back().id != job.drafts[row]) break;
     if (penalties) ++job.history->generated[job.drafts[row]];
+    Observe(job.params->rules, job.position + row - job.history->prompt_tokens,
+            job.drafts[row], &job.history->progress);
   }
+  job.history->progress = progress;
   for (size_t i = 0; penalties && i + 1 < tokens.size(); ++i) {
     const auto count = job.history->generated.find(tokens[i].id);
     if (--count->second == 0) job.history->generated.erase(count);

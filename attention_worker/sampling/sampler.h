@@ -10,6 +10,7 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/types/span.h"
+#include "attention_worker/sampling/token_rules.h"
 #include "base/compute_pool.h"
 
 namespace switchyard::attention_worker {
@@ -23,12 +24,16 @@ struct SamplingParams {
   double frequency_penalty = 0.0;   // [-2, 2], over generated tokens
   double repetition_penalty = 1.0;  // > 0, over prompt and generated tokens
   uint64_t seed = 0;
+  TokenRules rules = {};
 };
 
-// How often each token occurred: what the penalties look at.
+// What the penalties and the rules look at.
 struct TokenHistory {
+  // How often each token occurred; for the penalties.
   absl::flat_hash_map<int32_t, int32_t> generated;  // id -> count
   absl::flat_hash_map<int32_t, int32_t> prompt;     // id -> count
+  int64_t prompt_tokens = 0;  // position of the output's first token
+  RuleProgress progress;
 };
 
 struct SampledToken {
@@ -39,7 +44,8 @@ struct SampledToken {
   std::vector<std::pair<int32_t, float>> top_logprobs;
 };
 
-// Order as in Transformers: penalties, temperature, top-k, top-p, min-p, draw.
+// Order as in Transformers: penalties, the rules' changes, temperature, top-k,
+// top-p, min-p, draw. A token that the rules force is not drawn.
 // `position` is the index in the sequence of the token being chosen. NaN logits
 // count as -infinity.
 SampledToken SampleToken(absl::Span<const float> logits,

@@ -14,6 +14,14 @@ namespace switchyard::attention_worker {
 namespace {
 
 // Ids are int32 everywhere but on the wire.
+absl::StatusOr<int32_t> IdFromProto(const char* field, uint32_t id) {
+  if (id > static_cast<uint32_t>(std::numeric_limits<int32_t>::max())) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(field, " is ", id, ", above 2^31 - 1"));
+  }
+  return static_cast<int32_t>(id);
+}
+
 absl::StatusOr<std::vector<int32_t>> IdsFromProto(
     const char* field, const google::protobuf::RepeatedField<uint32_t>& ids) {
   std::vector<int32_t> out;
@@ -28,7 +36,43 @@ absl::StatusOr<std::vector<int32_t>> IdsFromProto(
   return out;
 }
 
-SamplingParams SamplingFromProto(const v1::SamplingParams& params) {
+absl::StatusOr<TokenRules> RulesFromProto(const v1::SamplingParams& params) {
+  constexpr int kMaxBiases = 16384;
+  TokenRules out;
+  if (params.logit_bias_size() > kMaxBiases) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("logit_bias has ", params.logit_bias_size(),
+                     " entries; at most ", kMaxBiases, " are served"));
+  }
+  for (const v1::TokenBias& entry : params.logit_bias()) {
+    SY_ASSIGN_OR_RETURN(const int32_t id,
+                        IdFromProto("logit_bias.id", entry.id()));
+    out.logit_bias.emplace_back(id, entry.bias());
+  }
+  SY_ASSIGN_OR_RETURN(
+      out.allowed_ids,
+      IdsFromProto("allowed_token_ids", params.allowed_token_ids()));
+  out.min_tokens = params.min_tokens();
+  if (!params.has_thinking_budget()) return out;
+  const v1::ThinkingBudget& budget = params.thinking_budget();
+  ThinkingBudget thinking;
+  thinking.tokens = budget.tokens();
+  if (budget.has_begin_id()) {
+    SY_ASSIGN_OR_RETURN(
+        thinking.begin_id,
+        IdFromProto("thinking_budget.begin_id", budget.begin_id()));
+  }
+  SY_ASSIGN_OR_RETURN(thinking.end_id,
+                      IdFromProto("thinking_budget.end_id", budget.end_id()));
+  SY_ASSIGN_OR_RETURN(
+      thinking.closing,
+      IdsFromProto("thinking_budget.closing_ids", budget.closing_ids()));
+  out.thinking = std::move(thinking);
+  return out;
+}
+
+absl::StatusOr<SamplingParams> SamplingFromProto(
+    const v1::SamplingParams& params) {
   SamplingParams out;
   if (params.has_temperature()) out.temperature = params.temperature();
   if (params.has_top_p()) out.top_p = params.top_p();
@@ -40,6 +84,7 @@ SamplingParams SamplingFromProto(const v1::SamplingParams& params) {
     out.repetition_penalty = params.repetition_penalty();
   }
   out.seed = params.seed();
+  SY_ASSIGN_OR_RETURN(out.rules, RulesFromProto(params));
   return out;
 }
 
@@ -79,7 +124,10 @@ absl::StatusOr<GenerationRequest> GenerationRequestFromProto(
                                request.prefix_boundaries().end());
   out.priority = request.priority();
   out.client = absl::Hash<std::string>()(request.client());
-  out.sampling = SamplingFromProto(request.sampling());
+  SY_ASSIGN_OR_RETURN(out.sampling, SamplingFromProto(request.sampling()));
+  if (out.sampling.rules.min_tokens > 0) {
+    out.sampling.rules.late_ids = out.stop_token_ids;
+  }
   out.max_tokens = request.max_tokens();
   out.want_logprobs = request.want_logprobs();
   // Larger than an int can be: as refused as anything above the limit.

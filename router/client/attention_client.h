@@ -16,6 +16,14 @@
 
 namespace switchyard::router {
 
+// A limit of the reasoning; see the proto.
+struct ThinkingBudget {
+  int64_t tokens = 0;
+  absl::optional<int32_t> begin_id = {};
+  int32_t end_id = 0;
+  std::vector<int32_t> closing_ids = {};
+};
+
 struct SamplingParams {
   double temperature = 1.0;  // below 1e-6: greedy
   double top_p = 1.0;
@@ -25,6 +33,10 @@ struct SamplingParams {
   double frequency_penalty = 0.0;
   double repetition_penalty = 1.0;
   uint64_t seed = 0;
+  std::vector<std::pair<int32_t, float>> logit_bias = {};  // each once
+  std::vector<int32_t> allowed_token_ids = {};             // empty: all
+  int64_t min_tokens = 0;  // before one of stop_token_ids
+  absl::optional<ThinkingBudget> thinking_budget = {};
 };
 
 struct TokenRequest {

@@ -1,5 +1,6 @@
 #include "router/client/generation_codec.h"
 
+#include <algorithm>
 #include <cstdint>
 #include <limits>
 #include <string>
@@ -52,7 +53,44 @@ absl::Status IdsToProto(const char* field, const std::vector<int32_t>& ids,
   return absl::OkStatus();
 }
 
-void SamplingToProto(const SamplingParams& params, v1::SamplingParams* out) {
+absl::Status RulesToProto(const SamplingParams& params,
+                          v1::SamplingParams* out) {
+  for (const auto& [id, bias] : params.logit_bias) {
+    if (id < 0) {
+      return absl::InvalidArgumentError(absl::StrCat("logit_bias of id ", id));
+    }
+    v1::TokenBias* entry = out->add_logit_bias();
+    entry->set_id(static_cast<uint32_t>(id));
+    entry->set_bias(bias);
+  }
+  SY_RETURN_IF_ERROR(IdsToProto("allowed_token_ids", params.allowed_token_ids,
+                                out->mutable_allowed_token_ids()));
+  constexpr int64_t kMaxUint32 = std::numeric_limits<uint32_t>::max();
+  if (params.min_tokens < 0 || params.min_tokens > kMaxUint32) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("min_tokens is ", params.min_tokens));
+  }
+  out->set_min_tokens(static_cast<uint32_t>(params.min_tokens));
+  if (!params.thinking_budget) return absl::OkStatus();
+  const ThinkingBudget& budget = *params.thinking_budget;
+  if (budget.tokens < 0 || budget.end_id < 0 ||
+      budget.begin_id.value_or(0) < 0) {
+    return absl::InvalidArgumentError(
+        "the thinking budget has a negative number");
+  }
+  v1::ThinkingBudget* thinking = out->mutable_thinking_budget();
+  thinking->set_tokens(
+      static_cast<uint32_t>(std::min(budget.tokens, kMaxUint32)));
+  if (budget.begin_id) {
+    thinking->set_begin_id(static_cast<uint32_t>(*budget.begin_id));
+  }
+  thinking->set_end_id(static_cast<uint32_t>(budget.end_id));
+  return IdsToProto("closing_ids", budget.closing_ids,
+                    thinking->mutable_closing_ids());
+}
+
+absl::Status SamplingToProto(const SamplingParams& params,
+                             v1::SamplingParams* out) {
   out->set_temperature(params.temperature);
   out->set_top_p(params.top_p);
   out->set_top_k(params.top_k);
@@ -61,6 +99,7 @@ void SamplingToProto(const SamplingParams& params, v1::SamplingParams* out) {
   out->set_frequency_penalty(params.frequency_penalty);
   out->set_repetition_penalty(params.repetition_penalty);
   out->set_seed(params.seed);
+  return RulesToProto(params, out);
 }
 
 absl::StatusOr<AttentionWorkerInfo::State> StateFromProto(
@@ -106,7 +145,7 @@ absl::StatusOr<v1::GenerateRequest> TokenRequestToProto(
   for (const int64_t boundary : request.prefix_boundaries) {
     out.add_prefix_boundaries(static_cast<uint32_t>(boundary));
   }
-  SamplingToProto(request.sampling, out.mutable_sampling());
+  SY_RETURN_IF_ERROR(SamplingToProto(request.sampling, out.mutable_sampling()));
   out.set_max_tokens(static_cast<uint32_t>(request.max_tokens));
   out.set_priority(request.priority);
   out.set_client(request.client);

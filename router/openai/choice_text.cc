@@ -26,6 +26,7 @@ ChoiceText::ChoiceText(Options options)
 
 OutputDelta ChoiceText::AddToken(int32_t id) {
   if (stopped()) return {};
+  ++num_tokens_;
   // The token that closes the reasoning counts as reasoning.
   if (parser_ != nullptr && parser_->in_reasoning()) ++reasoning_tokens_;
   if (absl::c_linear_search(options_.stop_token_ids, id)) {
@@ -42,10 +43,12 @@ OutputDelta ChoiceText::Finish() {
   if (!stopped()) rest += stop_.Flush();
   OutputDelta delta = AddText(rest);
   if (parser_ != nullptr) AppendDelta(Note(parser_->Finish()), &delta);
+  ShapeReasoning(/*end=*/true, &delta);
   return delta;
 }
 
 std::string ChoiceText::ThroughStop(const std::string& text) {
+  if (num_tokens_ <= options_.min_tokens) return text;
   std::string certain = stop_.Add(text);
   if (stopped() && options_.include_stop_str_in_output) {
     certain += stop_.matched();
@@ -54,15 +57,36 @@ std::string ChoiceText::ThroughStop(const std::string& text) {
 }
 
 OutputDelta ChoiceText::AddText(const std::string& text) {
-  if (parser_ != nullptr) return Note(parser_->Add(text));
   OutputDelta delta;
-  delta.content = text;
+  if (parser_ == nullptr) {
+    delta.content = text;
+    return delta;
+  }
+  delta = Note(parser_->Add(text));
+  ShapeReasoning(/*end=*/false, &delta);
   return delta;
 }
 
 OutputDelta ChoiceText::Note(OutputDelta delta) {
-  if (!delta.tool_calls.empty()) has_tool_calls_ = true;
+  auto& calls = delta.tool_calls;
+  if (!calls.empty()) has_tool_calls_ = true;
+  const auto extra = absl::c_find_if(calls, [&](const auto& call) {
+    return call.index >= options_.max_tool_calls;
+  });
+  if (extra != calls.end()) {
+    too_many_calls_ = true;
+    calls.erase(extra, calls.end());
+  }
   return delta;
+}
+
+void ChoiceText::ShapeReasoning(bool end, OutputDelta* delta) {
+  if (options_.reasoning == ReasoningOutput::kStreamed) return;
+  held_reasoning_ += std::exchange(delta->reasoning, "");
+  if (options_.reasoning == ReasoningOutput::kHidden) held_reasoning_.clear();
+  if (end || (parser_ != nullptr && !parser_->in_reasoning())) {
+    delta->reasoning = std::exchange(held_reasoning_, "");
+  }
 }
 
 }  // namespace switchyard::router

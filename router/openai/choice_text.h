@@ -5,11 +5,13 @@
 #define SWITCHYARD_ROUTER_OPENAI_CHOICE_TEXT_H_
 
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "absl/types/optional.h"
+#include "router/openai/request.h"
 #include "router/text/output_parser.h"
 #include "router/text/stop_matcher.h"
 #include "text/tokenizer.h"
@@ -25,8 +27,13 @@ class ChoiceText {
     std::vector<std::string> stop;
     bool include_stop_str_in_output = false;
     std::vector<int32_t> stop_token_ids;  // their text is not shown
+    // Of these tokens no text is a stop string.
+    int64_t min_tokens = 0;
     // Absent: all text is content.
     absl::optional<OutputSyntax> syntax;
+    // The beginning of one more call stops the output.
+    int max_tool_calls = std::numeric_limits<int>::max();
+    ReasoningOutput reasoning = ReasoningOutput::kStreamed;
   };
   explicit ChoiceText(Options options);
 
@@ -35,8 +42,9 @@ class ChoiceText {
   // What was held back, at the end. Call once.
   OutputDelta Finish();
 
-  // A stop string came: no more tokens are needed.
-  bool stopped() const { return stop_.stopped(); }
+  // A stop string came, or a call too many: no more tokens are needed.
+  bool stopped() const { return stop_.stopped() || too_many_calls_; }
+  // "" unless a stop string came.
   const std::string& matched_stop() const { return stop_.matched(); }
   // The last token, if it was one of stop_token_ids.
   absl::optional<int32_t> stop_token() const { return stop_token_; }
@@ -47,6 +55,7 @@ class ChoiceText {
   OutputDelta AddText(const std::string& text);
   std::string ThroughStop(const std::string& text);
   OutputDelta Note(OutputDelta delta);
+  void ShapeReasoning(bool end, OutputDelta* delta);
 
   const Options options_;
   text::IncrementalDetokenizer detokenizer_;
@@ -54,6 +63,9 @@ class ChoiceText {
   std::unique_ptr<OutputParser> parser_;  // null without syntax
   absl::optional<int32_t> stop_token_;
   bool has_tool_calls_ = false;
+  bool too_many_calls_ = false;
+  std::string held_reasoning_;
+  int64_t num_tokens_ = 0;
   int64_t reasoning_tokens_ = 0;
 };
 

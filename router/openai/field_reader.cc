@@ -2,7 +2,9 @@
 
 #include <cmath>
 
+#include "absl/algorithm/container.h"
 #include "absl/strings/str_cat.h"
+#include "base/command_line.h"
 #include "router/openai/errors.h"
 
 namespace switchyard::router {
@@ -25,6 +27,7 @@ absl::string_view JsonTypeName(const Json& value) {
 }
 
 const Json* FieldReader::Find(const char* name) const {
+  known_.push_back(name);
   if (!status_.ok()) return nullptr;
   const auto it = object_.find(name);
   return it == object_.end() || it->is_null() ? nullptr : &*it;
@@ -32,6 +35,20 @@ const Json* FieldReader::Find(const char* name) const {
 
 void FieldReader::Fail(absl::string_view name, absl::string_view message) {
   if (status_.ok()) status_ = ParamError(absl::StrCat(path_, name), message);
+}
+
+void FieldReader::RefuseUnknown(absl::Span<const char* const> ignored) {
+  std::vector<std::string> known(known_.begin(), known_.end());
+  known.insert(known.end(), ignored.begin(), ignored.end());
+  for (const auto& [key, value] : object_.items()) {
+    if (absl::c_linear_search(known, key)) continue;
+    const std::string nearest = NearestName(key, known);
+    Fail(key, nearest.empty()
+                  ? "is not a field of this API"
+                  : absl::StrCat("is not a field of this API; did you mean ",
+                                 nearest, "?"));
+    return;
+  }
 }
 
 absl::optional<bool> FieldReader::Bool(const char* name) {

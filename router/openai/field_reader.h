@@ -5,10 +5,13 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/optional.h"
+#include "absl/types/span.h"
 #include "base/json.h"
 
 namespace switchyard::router {
@@ -21,7 +24,7 @@ class FieldReader {
   explicit FieldReader(const Json& object, std::string path = "")
       : object_(object), path_(std::move(path)) {}
 
-  // Null if the field is absent.
+  // Null if the field is absent. Names are literals.
   const Json* Find(const char* name) const;
 
   absl::optional<bool> Bool(const char* name);
@@ -31,11 +34,16 @@ class FieldReader {
   absl::optional<std::string> String(const char* name);
 
   void Fail(absl::string_view name, absl::string_view message);
+
+  // Fails if the object has a field that nobody has asked for and that is not
+  // in `ignored`; the text names the nearest known one.
+  void RefuseUnknown(absl::Span<const char* const> ignored);
   const absl::Status& status() const { return status_; }
 
  private:
   const Json& object_;
   const std::string path_;
+  mutable std::vector<const char*> known_;  // asked for; literals
   absl::Status status_;
 };
 

@@ -71,9 +71,15 @@ void Generation::MakeChoice(size_t prompt, int number) {
     choice.result.message.content = plan_.echo[prompt];
   }
   choice.text = std::make_unique<ChoiceText>(ChoiceText::Options{
-      plan_.shape.tokenizer, plan_.params.skip_special_tokens,
-      plan_.params.stop, plan_.params.include_stop_str_in_output,
-      plan_.stop_token_ids, plan_.syntax});
+      .tokenizer = plan_.shape.tokenizer,
+      .skip_special_tokens = plan_.params.skip_special_tokens,
+      .stop = plan_.params.stop,
+      .include_stop_str_in_output = plan_.params.include_stop_str_in_output,
+      .stop_token_ids = plan_.stop_token_ids,
+      .min_tokens = plan_.params.sampling.min_tokens,
+      .syntax = plan_.syntax,
+      .max_tool_calls = plan_.max_tool_calls,
+      .reasoning = plan_.params.reasoning});
 
   TokenRequest request;
   request.id = absl::StrCat(plan_.shape.id, ".", index);
@@ -169,7 +175,7 @@ void Generation::FinishChoice(size_t index, TokenFinish finish) {
   Choice& choice = choices_[index];
   OutputDelta rest = choice.text->Finish();
   choice.done = true;
-  if (choice.text->stopped()) {
+  if (!choice.text->matched_stop().empty()) {
     choice.result.stop_reason = choice.text->matched_stop();
   } else if (const auto token = choice.text->stop_token();
              token &&

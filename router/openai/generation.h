@@ -10,6 +10,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <string>
 #include <utility>
@@ -42,6 +43,7 @@ struct GenerationPlan {
   // Is told the tokens of prompts and outputs, once, however it ends; may be
   // null.
   std::function<void(int64_t tokens)> on_end;
+  int max_tool_calls = std::numeric_limits<int>::max();
 };
 
 struct GenerationEnvironment {

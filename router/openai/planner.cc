@@ -11,6 +11,10 @@
 namespace switchyard::router {
 namespace {
 
+bool NeverThinks(ChatFormat format) {
+  return format == ChatFormat::kInstruct || format == ChatFormat::kCoder;
+}
+
 OutputSyntax SyntaxOf(ChatFormat format, const ChatRequest& request) {
   OutputSyntax syntax;
   if (request.parse_tool_calls) {
@@ -18,13 +22,45 @@ OutputSyntax SyntaxOf(ChatFormat format, const ChatRequest& request) {
                                                      : ToolCallSyntax::kJson;
     syntax.tools = request.prompt.tools;
   }
-  const bool never_thinks =
-      format == ChatFormat::kInstruct || format == ChatFormat::kCoder;
-  if (!request.separate_reasoning || never_thinks) return syntax;
+  if (!request.separate_reasoning || NeverThinks(format)) return syntax;
   syntax.thinking = PromptOpensThinking(format, request.prompt.kwargs)
                         ? OutputSyntax::Thinking::kOpened
                         : OutputSyntax::Thinking::kMaybe;
   return syntax;
+}
+
+absl::StatusOr<ThinkingBudget> BudgetOf(ChatFormat format,
+                                        const ChatRequest& request,
+                                        const text::Tokenizer& tokenizer) {
+  const auto begin = tokenizer.AddedTokenId("<think>");
+  const auto end = tokenizer.AddedTokenId("</think>");
+  if (!begin || !end) {
+    return ParamError("thinking_budget",
+                      "this model's tokenizer has no tokens for <think> and "
+                      "</think>");
+  }
+  ThinkingBudget budget;
+  budget.tokens = *request.thinking_budget;
+  if (!PromptOpensThinking(format, request.prompt.kwargs)) {
+    budget.begin_id = *begin;
+  }
+  budget.end_id = *end;
+  budget.closing_ids = tokenizer.Encode("\n</think>\n\n");
+  return budget;
+}
+
+// Keeps the last `most` tokens.
+void Truncate(int64_t most, std::vector<int32_t>* ids,
+              std::vector<int64_t>* boundaries) {
+  const int64_t size = static_cast<int64_t>(ids->size());
+  if (size <= most) return;
+  const int64_t dropped = size - most;
+  ids->erase(ids->begin(), ids->begin() + dropped);
+  std::vector<int64_t> kept;
+  for (const int64_t boundary : *boundaries) {
+    if (boundary > dropped) kept.push_back(boundary - dropped);
+  }
+  *boundaries = std::move(kept);
 }
 
 // Other prompts share this one's messages up to one of these places.
@@ -57,10 +93,19 @@ absl::StatusOr<GenerationPlan> Planner::Plan(Api api, absl::string_view body,
   plan.shape.logprobs = plan.params.logprobs;
   plan.shape.top_logprobs = plan.params.top_logprobs;
   plan.shape.return_token_ids = plan.params.return_token_ids;
+  plan.shape.tokens_as_ids = plan.params.tokens_as_ids;
   plan.shape.usage_in_chunks = plan.params.stream && plan.params.include_usage;
   if (!plan.params.ignore_eos) plan.stop_token_ids = options_.eos_token_ids;
   for (const int32_t id : plan.params.stop_token_ids) {
     plan.stop_token_ids.push_back(id);
+  }
+  if (const auto most = plan.params.truncate_prompt_tokens) {
+    const int64_t room =
+        max_model_len -
+        std::min(plan.params.max_tokens.value_or(1), max_model_len - 1);
+    for (auto& prompt : plan.prompts) {
+      Truncate(*most < 0 ? room : *most, &prompt, &plan.prefix_boundaries);
+    }
   }
   SY_RETURN_IF_ERROR(SetMaxTokens(max_model_len, &plan));
   return plan;
@@ -78,7 +123,13 @@ absl::Status Planner::PlanChat(const Json& body, GenerationPlan* plan) const {
   plan->prefix_boundaries =
       MessageStarts(plan->prompts.back(), *options_.tokenizer);
   plan->syntax = SyntaxOf(options_.chat_format, request);
+  if (!request.parallel_tool_calls) plan->max_tool_calls = 1;
   plan->params = std::move(request.params);
+  if (request.thinking_budget && !NeverThinks(options_.chat_format)) {
+    SY_ASSIGN_OR_RETURN(
+        plan->params.sampling.thinking_budget,
+        BudgetOf(options_.chat_format, request, *options_.tokenizer));
+  }
   return absl::OkStatus();
 }
 

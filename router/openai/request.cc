@@ -1,6 +1,5 @@
 #include "router/openai/request.h"
 
-#include <limits>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -8,15 +7,13 @@
 #include "router/openai/chat_messages.h"
 #include "router/openai/errors.h"
 #include "router/openai/field_reader.h"
+#include "router/openai/sampling_fields.h"
 
 namespace switchyard::router {
 namespace {
 
 constexpr size_t kMaxUserBytes = 512;
 constexpr int kMaxTopLogprobs = 20;
-constexpr size_t kMaxStopStrings = 64;
-constexpr size_t kMaxStopBytes = 4096;
-constexpr size_t kMaxStopTokenIds = 128;
 constexpr int64_t kMaxTokens = int64_t{1} << 31;
 constexpr double kMinTimeoutSeconds = 1e-3;
 constexpr double kMaxTimeoutSeconds = 7 * 24 * 3600;
@@ -24,8 +21,6 @@ constexpr double kMaxTimeoutSeconds = 7 * 24 * 3600;
 // Fields that would change the answer and that this server does not serve.
 // Their neutral values (null, false, 0, {} and []) are accepted.
 constexpr const char* kUnsupported[] = {
-    "logit_bias",
-    "min_tokens",
     "stop_regex",
     "regex",
     "ebnf",
@@ -41,10 +36,54 @@ constexpr const char* kUnsupported[] = {
     "input_ids",
     "functions",
     "function_call",
-    "thinking_token_budget",
     "bad_words",
-    "allowed_token_ids",
     "prompt_embeds",
+    "cache_salt",
+    "extra_key",
+    "chat_template",
+    "logits_processors",
+    "custom_logit_processor",
+    "lora_path",
+    "lora_request",
+    "return_hidden_states",
+    "audio",
+};
+
+// Fields that clients send and that change nothing here: known, for requests
+// whose unknown fields are refused.
+constexpr const char* kIgnored[] = {
+    "model",
+    "user",
+    "metadata",
+    "store",
+    "service_tier",
+    "safety_identifier",
+    "prompt_cache_key",
+    "prompt_cache_retention",
+    "modalities",
+    "prediction",
+    "verbosity",
+    "web_search_options",
+    "spaces_between_special_tokens",
+    "add_special_tokens",
+    "length_penalty",
+    "early_stopping",
+    "documents",
+    "chat_template_content_format",
+    "mm_processor_kwargs",
+    "media_io_kwargs",
+    "kv_transfer_params",
+    "vllm_xargs",
+    "return_cached_tokens_details",
+    "session_params",
+    "custom_params",
+    "customized_labels",
+    "bootstrap_host",
+    "bootstrap_port",
+    "bootstrap_room",
+    "routed_dp_rank",
+    "data_parallel_rank",
+    "return_routed_experts",
 };
 
 bool IsNeutral(const Json& value) {
@@ -78,83 +117,6 @@ absl::Status RefuseUnsupported(FieldReader* reader) {
       return ParamError("response_format",
                         "only {\"type\": \"text\"} is supported");
     }
-  }
-  return absl::OkStatus();
-}
-
-absl::StatusOr<std::vector<int32_t>> ParseTokenIds(const Json& array,
-                                                   const std::string& path,
-                                                   int64_t vocab_size) {
-  std::vector<int32_t> ids;
-  ids.reserve(array.size());
-  for (size_t i = 0; i < array.size(); ++i) {
-    const Json& value = array[i];
-    const bool integer = value.is_number_integer() &&
-                         !(value.is_number_unsigned() &&
-                           value.get<uint64_t>() > uint64_t{INT32_MAX});
-    const int64_t id = integer ? value.get<int64_t>() : -1;
-    if (id < 0 || id >= vocab_size) {
-      return ParamError(
-          absl::StrCat(path, "[", i, "]"),
-          absl::StrCat(
-              "must be a token id in [0, ", vocab_size, "), not ",
-              value.is_binary() ? "a larger number" : DumpJson(value)));
-    }
-    ids.push_back(static_cast<int32_t>(id));
-  }
-  return ids;
-}
-
-void ReadSampling(FieldReader* reader, const model::GenerationConfig& config,
-                  SamplingParams* out) {
-  constexpr double kHuge = 1e6;
-  out->temperature = reader->Number("temperature", 0, kHuge)
-                         .value_or(config.do_sample ? config.temperature : 0.0);
-  out->top_p = reader->Number("top_p", std::numeric_limits<double>::min(), 1)
-                   .value_or(config.top_p);
-  out->top_k = static_cast<int>(
-      reader->Int("top_k", -1, INT32_MAX).value_or(config.top_k));
-  if (out->top_k < 0) out->top_k = 0;
-  out->min_p = reader->Number("min_p", 0, 1).value_or(config.min_p);
-  out->presence_penalty =
-      reader->Number("presence_penalty", -2, 2).value_or(0.0);
-  out->frequency_penalty =
-      reader->Number("frequency_penalty", -2, 2).value_or(0.0);
-  out->repetition_penalty = reader->Number("repetition_penalty", 1e-6, kHuge)
-                                .value_or(config.repetition_penalty);
-}
-
-absl::Status ReadStop(FieldReader* reader, int64_t vocab_size,
-                      GenerationParams* out) {
-  if (const Json* stop = reader->Find("stop")) {
-    const Json list = stop->is_string() ? Json::array({*stop}) : *stop;
-    if (!list.is_array()) {
-      return ParamError("stop", "must be a string or an array of strings");
-    }
-    if (list.size() > kMaxStopStrings) {
-      return ParamError("stop",
-                        absl::StrCat("has ", list.size(), " strings; at most ",
-                                     kMaxStopStrings, " are allowed"));
-    }
-    for (const Json& text : list) {
-      if (!text.is_string()) {
-        return ParamError("stop", "must be a string or an array of strings");
-      }
-      out->stop.push_back(text.get<std::string>());
-      if (out->stop.back().size() > kMaxStopBytes) {
-        return ParamError("stop", absl::StrCat("has a string of more than ",
-                                               kMaxStopBytes, " bytes"));
-      }
-    }
-  }
-  if (const Json* ids = reader->Find("stop_token_ids")) {
-    if (!ids->is_array() || ids->size() > kMaxStopTokenIds) {
-      return ParamError("stop_token_ids",
-                        absl::StrCat("must be an array of at most ",
-                                     kMaxStopTokenIds, " token ids"));
-    }
-    SY_ASSIGN_OR_RETURN(out->stop_token_ids,
-                        ParseTokenIds(*ids, "stop_token_ids", vocab_size));
   }
   return absl::OkStatus();
 }
@@ -194,6 +156,8 @@ absl::Status ReadShared(FieldReader* reader, const RequestDefaults& defaults,
   SY_RETURN_IF_ERROR(RefuseUnsupported(reader));
   reader->String("model");  // any name is served; its type is still checked
   ReadSampling(reader, defaults.generation, &out->sampling);
+  SY_RETURN_IF_ERROR(
+      ReadTokenRules(reader, "min_tokens", defaults.vocab_size, out));
   SY_RETURN_IF_ERROR(ReadSeed(reader, out));
   out->max_tokens = reader->Int("max_tokens", 1, kMaxTokens);
   if (const auto newer = reader->Int("max_completion_tokens", 1, kMaxTokens)) {
@@ -207,7 +171,17 @@ absl::Status ReadShared(FieldReader* reader, const RequestDefaults& defaults,
   }
   out->ignore_eos = reader->Bool("ignore_eos").value_or(false);
   out->include_stop_str_in_output =
-      reader->Bool("include_stop_str_in_output").value_or(false);
+      reader->Bool("include_stop_str_in_output")
+          .value_or(reader->Bool("no_stop_trim").value_or(false));
+  out->tokens_as_ids =
+      reader->Bool("return_tokens_as_token_ids").value_or(false);
+  out->truncate_prompt_tokens =
+      reader->Int("truncate_prompt_tokens", -1, kMaxTokens);
+  if (out->truncate_prompt_tokens == 0) {
+    reader->Fail(
+        "truncate_prompt_tokens",
+        "must be a number of tokens, or -1 for what the context holds");
+  }
   out->skip_special_tokens = reader->Bool("skip_special_tokens").value_or(true);
   out->return_token_ids = reader->Bool("return_token_ids").value_or(false);
   out->priority = static_cast<int>(
@@ -242,6 +216,7 @@ absl::Status ReadTools(FieldReader* reader, ChatRequest* out) {
   }
   // A model that must not call does not see the tools.
   if (!may_call) out->prompt.tools = nullptr;
+  out->parallel_tool_calls = reader->Bool("parallel_tool_calls").value_or(true);
   out->parse_tool_calls = !out->prompt.tools.is_null();
   return reader->status();
 }
@@ -273,6 +248,38 @@ absl::Status ReadTemplateArguments(FieldReader* reader, ChatPrompt* out) {
   if (continues && out->kwargs["add_generation_prompt"] == true) {
     return ParamError("continue_final_message",
                       "cannot be true together with add_generation_prompt");
+  }
+  return reader->status();
+}
+
+// The names under which clients ask for less reasoning, or for none.
+absl::Status ReadReasoning(FieldReader* reader, ChatRequest* out) {
+  Json& kwargs = out->prompt.kwargs;
+  if (const auto effort = reader->String("reasoning_effort");
+      effort && !kwargs.contains("enable_thinking")) {
+    kwargs["enable_thinking"] = *effort != "none";
+  }
+  for (const char* name : {"thinking_token_budget", "thinking_budget",
+                           "reasoning_budget_tokens", "max_reasoning_tokens"}) {
+    const auto budget = reader->Int(name, -1, kMaxTokens);
+    if (budget) out->thinking_budget = budget;
+  }
+  if (const auto it = kwargs.find("thinking_budget"); it != kwargs.end()) {
+    FieldReader inner(kwargs, "chat_template_kwargs.");
+    const auto budget = inner.Int("thinking_budget", -1, kMaxTokens);
+    SY_RETURN_IF_ERROR(inner.status());
+    if (!out->thinking_budget) out->thinking_budget = budget;
+  }
+  // As llama.cpp has it: no limit.
+  if (out->thinking_budget && *out->thinking_budget < 0) {
+    out->thinking_budget = absl::nullopt;
+  }
+  out->separate_reasoning = reader->Bool("separate_reasoning").value_or(true);
+  if (!reader->Bool("stream_reasoning").value_or(true)) {
+    out->params.reasoning = ReasoningOutput::kWhole;
+  }
+  if (!reader->Bool("include_reasoning").value_or(true)) {
+    out->params.reasoning = ReasoningOutput::kHidden;
   }
   return reader->status();
 }
@@ -324,8 +331,8 @@ absl::StatusOr<ChatRequest> ParseChatRequest(const Json& body,
   FieldReader reader(body);
   ChatRequest request;
   GenerationParams& params = request.params;
-  const auto messages = body.find("messages");
-  if (messages == body.end()) return ParamError("messages", "is missing");
+  const Json* messages = reader.Find("messages");
+  if (messages == nullptr) return ParamError("messages", "is missing");
   SY_ASSIGN_OR_RETURN(request.prompt.messages, NormaliseMessages(*messages));
   SY_RETURN_IF_ERROR(ReadShared(&reader, defaults, &params));
   SY_RETURN_IF_ERROR(ReadTools(&reader, &request));
@@ -336,8 +343,9 @@ absl::StatusOr<ChatRequest> ParseChatRequest(const Json& body,
   if (params.top_logprobs > 0 && !params.logprobs) {
     reader.Fail("top_logprobs", "needs logprobs: true");
   }
-  request.separate_reasoning = reader.Bool("separate_reasoning").value_or(true);
-  if (!reader.status().ok()) return reader.status();
+  SY_RETURN_IF_ERROR(ReadReasoning(&reader, &request));
+  if (defaults.strict) reader.RefuseUnknown(kIgnored);
+  SY_RETURN_IF_ERROR(reader.status());
   return request;
 }
 
@@ -369,7 +377,8 @@ absl::StatusOr<CompletionRequest> ParseCompletionRequest(
         absl::StrCat(request.prompts.size(), " prompts times n = ", params.n,
                      " are more than ", defaults.max_choices, " choices"));
   }
-  if (!reader.status().ok()) return reader.status();
+  if (defaults.strict) reader.RefuseUnknown(kIgnored);
+  SY_RETURN_IF_ERROR(reader.status());
   return request;
 }
 

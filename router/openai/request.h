@@ -2,8 +2,8 @@
 //
 // Lenient where clients differ (null is absent, unknown fields are ignored),
 // strict where a silent misunderstanding would change the answer: a field that
-// is known but not served (logit_bias, a JSON schema, ...) is refused by name.
-// Below: text/ renders and tokenizes. Not here: HTTP, tokens, workers.
+// is known but not served (a LoRA, embeddings as a prompt, ...) is refused by
+// name. Below: text/ renders and tokenizes. Not here: HTTP, tokens, workers.
 
 #ifndef SWITCHYARD_ROUTER_OPENAI_REQUEST_H_
 #define SWITCHYARD_ROUTER_OPENAI_REQUEST_H_
@@ -28,6 +28,14 @@ struct RequestDefaults {
   model::GenerationConfig generation;
   int64_t vocab_size = 0;
   int max_choices = 128;  // prompts times n
+  bool strict = false;    // refuse fields that nobody knows
+};
+
+// What the client sees of the reasoning.
+enum class ReasoningOutput {
+  kStreamed,
+  kWhole,   // in a stream too, at its end
+  kHidden,  // not at all; it still counts
 };
 
 // What both APIs share.
@@ -47,6 +55,11 @@ struct GenerationParams {
   bool logprobs = false;
   int top_logprobs = 0;  // [0, 20]
   bool return_token_ids = false;
+  bool tokens_as_ids = false;  // "token_id:7" instead of a token's text
+  // Of each prompt, only so many tokens, its last ones; -1: what leaves room
+  // for output.
+  absl::optional<int64_t> truncate_prompt_tokens;
+  ReasoningOutput reasoning = ReasoningOutput::kStreamed;
   absl::optional<absl::Duration> timeout;
   int priority = 0;  // lower goes first
   // Who asks, for fairness: the request's `user`, and the API key in a form
@@ -56,9 +69,11 @@ struct GenerationParams {
 
 struct ChatRequest {
   GenerationParams params;
-  ChatPrompt prompt;              // messages normalised (chat_messages.h)
-  bool parse_tool_calls = false;  // it has tools and may call them
+  ChatPrompt prompt;                // messages normalised (chat_messages.h)
+  bool parse_tool_calls = false;    // it has tools and may call them
+  bool parallel_tool_calls = true;  // false: the first call ends the answer
   bool separate_reasoning = true;
+  absl::optional<int64_t> thinking_budget;  // tokens
 };
 
 // Text, or token ids.

@@ -31,12 +31,18 @@ int64_t Characters(const std::string& utf8) {
   return count;
 }
 
-Json ChatToken(const text::Tokenizer& tokenizer, int32_t id, float logprob) {
+// As logprobs show it.
+std::string TokenName(const ResponseShape& shape, int32_t id) {
+  return shape.tokens_as_ids ? absl::StrCat("token_id:", id)
+                             : TokenText(*shape.tokenizer, id);
+}
+
+Json ChatToken(const ResponseShape& shape, int32_t id, float logprob) {
   Json bytes = Json::array();
-  for (const char c : tokenizer.TokenBytes(id)) {
+  for (const char c : shape.tokenizer->TokenBytes(id)) {
     bytes.push_back(static_cast<int>(static_cast<uint8_t>(c)));
   }
-  return {{"token", TokenText(tokenizer, id)},
+  return {{"token", TokenName(shape, id)},
           {"logprob", LogprobJson(logprob)},
           {"bytes", std::move(bytes)}};
 }
@@ -45,11 +51,11 @@ Json ChatLogprobs(const ResponseShape& shape,
                   absl::Span<const TokenEvent> tokens) {
   Json content = Json::array();
   for (const TokenEvent& event : tokens) {
-    Json entry = ChatToken(*shape.tokenizer, event.id, event.logprob);
+    Json entry = ChatToken(shape, event.id, event.logprob);
     Json top = Json::array();
     for (const auto& [id, logprob] : event.top_logprobs) {
       if (top.size() == static_cast<size_t>(shape.top_logprobs)) break;
-      top.push_back(ChatToken(*shape.tokenizer, id, logprob));
+      top.push_back(ChatToken(shape, id, logprob));
     }
     entry["top_logprobs"] = std::move(top);
     content.push_back(std::move(entry));
@@ -73,10 +79,11 @@ Json CompletionLogprobs(const ResponseShape& shape,
     int left = shape.top_logprobs;
     for (const auto& [id, logprob] : event.top_logprobs) {
       if (left-- == 0) break;
-      top.emplace(TokenText(*shape.tokenizer, id), LogprobJson(logprob));
+      top.emplace(TokenName(shape, id), LogprobJson(logprob));
     }
-    top.emplace(text, LogprobJson(event.logprob));
-    texts.push_back(text);
+    const std::string name = TokenName(shape, event.id);
+    top.emplace(name, LogprobJson(event.logprob));
+    texts.push_back(name);
     tops.push_back(std::move(top));
   }
   return {{"text_offset", std::move(offsets)},

@@ -29,6 +29,7 @@ struct ResponseShape {
   bool logprobs = false;
   int top_logprobs = 0;
   bool return_token_ids = false;
+  bool tokens_as_ids = false;    // "token_id:7" where logprobs show a token
   bool usage_in_chunks = false;  // "usage": null unless set
   const text::Tokenizer* tokenizer = nullptr;
 };

@@ -76,6 +76,37 @@ const double kInf = std::numeric_limits<double>::infinity();
 INSTANTIATE_TEST_SUITE_P(
     All, RefusalTest,
     ::testing::Values(
+        Refusal{"biased_id",
+                [](auto* r) {
+                  r->sampling.rules.logit_bias = {{100, 1.0f}};
+                },
+                "logit_bias is for token 100"},
+        Refusal{"twice_biased_id",
+                [](auto* r) {
+                  r->sampling.rules.logit_bias = {{1, 1.0f}, {1, 2.0f}};
+                },
+                "token 1 twice"},
+        Refusal{
+            "nan_bias",
+            [](auto* r) {
+              r->sampling.rules.logit_bias = {{1, static_cast<float>(kNan)}};
+            },
+            "logit_bias is nan"},
+        Refusal{"allowed_id",
+                [](auto* r) { r->sampling.rules.allowed_ids = {-1}; },
+                "allowed_token_ids[0] is -1"},
+        Refusal{"nothing_allowed",
+                [](auto* r) {
+                  r->sampling.rules.allowed_ids = {4, 5};
+                  r->sampling.rules.late_ids = {5, 4};
+                  r->sampling.rules.min_tokens = 1;
+                },
+                "every token of allowed_token_ids ends the output"},
+        Refusal{"closing",
+                [](auto* r) {
+                  r->sampling.rules.thinking = ThinkingBudget{.tokens = 1};
+                },
+                "0 closing_ids"},
         Refusal{"no_id", [](auto* r) { r->id = ""; }, "no id"},
         Refusal{"long_id", [](auto* r) { r->id = std::string(257, 'x'); },
                 "257 bytes; at most 256"},

@@ -31,6 +31,11 @@ TokenRequest Request() {
                       .frequency_penalty = -1.5,
                       .repetition_penalty = 1.25,
                       .seed = 0xfedcba9876543210};
+  request.sampling.logit_bias = {{3, 1.5f}, {9, -100}};
+  request.sampling.allowed_token_ids = {4, 2147483647};
+  request.sampling.min_tokens = 6;
+  request.sampling.thinking_budget =
+      ThinkingBudget{.tokens = 12, .end_id = 5, .closing_ids = {4, 5}};
   request.max_tokens = 4294967295;
   request.stop_token_ids = {7, 8};
   request.want_logprobs = true;
@@ -58,6 +63,16 @@ TEST(GenerationWireTest, ARequestSurvivesTheWire) {
   EXPECT_EQ(got->sampling.frequency_penalty, -1.5);
   EXPECT_EQ(got->sampling.repetition_penalty, 1.25);
   EXPECT_EQ(got->sampling.seed, 0xfedcba9876543210);
+  const attention_worker::TokenRules& rules = got->sampling.rules;
+  EXPECT_THAT(rules.logit_bias, ElementsAre(Pair(3, 1.5f), Pair(9, -100)));
+  EXPECT_THAT(rules.allowed_ids, ElementsAre(4, 2147483647));
+  EXPECT_EQ(rules.min_tokens, 6);
+  EXPECT_THAT(rules.late_ids, ElementsAre(7, 8));
+  ASSERT_TRUE(rules.thinking.has_value());
+  EXPECT_EQ(rules.thinking->tokens, 12);
+  EXPECT_EQ(rules.thinking->begin_id, -1);
+  EXPECT_EQ(rules.thinking->end_id, 5);
+  EXPECT_THAT(rules.thinking->closing, ElementsAre(4, 5));
   EXPECT_EQ(got->max_tokens, 4294967295);
   EXPECT_THAT(got->stop_token_ids, ElementsAre(7, 8));
   EXPECT_TRUE(got->want_logprobs);

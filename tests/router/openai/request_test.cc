@@ -15,6 +15,7 @@ namespace {
 using switchyard::testing::IsOk;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::Pair;
 
 RequestDefaults Defaults() {
   RequestDefaults defaults;
@@ -100,6 +101,65 @@ TEST(ChatRequestTest, ReadsParameters) {
   EXPECT_FALSE(params.skip_special_tokens);
   EXPECT_EQ(request->prompt.kwargs["enable_thinking"], true);
   EXPECT_EQ(request->prompt.kwargs["other"], 1);
+}
+
+TEST(ChatRequestTest, ReadsRulesAboutTokens) {
+  const auto request = Chat(With(
+      R"("logit_bias":{"7":-100,"5":1.5},"allowed_token_ids":[5,7],
+         "min_tokens":3,"no_stop_trim":true,"parallel_tool_calls":false,
+         "return_tokens_as_token_ids":true,"truncate_prompt_tokens":-1,
+         "include_reasoning":false)"));
+  ASSERT_THAT(request, IsOk());
+  const GenerationParams& params = request->params;
+  EXPECT_THAT(params.sampling.logit_bias,
+              ElementsAre(Pair(5, 1.5f), Pair(7, -100.0f)));
+  EXPECT_THAT(params.sampling.allowed_token_ids, ElementsAre(5, 7));
+  EXPECT_EQ(params.sampling.min_tokens, 3);
+  EXPECT_TRUE(params.include_stop_str_in_output);
+  EXPECT_FALSE(request->parallel_tool_calls);
+  EXPECT_TRUE(params.tokens_as_ids);
+  EXPECT_EQ(params.truncate_prompt_tokens, -1);
+  EXPECT_EQ(params.reasoning, ReasoningOutput::kHidden);
+}
+
+TEST(ChatRequestTest, ReadsHowMuchReasoningIsWanted) {
+  EXPECT_FALSE(Chat(With(""))->thinking_budget.has_value());
+  for (const char* field :
+       {R"("thinking_budget":9)", R"("thinking_token_budget":9)",
+        R"("reasoning_budget_tokens":9)",
+        R"("chat_template_kwargs":{"thinking_budget":9})"}) {
+    EXPECT_EQ(Chat(With(field))->thinking_budget, 9) << field;
+  }
+  EXPECT_FALSE(
+      Chat(With(R"("thinking_budget":-1)"))->thinking_budget.has_value());
+  EXPECT_EQ(Chat(With(R"("reasoning_effort":"none")"))
+                ->prompt.kwargs["enable_thinking"],
+            false);
+  EXPECT_EQ(Chat(With(R"("reasoning_effort":"low")"))
+                ->prompt.kwargs["enable_thinking"],
+            true);
+  // What the template is told counts more.
+  EXPECT_EQ(Chat(With(R"("reasoning_effort":"low","enable_thinking":false)"))
+                ->prompt.kwargs["enable_thinking"],
+            false);
+}
+
+TEST(ChatRequestTest, StrictModeRefusesUnknownFieldsOnly) {
+  RequestDefaults strict = Defaults();
+  strict.strict = true;
+  const auto parse = [&](const std::string& fields) {
+    return ParseChatRequest(*ParseJson(With(fields)), strict).status();
+  };
+  EXPECT_THAT(
+      parse(
+          R"("model":"m","user":"u","store":true,"metadata":{},"top_k":4,
+             "logprobs":null,"response_format":null,"thinking_budget":3,
+             "tools":[],"tool_choice":"auto","stream_options":null,"n":1)"),
+      IsOk());
+  const absl::Status status = parse(R"("temprature":1)");
+  EXPECT_EQ(ToApiError(status).param, "temprature");
+  EXPECT_THAT(std::string(status.message()), HasSubstr("temperature?"));
+  EXPECT_THAT(Chat(With(R"("temprature":1)")), IsOk());
 }
 
 TEST(ChatRequestTest, ReadsTheLargestSeed) {
@@ -206,8 +266,20 @@ TEST(ChatRequestTest, RefusesWithThePathOfWhatIsWrong) {
       {With(R"("tools":[{"type":"function","function":{"name":1}}])"),
        "tools[0].function.name"},
       {With(R"("tool_choice":"required")"), "tool_choice"},
-      {With(R"("logit_bias":{"5":1})"), "logit_bias"},
-      {With(R"("min_tokens":5)"), "min_tokens"},
+      {With(R"("logit_bias":[5])"), "logit_bias"},
+      {With(R"("logit_bias":{"x":1})"), "logit_bias.x"},
+      {With(R"("logit_bias":{"1000":1})"), "logit_bias.1000"},
+      {With(R"("logit_bias":{"5":101})"), "logit_bias.5"},
+      {With(R"("logit_bias":{"5":"1"})"), "logit_bias.5"},
+      {With(R"("logit_bias":{"5":1,"05":2})"), "logit_bias"},
+      {With(R"("allowed_token_ids":[1,1000])"), "allowed_token_ids[1]"},
+      {With(R"("allowed_token_ids":{})"), "allowed_token_ids"},
+      {With(R"("min_tokens":-1)"), "min_tokens"},
+      {With(R"("truncate_prompt_tokens":0)"), "truncate_prompt_tokens"},
+      {With(R"("thinking_budget":"many")"), "thinking_budget"},
+      {With(R"("chat_template_kwargs":{"thinking_budget":"many"})"),
+       "chat_template_kwargs.thinking_budget"},
+      {With(R"("cache_salt":"x")"), "cache_salt"},
       {With(R"("response_format":{"type":"json_object"})"), "response_format"},
       {With(R"("chat_template_kwargs":[])"), "chat_template_kwargs"},
       {With(R"("chat_template_kwargs":{"enable_thinking":"yes"})"),

@@ -1,0 +1,173 @@
+// Parameters that reach the worker, and those that shape the text.
+//
+// The whole router but its workers (api_test_util.h).
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "base/json.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/router/openai/api_test_util.h"
+#include "tests/testing/scripted_attention_client.h"
+
+namespace switchyard::router {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::Pair;
+
+TEST_F(ApiTest, RulesAboutTokensReachTheWorker) {
+  Start();
+  workers_[0]->Answer(Ids("ok"));
+  PostJson(kChat, Hi(R"("logit_bias":{"5":-2},"min_tokens":1,
+                        "allowed_token_ids":[5,6,7])"));
+  const auto& sampling =
+      workers_[0]->WaitForCall(0, Soon())->request().sampling;
+  EXPECT_THAT(sampling.logit_bias, ElementsAre(Pair(5, -2.0f)));
+  EXPECT_THAT(sampling.allowed_token_ids, ElementsAre(5, 6, 7));
+  EXPECT_EQ(sampling.min_tokens, 1);
+  EXPECT_FALSE(sampling.thinking_budget.has_value());
+}
+
+TEST_F(ApiTest, AThinkingBudgetSaysHowTheReasoningEnds) {
+  Start();
+  workers_[0]->Answer(Ids("4</think>\n\nok"));
+  PostJson(kChat, Hi(R"("enable_thinking":true,"thinking_budget":40)"));
+  PostJson(kChat, Hi(R"("thinking_budget":40)"));
+  const auto opened =
+      workers_[0]->WaitForCall(0, Soon())->request().sampling.thinking_budget;
+  ASSERT_TRUE(opened.has_value());
+  EXPECT_EQ(opened->tokens, 40);
+  EXPECT_FALSE(opened->begin_id.has_value());
+  EXPECT_EQ(opened->end_id, tokenizer_->AddedTokenId("</think>"));
+  EXPECT_EQ(tokenizer_->Decode(opened->closing_ids, false), "\n</think>\n\n");
+  // The prompt does not open <think>; the model may.
+  const auto maybe =
+      workers_[0]->WaitForCall(1, Soon())->request().sampling.thinking_budget;
+  ASSERT_TRUE(maybe.has_value());
+  EXPECT_EQ(maybe->begin_id, tokenizer_->AddedTokenId("<think>"));
+}
+
+TEST_F(ApiTest, ReasoningCanBeHiddenOrSentInOnePiece) {
+  Start();
+  const std::vector<int32_t> answer = Ids("4+4=8\n</think>\n\nEight");
+  workers_[0]->Answer(answer);
+  const std::string thinking = R"("enable_thinking":true)";
+  const Json hidden =
+      PostJson(kChat, Hi(thinking + R"(,"include_reasoning":false)"));
+  EXPECT_TRUE(hidden["choices"][0]["message"]["reasoning_content"].is_null());
+  EXPECT_EQ(hidden["choices"][0]["message"]["content"], "Eight");
+  EXPECT_GT(hidden["usage"]["completion_tokens_details"]["reasoning_tokens"],
+            0);
+
+  const auto events = Events(
+      Post(kChat, Hi(thinking + R"(,"stream_reasoning":false,"stream":true)"))
+          .body);
+  std::vector<std::string> pieces;
+  std::string content;
+  for (const std::string& event : events) {
+    if (event == "[DONE]") continue;
+    const Json delta = (*ParseJson(event))["choices"][0]["delta"];
+    if (delta.contains("reasoning")) pieces.push_back(delta["reasoning"]);
+    if (delta.contains("content")) content += delta["content"];
+  }
+  EXPECT_THAT(pieces, ElementsAre("4+4=8"));
+  EXPECT_EQ(content, "Eight");
+
+  // Cut off while it thinks: it is not lost.
+  workers_[0]->Answer(Ids("4+4", false));
+  const auto cut = Events(
+      Post(kChat, Hi(thinking + R"(,"stream_reasoning":false,"stream":true)"))
+          .body);
+  EXPECT_THAT(cut[cut.size() - 3], HasSubstr(R"("reasoning":"4+4")"));
+}
+
+TEST_F(ApiTest, WithoutParallelToolCallsTheSecondOneEndsTheAnswer) {
+  Start();
+  const std::string body =
+      Hi(R"("parallel_tool_calls":false,"tools":[{"type":"function",)"
+         R"("function":{"name":"light"}}])");
+  auto client = OpenStream(kChat, body);
+  const auto call = workers_[0]->WaitForCall(0, Soon());
+  ASSERT_NE(call, nullptr);
+  for (const int32_t id :
+       Ids("<tool_call>\n{\"name\": \"light\", \"arguments\": {\"on\": true}}\n"
+           "</tool_call>\n<tool_call>\n{\"name\": \"light\", \"arguments\": "
+           "{\"on\": fal",
+           false)) {
+    call->Token(id);
+  }
+  EXPECT_TRUE(call->WaitUntilCancelled(Soon()));
+  const Json choice = (*ParseJson(client->ReadReply().body))["choices"][0];
+  EXPECT_EQ(choice["finish_reason"], "tool_calls");
+  ASSERT_EQ(choice["message"]["tool_calls"].size(), 1u);
+  EXPECT_EQ(choice["message"]["tool_calls"][0]["function"]["arguments"],
+            R"({"on": true})");
+  EXPECT_TRUE(choice["stop_reason"].is_null());
+}
+
+TEST_F(ApiTest, StopStringsWaitForMinTokens) {
+  Start();
+  const std::vector<int32_t> answer = Ids("no no no no", false);
+  workers_[0]->Answer(answer);
+  const auto text = [&](int64_t min_tokens) {
+    return PostJson(
+               kCompletions,
+               absl::StrCat(R"({"prompt":"x","stop":["no"],"max_tokens":99,)",
+                            R"("min_tokens":)", min_tokens,
+                            "}"))["choices"][0]["text"]
+        .get<std::string>();
+  };
+  EXPECT_EQ(text(0), "");
+  // Text of so many tokens is let through.
+  const std::string first = tokenizer_->Decode({answer[0]}, true);
+  EXPECT_EQ(text(1).substr(0, first.size()), first);
+  EXPECT_EQ(text(static_cast<int64_t>(answer.size())), "no no no no");
+}
+
+TEST_F(ApiTest, LongPromptsCanBeTruncatedFromTheLeft) {
+  Start();
+  workers_[0]->Answer(Ids("ok"));
+  PostJson(kCompletions,
+           R"({"prompt":[1,2,3,4,5],"truncate_prompt_tokens":2})");
+  EXPECT_THAT(workers_[0]->WaitForCall(0, Soon())->request().prompt_ids,
+              ElementsAre(4, 5));
+  std::string ids = "1";
+  for (int i = 0; i < 5000; ++i) ids += ",2";
+  PostJson(kCompletions,
+           absl::StrCat(R"({"max_tokens":6,"truncate_prompt_tokens":-1,)",
+                        R"("prompt":[)", ids, "]}"));
+  EXPECT_EQ(workers_[0]->WaitForCall(1, Soon())->request().prompt_ids.size(),
+            4096u - 6);
+}
+
+TEST_F(ApiTest, TokensCanBeNamedByTheirIds) {
+  Start();
+  workers_[0]->Answer({5, 6});
+  const Json chat = PostJson(
+      kChat, Hi(R"("logprobs":true,"return_tokens_as_token_ids":true)"));
+  EXPECT_EQ(chat["choices"][0]["logprobs"]["content"][0]["token"],
+            "token_id:5");
+  const Json text = PostJson(
+      kCompletions,
+      R"({"prompt":"x","logprobs":0,"return_tokens_as_token_ids":true})");
+  EXPECT_EQ(text["choices"][0]["logprobs"]["tokens"][1], "token_id:6");
+}
+
+TEST_F(ApiTest, StrictServersRefuseFieldsThatNobodyKnows) {
+  RouterServer::Options options;
+  options.strict_fields = true;
+  Start(std::move(options));
+  EXPECT_EQ(PostError(400, kChat, Hi(R"("max_token":5)"))["param"],
+            "max_token");
+  EXPECT_EQ(
+      PostError(400, kCompletions, R"({"prompt":"x","echos":true})")["param"],
+      "echos");
+}
+
+}  // namespace
+}  // namespace switchyard::router
