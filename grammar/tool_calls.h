@@ -1,0 +1,52 @@
+// Tool calls as Qwen's models write them, with arguments that follow the tool's
+// schema.
+//
+//   JSON: <tool_call>\n{"name": "f", "arguments": {...}}\n</tool_call>
+//   XML:  <tool_call>\n<function=f>\n<parameter=p>\nvalue\n</parameter>\n
+//         </function>\n</tool_call>
+//
+// In XML a parameter that may be a string is plain text; what would end it
+// earlier in a reader's eyes (</parameter, <parameter=, </function,
+// </tool_call) does not occur in it. Other values are JSON.
+//
+// Above: compile.h. Below: json_schema.h.
+
+#ifndef SWITCHYARD_GRAMMAR_TOOL_CALLS_H_
+#define SWITCHYARD_GRAMMAR_TOOL_CALLS_H_
+
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "base/json.h"
+#include "grammar/budget.h"
+#include "grammar/expression.h"
+
+namespace switchyard::grammar {
+
+struct ToolCallOptions {
+  enum class Format { kJson, kXml };
+  struct Tool {
+    std::string name;
+    Json parameters;      // a schema, or null
+    bool strict = false;  // what its schema says and cannot be promised is an
+                          // error
+  };
+  Format format = Format::kJson;
+  std::vector<Tool> tools;  // >= 1
+  // Text around calls, and no call at all. Else: calls and nothing but.
+  bool free_text = false;
+  bool parallel = true;  // several calls
+
+  // {"format": "json" | "xml", "tools": [{"name", "parameters", "strict"}],
+  //  "free_text": bool, "parallel": bool}. INVALID_ARGUMENT: not that.
+  static absl::StatusOr<ToolCallOptions> FromJson(const Json& json);
+};
+
+// INVALID_ARGUMENT names the tool, and the place in its schema.
+absl::StatusOr<Expression> ToolCalls(const ToolCallOptions& options,
+                                     Grammar* grammar, Budget* budget);
+
+}  // namespace switchyard::grammar
+
+#endif  // SWITCHYARD_GRAMMAR_TOOL_CALLS_H_

@@ -1,0 +1,198 @@
+// Regular expressions, EBNF and tool calls.
+
+#include <random>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/grammar/grammar_test_util.h"
+#include "tests/testing/matchers.h"
+
+namespace switchyard::grammar {
+namespace {
+
+struct Case {
+  std::string grammar;
+  std::vector<std::string> in;
+  std::vector<std::string> out;
+};
+
+// `write`: also what a random writer writes, where one comes to an end.
+void Check(GrammarKind kind, const std::vector<Case>& cases,
+           bool write = true) {
+  std::mt19937 random(3);
+  for (const Case& c : cases) {
+    const auto grammar = Compile(kind, c.grammar);
+    ASSERT_THAT(grammar, testing::IsOk()) << c.grammar;
+    for (const std::string& text : c.in) {
+      EXPECT_TRUE(Matches(*grammar, text)) << c.grammar << "\n" << text;
+      EXPECT_TRUE(MatchesInTokens(*grammar, text, &random)) << c.grammar << "\n"
+                                                            << text;
+      if (::testing::Test::HasFailure()) return;
+    }
+    for (const std::string& text : c.out) {
+      EXPECT_FALSE(Matches(*grammar, text)) << c.grammar << "\n" << text;
+    }
+    for (int i = 0; write && i < 3; ++i) {
+      EXPECT_TRUE(Matches(*grammar, RandomText(*grammar, &random)));
+    }
+  }
+}
+
+TEST(NotationsTest, RegularExpressions) {
+  Check(GrammarKind::kRegex,
+        {{"abc", {"abc"}, {"", "ab", "abcd"}},
+         {"^(a|b)*c$", {"c", "abbac"}, {"ab", "cc"}},
+         {"a{2,3}b{2}c{1,}d?", {"aabbc", "aaabbccd"}, {"abbc", "aabbbc"}},
+         {"[^a-y\\n]", {"z", "é", "日", "😀"}, {"a", "\n", ""}},
+         {"[]a-]+", {"]", "a-]"}, {"b"}},
+         {"\\d{3}-\\w+\\s", {"123-a_Z9 ", "123-x\t"}, {"12-a ", "123- "}},
+         {"[\\d.]+|x{,2}", {"1.5", "", "xx"}, {"xxx", "1x"}},
+         {"(?:yes|no)(?P<n>!)?", {"yes", "no!"}, {"maybe"}},
+         {"\\u00e9\\x41\\u{1F600}\\ud83d\\ude00", {"éA😀😀"}, {"e"}},
+         {"a{,}b{x}", {"a{,}b{x}"}, {"ab"}},
+         {"-?(0|[1-9]\\d*)(\\.\\d{1,3})?", {"0", "-12.5"}, {"01", "1."}},
+         {".{0,3}", {"", "日本語", "a b"}, {"abcd", "\n"}},
+         {"(a|aa)+b??", {"aaaa", "aab"}, {"b"}},
+         {"", {""}, {"a"}}});
+}
+
+TEST(NotationsTest, RefusedExpressions) {
+  for (const char* pattern :
+       {"(?=a)b", "(?<!a)b", "a\\1", "a\\b", "\\p{L}", "(a", "a)", "[a", "a**",
+        "*a", "a{3,2}", "[z-a]", "(?i)a", "a\\", "x^y", "(^a)", "\\ud83d",
+        "((((a{50}){50}){50}){50})", "\xFF"}) {
+    const auto grammar = Compile(GrammarKind::kRegex, pattern);
+    EXPECT_EQ(grammar.status().code(), absl::StatusCode::kInvalidArgument)
+        << pattern;
+  }
+  EXPECT_FALSE(Compile(GrammarKind::kRegex, std::string(100'000, '(')).ok());
+  EXPECT_TRUE(Compile(GrammarKind::kRegex, std::string(50'000, '{')).ok());
+}
+
+TEST(NotationsTest, Ebnf) {
+  Check(GrammarKind::kEbnf,
+        {{"root ::= \"a\" rest # comment\nrest ::= [0-9]+ |\n  \"x\\n\"{2,3}",
+          {"a12", "ax\nx\n"},
+          {"a", "ax\n"}},
+         {"root ::= \"(\" root? \")\"", {"()", "((()))"}, {"(()", "())", ""}},
+         {"root ::= expr\nexpr ::= term (\"+\" term)*\n"
+          "term ::= [a-z] | \"(\" expr \")\"",
+          {"a", "a+(b+c)+d"},
+          {"a+", "(a"}},
+         {"list ::= \"a\" | \"a,\" list\nroot ::= list",
+          {"a", "a,a,a,a,a,a,a"},
+          {"a,", ""}},
+         {"root ::= a b\na ::= \"a\"*\nb ::= \"b\"?", {"", "aa", "ab"}, {"ba"}},
+         {"root ::= . [^\"\\\\]", {"éx", "\n日"}, {"a\""}}});
+  for (const char* text :
+       {"root ::= root \"a\" | \"a\"", "root ::= a\na ::= b\nb ::= a",
+        "a ::= \"a\"", "root ::= missing", "root ::= \"a", "root = \"a\"",
+        "root ::= \"a\"\nroot ::= \"b\"", "root ::= (\"a\"", "",
+        "root ::= \"\"* root"}) {
+    EXPECT_EQ(Compile(GrammarKind::kEbnf, text).status().code(),
+              absl::StatusCode::kInvalidArgument)
+        << text;
+  }
+}
+
+// Right recursion and recursion through nesting are of unlike depth.
+TEST(NotationsTest, ListsOfAnyLengthAndNestingWithinBounds) {
+  const auto list = Compile(GrammarKind::kEbnf, "root ::= \"a\" | \"a,\" root");
+  ASSERT_THAT(list, testing::IsOk());
+  std::string text = "a";
+  for (int i = 0; i < 10'000; ++i) text += ",a";
+  EXPECT_TRUE(Matches(*list, text));
+  const auto nested = Compile(GrammarKind::kJsonSchema, "true");
+  ASSERT_THAT(nested, testing::IsOk());
+  const auto brackets = [](int depth) {
+    return std::string(depth, '[') + "1" + std::string(depth, ']');
+  };
+  EXPECT_TRUE(Matches(*nested, brackets(90)));
+  EXPECT_FALSE(Matches(*nested, brackets(200)));
+  // As deep as can be, and every bracket still gets its other half.
+  Matcher matcher(*nested);
+  std::string open;
+  while (matcher.Accept("[")) open += '[';
+  EXPECT_GE(open.size(), 90u);
+  std::mt19937 random(4);
+  EXPECT_TRUE(
+      MatchesInTokens(*nested, open + std::string(open.size(), ']'), &random));
+}
+
+constexpr char kTools[] =
+    R"("tools": [{"name": "add", "parameters": {"type": "object", "properties":
+       {"a": {"type": "integer"}, "b": {"type": "integer"}},
+       "required": ["a", "b"]}}, {"name": "say", "parameters": {"type":
+       "object", "properties": {"text": {"type": "string"}, "loud": {"type":
+       "boolean"}, "tone": {"enum": ["dry", "warm"]}, "to": {"type": "array",
+       "items": {"type": "string"}}}, "required": ["text"]}},
+       {"name": "now"}])";
+
+TEST(NotationsTest, JsonToolCalls) {
+  const std::string add =
+      "<tool_call>\n{\"name\": \"add\", \"arguments\": {\"a\": 1, \"b\": "
+      "2}}\n</tool_call>";
+  const std::string now =
+      "<tool_call>\n{\"name\": \"now\", \"arguments\": {}}\n</tool_call>";
+  const std::string begin = std::string("{\"format\": \"json\", ") + kTools;
+  Check(
+      GrammarKind::kToolCalls,
+      {{begin + "}",
+        {add, now, add + "\n" + now},
+        {"", "text", "text" + add, add + "text",
+         "<tool_call>\n{\"name\": \"sub\", \"arguments\": {}}\n</tool_call>",
+         "<tool_call>\n{\"name\": \"add\", \"arguments\": {}}\n</tool_call>"}},
+       {begin + ", \"parallel\": false}", {add, now}, {add + "\n" + now}},
+       {begin + ", \"free_text\": true}",
+        {"", "some <tool text", "text\n\n" + add, add + now + "\nmore"},
+        {"a <tool_call>", "<tool_call>no</tool_call>"}}});
+}
+
+TEST(NotationsTest, XmlToolCalls) {
+  const std::string add =
+      "<tool_call>\n<function=add>\n<parameter=a>\n1\n</parameter>\n"
+      "<parameter=b>\n-2\n</parameter>\n</function>\n</tool_call>";
+  const auto say = [](const std::string& inside) {
+    return "<tool_call>\n<function=say>\n" + inside +
+           "</function>\n</tool_call>";
+  };
+  const auto parameter = [](const std::string& name, const std::string& text) {
+    return "<parameter=" + name + ">\n" + text + "\n</parameter>\n";
+  };
+  const std::string begin = std::string("{\"format\": \"xml\", ") + kTools;
+  Check(GrammarKind::kToolCalls,
+        {{begin + "}",
+          {add, say(parameter("text", "any\n<text> \"at\" all")),
+           say(parameter("text", "")),
+           say(parameter("text", "x") + parameter("loud", "true") +
+               parameter("tone", "warm") + parameter("to", "[\"a\", \"b\"]")),
+           add + "\n" + add,
+           "<tool_call>\n<function=now>\n</function>\n</tool_call>",
+           "<tool_call>\n<function=now>\n<parameter=x>\ny\n</parameter>\n"
+           "</function>\n</tool_call>"},
+          {"", say(""), say(parameter("loud", "true")),
+           say(parameter("text", "a</parameter>b")),
+           say(parameter("text", "x") + parameter("tone", "cold")),
+           say(parameter("text", "x") + parameter("loud", "yes"))}},
+         {begin + ", \"free_text\": true}",
+          {"words", "words " + add + " words"},
+          {"<tool_call>"}}},
+        /*write=*/false);
+}
+
+TEST(NotationsTest, StrictToolsTellWhatCannotBePromised) {
+  const std::string tools =
+      R"({"format": "json", "tools": [{"name": "f", "parameters": {"type":
+         "object", "properties": {"s": {"type": "array", "uniqueItems": true}}},
+         "strict": )";
+  EXPECT_THAT(Compile(GrammarKind::kToolCalls, tools + "false}]}"),
+              testing::IsOk());
+  const auto strict = Compile(GrammarKind::kToolCalls, tools + "true}]}");
+  ASSERT_FALSE(strict.ok());
+  EXPECT_THAT(
+      std::string(strict.status().message()),
+      ::testing::HasSubstr("tool f: parameters/properties/s/uniqueItems"));
+}
+
+}  // namespace
+}  // namespace switchyard::grammar
