@@ -38,6 +38,7 @@
 #include "kernels/kernel_table.h"
 #include "model/weight_copies.h"
 #include "rpc/channel.h"
+#include "rpc/tls_flags.h"
 
 ABSL_FLAG(std::string, model, "",
           "folder with config.json and *.safetensors; required");
@@ -181,6 +182,7 @@ absl::Status Run(int argc, char** argv) {
   if (options.model_dir.empty()) {
     return absl::InvalidArgumentError("--model is required; see --help");
   }
+  SY_RETURN_IF_ERROR(rpc::UseTlsOfFlags());
   SY_RETURN_IF_ERROR(kernels::SelectKernels(absl::GetFlag(FLAGS_isa)));
   SY_ASSIGN_OR_RETURN(std::unique_ptr<Server> server, Server::Start(options));
   return ServeUntilSignal(

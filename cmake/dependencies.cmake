@@ -13,7 +13,7 @@ pkg_check_modules(UTF8PROC REQUIRED IMPORTED_TARGET libutf8proc)
 if(SWITCHYARD_BUILD_TESTS)
   find_package(GTest CONFIG REQUIRED)
 endif()
-find_package(OpenSSL REQUIRED)  # libcrypto: SHA-256 of weights
+find_package(OpenSSL REQUIRED)  # SHA-256 of weights, TLS
 
 # Debian's gRPC has no imported target for reflection in every release.
 find_library(GRPCPP_REFLECTION_LIBRARY grpc++_reflection REQUIRED)

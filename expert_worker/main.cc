@@ -36,6 +36,7 @@
 #include "kernels/kernel_table.h"
 #include "model/weight_copies.h"
 #include "rpc/channel.h"
+#include "rpc/tls_flags.h"
 
 ABSL_FLAG(std::string, model, "",
           "folder with config.json and *.safetensors; required");
@@ -119,6 +120,7 @@ absl::Status Run(int argc, char** argv) {
   if (absl::GetFlag(FLAGS_model).empty()) {
     return absl::InvalidArgumentError("--model is required; see --help");
   }
+  SY_RETURN_IF_ERROR(rpc::UseTlsOfFlags());
   SY_RETURN_IF_ERROR(kernels::SelectKernels(absl::GetFlag(FLAGS_isa)));
   SY_ASSIGN_OR_RETURN(ServerOptions options, OptionsFromFlags());
   SY_ASSIGN_OR_RETURN(std::unique_ptr<Server> server,

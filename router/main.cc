@@ -42,6 +42,7 @@
 #include "router/client/grpc_attention_client.h"
 #include "router/server.h"
 #include "rpc/channel.h"
+#include "rpc/tls_flags.h"
 
 ABSL_FLAG(
     std::string, model, "",
@@ -79,6 +80,10 @@ ABSL_FLAG(int64_t, requests_per_minute, 0,
           "number");
 ABSL_FLAG(int64_t, tokens_per_minute, 0,
           "the same in tokens of prompts and answers");
+ABSL_FLAG(std::string, ssl_certfile, "",
+          "certificate for HTTPS (PEM, with what leads to its CA); read again "
+          "when it changes; default: plain HTTP");
+ABSL_FLAG(std::string, ssl_keyfile, "", "its private key (PEM)");
 ABSL_FLAG(int, http_threads, 2, "threads that serve connections");
 ABSL_FLAG(int, tokenizer_worker_num, 2, "threads that render and tokenize");
 ABSL_FLAG(int64_t, context_length, 0,
@@ -162,6 +167,8 @@ absl::StatusOr<RouterServer::Options> OptionsFromFlags() {
   options.api_key_file = absl::GetFlag(FLAGS_api_key_file);
   options.requests_per_minute = absl::GetFlag(FLAGS_requests_per_minute);
   options.tokens_per_minute = absl::GetFlag(FLAGS_tokens_per_minute);
+  options.certificate_file = absl::GetFlag(FLAGS_ssl_certfile);
+  options.private_key_file = absl::GetFlag(FLAGS_ssl_keyfile);
   options.http_threads = absl::GetFlag(FLAGS_http_threads);
   options.text_threads = absl::GetFlag(FLAGS_tokenizer_worker_num);
   options.context_length = absl::GetFlag(FLAGS_context_length);
@@ -197,13 +204,16 @@ absl::Status Run(int argc, char** argv) {
   if (absl::GetFlag(FLAGS_model).empty()) {
     return absl::InvalidArgumentError("--model is required; see --help");
   }
+  SY_RETURN_IF_ERROR(rpc::UseTlsOfFlags());
   SY_ASSIGN_OR_RETURN(RouterServer::Options options, OptionsFromFlags());
   SY_ASSIGN_OR_RETURN(options.workers, ConnectWorkers());
   const std::string host = options.host;
+  const char* const scheme =
+      options.certificate_file.empty() ? "http" : "https";
   SY_ASSIGN_OR_RETURN(std::unique_ptr<RouterServer> server,
                       RouterServer::Start(std::move(options)));
-  LogInfo(absl::StrCat("serving ", server->served_model_name(), " on http://",
-                       host, ":", server->port()));
+  LogInfo(absl::StrCat("serving ", server->served_model_name(), " on ", scheme,
+                       "://", host, ":", server->port()));
   return ServeUntilSignal(
       {.drain = [&] { server->Shutdown(absl::GetFlag(FLAGS_drain_timeout)); }});
 }

@@ -287,6 +287,8 @@ absl::Status RouterServerImpl::StartHttp() {
   HttpServer::Options http;
   http.host = options_.host;
   http.port = options_.port;
+  http.certificate_file = options_.certificate_file;
+  http.private_key_file = options_.private_key_file;
   http.num_threads = options_.http_threads;
   http.max_connections = options_.max_connections;
   http.max_body_bytes = options_.max_body_bytes;

@@ -50,6 +50,8 @@ class RouterServer {
     std::function<absl::StatusOr<std::unique_ptr<AttentionClient>>(
         const std::string& address)>
         connect_attention_worker;
+    std::string certificate_file;  // PEM; with it and its key, HTTPS alone
+    std::string private_key_file;
     int http_threads = 2;
     int text_threads = 2;
 

@@ -5,9 +5,10 @@
 #include "absl/synchronization/mutex.h"
 #include "grpc/grpc.h"
 #include "grpcpp/create_channel.h"
-#include "grpcpp/security/credentials.h"
 #include "grpcpp/support/channel_arguments.h"
+#include "rpc/address.h"
 #include "rpc/settings.h"
+#include "rpc/tls.h"
 
 namespace switchyard::rpc {
 
@@ -42,7 +43,10 @@ std::shared_ptr<grpc::Channel> NewChannel(const std::string& address) {
   arguments.SetInt(GRPC_ARG_ENABLE_RETRIES, 0);
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
   arguments.SetInt(GRPC_ARG_SERVICE_CONFIG_DISABLE_RESOLUTION, 1);
-  return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(),
+  if (!TlsPeerName().empty() && !IsUnixSocket(address)) {
+    arguments.SetSslTargetNameOverride(TlsPeerName());
+  }
+  return grpc::CreateCustomChannel(address, ChannelCredentialsFor(address),
                                    arguments);
 }
 

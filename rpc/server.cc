@@ -14,13 +14,13 @@
 #include "grpcpp/impl/server_builder_option.h"
 #include "grpcpp/impl/server_builder_plugin.h"
 #include "grpcpp/impl/server_initializer.h"
-#include "grpcpp/security/server_credentials.h"
 #include "grpcpp/server.h"
 #include "grpcpp/server_builder.h"
 #include "rpc/address.h"
 #include "rpc/channel.h"
 #include "rpc/health_service.h"
 #include "rpc/settings.h"
+#include "rpc/tls.h"
 
 namespace switchyard::rpc {
 namespace {
@@ -99,8 +99,7 @@ class GrpcServer final : public Server {
     grpc::ServerBuilder builder;
     ApplySettings(&builder);
     builder.SetOption(std::make_unique<ServiceNamesOption>(&service_names_));
-    builder.AddListeningPort(address, grpc::InsecureServerCredentials(),
-                             &port_);
+    builder.AddListeningPort(address, ServerCredentialsFor(host), &port_);
     builder.RegisterService(&health_);
     for (grpc::Service* const service : services) {
       builder.RegisterService(service);

@@ -74,7 +74,7 @@ CONFINED_HEADERS = {
     r"immintrin\.h|cpuid\.h": (("kernels/",), "kernels choose instructions"),
     r"boost/": (("router/http/",), "use router/http/"),
     r"pcre2\.h|utf8proc\.h": (("text/", "router/text/"), "use text/"),
-    r"openssl/": (("model/",), "use model/sha256.h"),
+    r"openssl/": (("model/", "rpc/tls."), "use model/sha256.h or rpc/tls.h"),
 }
 # code: (the only places that write it, what to write instead).
 CONFINED_CODE = {

@@ -26,9 +26,18 @@ constexpr size_t kMaxBuffersPerWrite = 16;
 
 void HttpConnection::Start() {
   error_code ignored;
-  socket_.set_option(HttpTcp::no_delay(true), ignored);
+  stream_->socket().set_option(HttpTcp::no_delay(true), ignored);
   if (core_->draining) return Abort();
-  NextRequest();
+  SetTimer(&read_timer_, core_->options.read_timeout, &HttpConnection::Abort);
+  stream_->Handshake([self = shared_from_this()](const error_code& error) {
+    if (self->state_ == State::kClosed) return;
+    error ? self->Abort() : self->NextRequest();
+  });
+}
+
+void HttpConnection::Refuse() {
+  if (core_->tls != nullptr) return Abort();
+  Reject(503, "the server has too many open connections");
 }
 
 void HttpConnection::BeginDrain() {
@@ -41,7 +50,7 @@ void HttpConnection::Abort() {
   state_ = State::kClosed;
   gone_ = true;
   error_code ignored;
-  socket_.close(ignored);
+  stream_->socket().close(ignored);
   read_timer_.cancel();
   write_timer_.cancel();
   std::function<void()> on_gone = std::exchange(on_gone_, nullptr);
@@ -86,7 +95,7 @@ void HttpConnection::Read() {
     return;
   }
   reading_ = true;
-  socket_.async_read_some(
+  stream_->ReadSome(
       asio::buffer(read_buffer_),
       [self = shared_from_this()](const error_code& error, size_t bytes) {
         self->reading_ = false;
@@ -166,7 +175,7 @@ void HttpConnection::Dispatch() {
 
   HttpRequest request = ToHttpRequest(std::move(message));
   error_code error;
-  if (const auto peer = socket_.remote_endpoint(error); !error) {
+  if (const auto peer = stream_->socket().remote_endpoint(error); !error) {
     request.peer =
         absl::StrCat(peer.address().to_string(error), ":", peer.port());
   }
@@ -266,8 +275,8 @@ void HttpConnection::StartWriting() {
     buffers.push_back(asio::buffer(piece) + skip);
     if (buffers.size() == kMaxBuffersPerWrite) break;
   }
-  socket_.async_write_some(buffers, [self = shared_from_this()](
-                                        const error_code& error, size_t bytes) {
+  stream_->WriteSome(buffers, [self = shared_from_this()](
+                                  const error_code& error, size_t bytes) {
     self->writing_ = false;
     self->OnWritten(error, bytes);
   });
@@ -295,8 +304,7 @@ void HttpConnection::OnFlushed() {
 void HttpConnection::LingerThenClose() {
   state_ = State::kClosing;
   if (end_of_input_) return Abort();
-  error_code ignored;
-  socket_.shutdown(HttpSocket::shutdown_send, ignored);
+  stream_->EndSending([self = shared_from_this()] {});
   unparsed_.clear();
   SetTimer(&read_timer_, kLingerTime, &HttpConnection::Abort);
   Read();

@@ -2,7 +2,7 @@
 // and handed to the handler one after the other, answers are sent.
 //
 // Above: http_server.cc accepts and ends connections; http_exchange.h is what a
-// handler sees of one. Below: Asio's sockets and timers, Beast's parser,
+// handler sees of one. Below: http_stream.h, Asio's timers, Beast's parser,
 // http_codec.h. Not here: which connections are let in.
 //
 // Memory: a connection holds one read buffer, at most one unparsed head, one
@@ -29,18 +29,15 @@
 #include "base/mutex.h"
 #include "boost/asio/basic_waitable_timer.hpp"
 #include "boost/asio/io_context.hpp"
-#include "boost/asio/ip/tcp.hpp"
-#include "boost/asio/strand.hpp"
 #include "boost/beast/http/parser.hpp"
 #include "boost/beast/http/string_body.hpp"
 #include "router/http/http_message.h"
 #include "router/http/http_server.h"
+#include "router/http/http_stream.h"
+#include "router/http/tls_context.h"
 
 namespace switchyard::router {
 
-using HttpTcp = boost::asio::ip::tcp;
-using HttpStrand = boost::asio::strand<boost::asio::io_context::executor_type>;
-using HttpSocket = boost::asio::basic_stream_socket<HttpTcp, HttpStrand>;
 using HttpTimer = boost::asio::basic_waitable_timer<
     std::chrono::steady_clock,
     boost::asio::wait_traits<std::chrono::steady_clock>, HttpStrand>;
@@ -60,6 +57,8 @@ struct HttpServerCore {
   boost::asio::io_context context;
   boost::asio::basic_socket_acceptor<HttpTcp, HttpStrand> acceptor;
   HttpTimer retry_timer;
+  // Null: no TLS.
+  std::unique_ptr<TlsContext> tls;
   std::atomic<bool> draining{false};
 
   // After the last handler has run, none may be queued: it would hold its
@@ -77,14 +76,16 @@ struct HttpServerCore {
 // One client. All functions run on the strand unless they say otherwise.
 class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
  public:
-  HttpConnection(std::shared_ptr<HttpServerCore> core, HttpSocket socket)
+  HttpConnection(std::shared_ptr<HttpServerCore> core,
+                 std::unique_ptr<HttpStream> stream)
       : core_(std::move(core)),
-        socket_(std::move(socket)),
-        read_timer_(socket_.get_executor()),
-        write_timer_(socket_.get_executor()) {}
+        stream_(std::move(stream)),
+        read_timer_(executor()),
+        write_timer_(executor()) {}
 
   void Start();
-  void Refuse() { Reject(503, "the server has too many open connections"); }
+  // Says why, if that can be said at once: not before a TLS handshake.
+  void Refuse();
   void BeginDrain();
   // Closes at once; a handler at work is told.
   void Abort();
@@ -97,7 +98,7 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   void SetOnGone(uint64_t id, std::function<void()> function);
 
   // From any thread.
-  HttpStrand executor() { return socket_.get_executor(); }
+  HttpStrand executor() { return stream_->socket().get_executor(); }
   HttpServerCore& core() { return *core_; }
   bool gone() const { return gone_.load(std::memory_order_relaxed); }
   // Takes room in the send queue; false if there is none.
@@ -133,7 +134,7 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   void OnReadTimeout();
 
   const std::shared_ptr<HttpServerCore> core_;
-  HttpSocket socket_;
+  const std::unique_ptr<HttpStream> stream_;
   HttpTimer read_timer_;
   HttpTimer write_timer_;
 

@@ -89,7 +89,10 @@ void BeastHttpServer::Accept(const std::shared_ptr<HttpServerCore>& core) {
 
 void BeastHttpServer::Admit(const std::shared_ptr<HttpServerCore>& core,
                             HttpSocket socket) {
-  auto connection = std::make_shared<HttpConnection>(core, std::move(socket));
+  auto connection = std::make_shared<HttpConnection>(
+      core, core->tls == nullptr
+                ? PlainStream(std::move(socket))
+                : TlsStream(std::move(socket), core->tls->Current()));
   bool refuse = false;
   {
     MutexLock lock(&core->mutex);
@@ -186,6 +189,14 @@ absl::StatusOr<std::unique_ptr<HttpServer>> HttpServer::Start(Options options,
   const int wanted_port = options.port;
   auto core =
       std::make_shared<HttpServerCore>(std::move(options), std::move(handler));
+
+  if (!core->options.certificate_file.empty() ||
+      !core->options.private_key_file.empty()) {
+    auto tls = TlsContext::Create(core->options.certificate_file,
+                                  core->options.private_key_file);
+    if (!tls.ok()) return tls.status();
+    core->tls = *std::move(tls);
+  }
 
   error_code error;
   asio::ip::tcp::resolver resolver(core->context);

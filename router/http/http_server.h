@@ -2,7 +2,7 @@
 //
 // Above: server.cc plugs openai/ into it. Below: Boost.Beast's parser and
 // Asio's sockets (docs/decisions/0040-boost-beast.md), in this folder alone.
-// Not here: routes, JSON, TLS (a proxy in front ends TLS).
+// Not here: routes, JSON.
 
 #ifndef SWITCHYARD_ROUTER_HTTP_HTTP_SERVER_H_
 #define SWITCHYARD_ROUTER_HTTP_HTTP_SERVER_H_
@@ -33,9 +33,13 @@ class HttpServer {
 
   struct Options {
     std::string host =
-        "127.0.0.1";      // an address, or a name that resolves to one
-    int port = 0;         // 0 picks a free one
-    int num_threads = 2;  // called http-1, http-2, ...
+        "127.0.0.1";  // an address, or a name that resolves to one
+    int port = 0;     // 0 picks a free one
+    // PEM files: with them, HTTPS and nothing else. Read again within seconds
+    // when they change, for connections to come. Both or none.
+    std::string certificate_file;
+    std::string private_key_file;
+    int num_threads = 2;                  // called http-1, http-2, ...
     int64_t max_connections = 4096;       // one more gets 503 at once
     int64_t max_header_bytes = 32 << 10;  // beyond: 431
     int64_t max_body_bytes = 16 << 20;    // beyond: 413
@@ -53,7 +57,8 @@ class HttpServer {
   };
 
   // UNAVAILABLE: the port is in use. INVALID_ARGUMENT: no such address, or a
-  // size or time that is not positive. Both name it.
+  // size or time that is not positive. Both name it. What TlsContext::Create
+  // says of the certificate.
   static absl::StatusOr<std::unique_ptr<HttpServer>> Start(Options options,
                                                            Handler handler);
   virtual ~HttpServer() = default;
