@@ -31,6 +31,7 @@
 #include "attention_worker/server.h"
 #include "base/command_line.h"
 #include "base/cpu_set.h"
+#include "base/log_flags.h"
 #include "base/out_of_memory.h"
 #include "base/serve_until_signal.h"
 #include "base/shutdown_signal.h"
@@ -182,6 +183,7 @@ absl::Status Run(int argc, char** argv) {
   if (options.model_dir.empty()) {
     return absl::InvalidArgumentError("--model is required; see --help");
   }
+  SY_RETURN_IF_ERROR(SetLogOfFlags());
   SY_RETURN_IF_ERROR(rpc::UseTlsOfFlags());
   SY_RETURN_IF_ERROR(kernels::SelectKernels(absl::GetFlag(FLAGS_isa)));
   SY_ASSIGN_OR_RETURN(std::unique_ptr<Server> server, Server::Start(options));

@@ -7,28 +7,33 @@
 #include <cerrno>
 #include <string>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "base/json.h"
+#include "base/log_settings.h"
 
 namespace switchyard {
 namespace {
 
 std::atomic<LogLevel> log_level{LogLevel::kInfo};
 
-char Letter(LogLevel level) {
+std::atomic<LogFormat> log_format{LogFormat::kText};
+
+const char* Name(LogLevel level) {
   switch (level) {
     case LogLevel::kDebug:
-      return 'D';
+      return "debug";
     case LogLevel::kInfo:
-      return 'I';
+      return "info";
     case LogLevel::kWarning:
-      return 'W';
+      return "warning";
     case LogLevel::kError:
-      return 'E';
+      return "error";
   }
-  return '?';
+  return "unknown";
 }
 
 std::string ThreadName() {
@@ -37,7 +42,30 @@ std::string ThreadName() {
   return name;
 }
 
+std::string TextLine(const std::string& time, LogLevel level,
+                     absl::string_view text) {
+  return absl::StrCat(
+      time, " ",
+      std::string(
+          1, absl::ascii_toupper(static_cast<unsigned char>(Name(level)[0]))),
+      " [", absl::Utf8SafeCEscape(ThreadName()), "] ",
+      absl::Utf8SafeCEscape(text), "\n");
+}
+
+std::string JsonLine(const std::string& time, LogLevel level,
+                     absl::string_view text) {
+  return DumpJson({{"time", time},
+                   {"level", Name(level)},
+                   {"thread", ThreadName()},
+                   {"message", std::string(text)}}) +
+         "\n";
+}
+
 }  // namespace
+
+void SetLogFormat(LogFormat format) {
+  log_format.store(format, std::memory_order_relaxed);
+}
 
 void SetLogLevel(LogLevel level) {
   log_level.store(level, std::memory_order_relaxed);
@@ -45,12 +73,12 @@ void SetLogLevel(LogLevel level) {
 
 void Log(LogLevel level, absl::string_view text) {
   if (level < log_level.load(std::memory_order_relaxed)) return;
+  const std::string time = absl::FormatTime("%Y-%m-%dT%H:%M:%E3SZ", absl::Now(),
+                                            absl::UTCTimeZone());
   const std::string line =
-      absl::StrCat(absl::FormatTime("%Y-%m-%dT%H:%M:%E3SZ", absl::Now(),
-                                    absl::UTCTimeZone()),
-                   " ", std::string(1, Letter(level)), " [",
-                   absl::Utf8SafeCEscape(ThreadName()), "] ",
-                   absl::Utf8SafeCEscape(text), "\n");
+      log_format.load(std::memory_order_relaxed) == LogFormat::kJson
+          ? JsonLine(time, level, text)
+          : TextLine(time, level, text);
   // One write a line: lines of several threads and processes don't mix.
   absl::string_view rest = line;
   while (!rest.empty()) {

@@ -35,6 +35,7 @@
 #include "absl/time/time.h"
 #include "base/command_line.h"
 #include "base/log.h"
+#include "base/log_flags.h"
 #include "base/out_of_memory.h"
 #include "base/serve_until_signal.h"
 #include "base/shutdown_signal.h"
@@ -105,27 +106,11 @@ ABSL_FLAG(absl::Duration, drain_timeout, absl::Seconds(30),
 ABSL_FLAG(bool, strict_fields, false,
           "refuse requests with fields that no API knows, instead of ignoring "
           "them");
-ABSL_FLAG(std::string, log_level, "info", "debug, info, warning or error");
 
 namespace switchyard::router {
 namespace {
 
 constexpr int64_t kMaxBodyMib = 1024;
-
-absl::Status ApplyLogLevel() {
-  const std::string name = absl::GetFlag(FLAGS_log_level);
-  for (const auto& [known, level] : {std::pair{"debug", LogLevel::kDebug},
-                                     std::pair{"info", LogLevel::kInfo},
-                                     std::pair{"warning", LogLevel::kWarning},
-                                     std::pair{"error", LogLevel::kError}}) {
-    if (name == known) {
-      SetLogLevel(level);
-      return absl::OkStatus();
-    }
-  }
-  return absl::InvalidArgumentError(absl::StrCat(
-      "--log-level=", name, ": known are debug, info, warning and error"));
-}
 
 absl::StatusOr<std::unique_ptr<AttentionClient>> Connect(
     const std::string& address) {
@@ -200,7 +185,7 @@ absl::Status Run(int argc, char** argv) {
         absl::StrCat("unexpected argument \"", arguments.front(),
                      "\"; all options are flags, see --help"));
   }
-  SY_RETURN_IF_ERROR(ApplyLogLevel());
+  SY_RETURN_IF_ERROR(SetLogOfFlags());
   if (absl::GetFlag(FLAGS_model).empty()) {
     return absl::InvalidArgumentError("--model is required; see --help");
   }

@@ -53,6 +53,7 @@
 #include "absl/strings/str_split.h"
 #include "absl/time/time.h"
 #include "base/command_line.h"
+#include "base/log_flags.h"
 #include "base/out_of_memory.h"
 #include "base/shutdown_signal.h"
 #include "base/status_macros.h"
@@ -436,6 +437,7 @@ absl::Status UnknownCommand(const std::string& name) {
 absl::Status Main(int argc, char** argv) {
   SY_ASSIGN_OR_RETURN(const std::vector<std::string> arguments,
                       ParseCommandLine(argc, argv, kUsage));
+  SY_RETURN_IF_ERROR(SetLogOfFlags());
   if (arguments.empty()) return absl::InvalidArgumentError(kUsage);
   for (const Command& command : kCommands) {
     // "bench serving" is two arguments.
