@@ -25,6 +25,11 @@
 //   switchyard synth --layers N --format hf-bf16|q8|q4|q4-q8 --out DIR
 //       A model of random weights, of Qwen3-Next-80B-A3B's geometry or that of
 //       --config FILE, changed by --set hidden_size=512,...; for measurements.
+//   switchyard plan --model DIR|80b --nodes N --ram-per-node 64GiB
+//       [--network 10GbE] [--users U] [--context C]
+//       How many attention and expert workers, what memory each needs, how fast
+//       they would be and what bounds that, beside one big server; and the
+//       values for deploy/k8s.
 //   switchyard tokenize --model DIR [--decode] [--skip-special]
 //       JSON lines {"text"} in, {"ids"} out; --decode the other way.
 //   switchyard render --format instruct|thinking|coder
@@ -62,12 +67,13 @@
 #include "switchyard/chat/chat_command.h"
 #include "switchyard/convert/convert_command.h"
 #include "switchyard/logits/logits_command.h"
+#include "switchyard/plan/plan_command.h"
 #include "switchyard/serve/serve_command.h"
 #include "switchyard/synth/synth_command.h"
 #include "switchyard/text/text_commands.h"
 #include "switchyard/verify/verify_command.h"
 
-ABSL_FLAG(std::string, model, "", "checkpoint directory");
+ABSL_FLAG(std::string, model, "", "checkpoint directory; plan: or 80b");
 ABSL_FLAG(std::string, host, "127.0.0.1",
           "address to listen at, or to talk to");
 ABSL_FLAG(int, port, 8080, "HTTP port; serve: 0 picks a free one");
@@ -143,8 +149,9 @@ ABSL_FLAG(std::string, only, "",
           "concurrency, stall, mixed; default: all that the model can");
 ABSL_FLAG(std::string, batch, "1,4,8,16,32",
           "bench: sequences that decode together");
-ABSL_FLAG(std::string, context, "0,4096,16384",
-          "bench: tokens before the decoded ones");
+ABSL_FLAG(std::string, context, "",
+          "bench: tokens before the decoded ones (default 0,4096,16384); plan: "
+          "tokens of a sequence (default 8192)");
 ABSL_FLAG(std::string, prompt, "128,512,2048", "bench: tokens of prompts");
 ABSL_FLAG(int64_t, repeat, 5, "bench: repetitions of each measurement");
 ABSL_FLAG(int64_t, steps, 32, "bench: tokens of a decoding repetition");
@@ -175,12 +182,26 @@ ABSL_FLAG(int64_t, prefill, 0,
 ABSL_FLAG(std::string, out, "",
           "logits: the .npy file to write; convert, synth: the directory");
 
+ABSL_FLAG(int64_t, nodes, 0, "plan: machines, one worker on each");
+ABSL_FLAG(std::string, ram_per_node, "", "plan: their memory, as in 64GiB");
+ABSL_FLAG(int64_t, cores_per_node, 16, "plan: their cores");
+ABSL_FLAG(double, memory_gbps, 100,
+          "plan: 10^9 bytes a second that one reads (switchyard bench --only "
+          "limits)");
+ABSL_FLAG(std::string, network, "10GbE",
+          "plan: between them: 1GbE, 10GbE, 25GbE or 100GbE");
+ABSL_FLAG(int64_t, users, 1, "plan: sequences that decode at a time");
+ABSL_FLAG(int64_t, replicas, 2, "plan: copies of each expert");
+ABSL_FLAG(int64_t, server_cores, 64,
+          "plan: of one big server, to compare with");
+ABSL_FLAG(double, server_memory_gbps, 400, "plan: what that one reads");
+
 ABSL_FLAG(bool, decode, false, "tokenize: {\"ids\"} in, {\"text\"} out");
 ABSL_FLAG(bool, skip_special, false,
           "tokenize --decode: leave special tokens out");
 ABSL_FLAG(
     std::string, format, "",
-    "convert: q8, q4, q4-q8 (experts q4, the rest q8), bf16, source; "
+    "convert, plan: q8, q4, q4-q8 (experts q4, the rest q8), bf16, source; "
     "render: instruct, thinking, coder; parse: json, xml, think, nothink");
 ABSL_FLAG(std::string, experts, "",
           "convert: q8, q4, bf16 or source for routed experts");
@@ -256,8 +277,10 @@ absl::Status Bench() {
   options.json_path = absl::GetFlag(FLAGS_json);
   SY_ASSIGN_OR_RETURN(options.batches,
                       ParseNumbers("batch", absl::GetFlag(FLAGS_batch), 1));
-  SY_ASSIGN_OR_RETURN(options.contexts,
-                      ParseNumbers("context", absl::GetFlag(FLAGS_context), 0));
+  const std::string contexts = absl::GetFlag(FLAGS_context);
+  SY_ASSIGN_OR_RETURN(
+      options.contexts,
+      ParseNumbers("context", contexts.empty() ? "0,4096,16384" : contexts, 0));
   SY_ASSIGN_OR_RETURN(options.prompts,
                       ParseNumbers("prompt", absl::GetFlag(FLAGS_prompt), 1));
   if (!absl::GetFlag(FLAGS_only).empty()) {
@@ -364,6 +387,30 @@ absl::Status Synth() {
   return RunSynth(options, std::cerr, isatty(STDERR_FILENO) != 0);
 }
 
+absl::Status Plan() {
+  PlanOptions options;
+  options.model = absl::GetFlag(FLAGS_model);
+  if (const std::string format = absl::GetFlag(FLAGS_format); !format.empty()) {
+    options.format = format;
+  }
+  options.kv_cache_dtype = absl::GetFlag(FLAGS_kv_cache_dtype);
+  options.ram_per_node = absl::GetFlag(FLAGS_ram_per_node);
+  options.nodes = absl::GetFlag(FLAGS_nodes);
+  options.network = absl::GetFlag(FLAGS_network);
+  if (const std::string context = absl::GetFlag(FLAGS_context);
+      !context.empty() && !absl::SimpleAtoi(context, &options.context)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--context=", context, " is no number of tokens"));
+  }
+  options.users = absl::GetFlag(FLAGS_users);
+  options.replicas = absl::GetFlag(FLAGS_replicas);
+  options.cores_per_node = absl::GetFlag(FLAGS_cores_per_node);
+  options.memory_gbps = absl::GetFlag(FLAGS_memory_gbps);
+  options.server_cores = absl::GetFlag(FLAGS_server_cores);
+  options.server_memory_gbps = absl::GetFlag(FLAGS_server_memory_gbps);
+  return RunPlan(options, std::cout);
+}
+
 absl::Status Tokenize() {
   TokenizeOptions options;
   options.model_dir = absl::GetFlag(FLAGS_model);
@@ -405,6 +452,7 @@ constexpr Command kCommands[] = {
     {"convert", Convert, Needs::kModel},
     {"verify", Verify, Needs::kModelOrArgument},
     {"synth", Synth, Needs::kNothing},
+    {"plan", Plan, Needs::kModel},
     {"tokenize", Tokenize, Needs::kModel},
     {"render", Render, Needs::kNothing},
     {"parse", Parse, Needs::kNothing},
@@ -420,6 +468,7 @@ constexpr char kUsage[] =
     "  convert   a Hugging Face model to Switchyard's formats\n"
     "  verify    check a model's files against their checksums\n"
     "  synth     a model of random weights, for measurements\n"
+    "  plan      how many machines, what memory, how fast\n"
     "  tokenize  text to token ids, and back\n"
     "  render    messages and tools to a prompt\n"
     "  parse     a model's output to a message\n";

@@ -13,7 +13,7 @@ from check_manifests import check
 BINARIES = os.environ["SWITCHYARD_BINARIES"]
 KUBERNETES = "1.37"
 # Flags that the binaries get with membership.
-ANNOUNCED = {"routers", "placement", "replicas"}
+ANNOUNCED = {"routers", "placement", "replicas", "node", "zone", "memory-gib"}
 # Every component with each way to have weights, and each scaler.
 CHOICES = ("weights-", "hpa", "keda")
 COMPONENT_SETS = [
