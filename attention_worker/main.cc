@@ -56,7 +56,7 @@ ABSL_FLAG(int, metrics_port, 9000,
 ABSL_FLAG(
     std::string, expert_workers, "",
     "addresses of the expert workers, host:port or unix:/path, with commas "
-    "between; the first that holds an expert is preferred; empty: compute "
+    "between; rows go to whoever would be through first; empty: compute "
     "the experts here");
 ABSL_FLAG(int, spin_micros, -1,
           "how long to look for expert workers' replies before sleeping; saves "
@@ -114,6 +114,12 @@ ABSL_FLAG(
     "the machine's or cgroup's memory");
 ABSL_FLAG(absl::Duration, expert_wait_timeout, absl::Seconds(30),
           "how long a step waits for an expert that nobody holds");
+ABSL_FLAG(double, verify_fraction, 0,
+          "share of the experts' rows that two expert workers compute, to be "
+          "compared bit for bit; whoever computes wrongly gets no more rows");
+ABSL_FLAG(int, join_probes, 2,
+          "rows with known answers that an expert worker must get right before "
+          "it gets others; 0: none");
 ABSL_FLAG(absl::Duration, request_timeout, absl::InfiniteDuration(),
           "longest time of a request, whatever its own deadline");
 ABSL_FLAG(bool, verify_checksums, false,
@@ -159,6 +165,8 @@ absl::StatusOr<ServerOptions> OptionsFromFlags() {
       absl::GetFlag(FLAGS_speculative_num_draft_tokens);
   options.speculative.adaptive = absl::GetFlag(FLAGS_speculative_adaptive);
   options.expert_wait_timeout = absl::GetFlag(FLAGS_expert_wait_timeout);
+  options.verify_fraction = absl::GetFlag(FLAGS_verify_fraction);
+  options.join_probes = absl::GetFlag(FLAGS_join_probes);
   options.max_request_time = absl::GetFlag(FLAGS_request_timeout);
   options.verify_checksums = absl::GetFlag(FLAGS_verify_checksums);
   options.drain_timeout = absl::GetFlag(FLAGS_drain_timeout);

@@ -202,6 +202,8 @@ AttentionWorker::Options AttentionServer::WorkerOptions(
   worker.snapshot_dir_bytes = options_.snapshot_dir_bytes;
   worker.speculative = options_.speculative;
   worker.expert_wait_timeout = options_.expert_wait_timeout;
+  worker.verify_fraction = options_.verify_fraction;
+  worker.join_probes = options_.join_probes;
   worker.verify_checksums = options_.verify_checksums;
   worker.model_name = options_.model_name;
   worker.registry = registry_.get();

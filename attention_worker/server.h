@@ -56,6 +56,8 @@ struct ServerOptions {
   int64_t snapshot_dir_bytes = int64_t{64} << 30;
   SpeculativeOptions speculative;
   absl::Duration expert_wait_timeout = absl::Seconds(30);
+  double verify_fraction = 0;  // ExpertDispatcherOptions
+  int join_probes = 2;         // HolderHealthOptions
   absl::Duration max_request_time = absl::InfiniteDuration();
   bool verify_checksums = false;
 

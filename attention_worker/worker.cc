@@ -118,6 +118,12 @@ absl::Status CheckOptions(const AttentionWorker::Options& options) {
                      absl::FormatDuration(options.expert_wait_timeout),
                      "; it must be above 0"));
   }
+  if (!(options.verify_fraction >= 0 && options.verify_fraction <= 1) ||
+      options.join_probes < 0) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "verify_fraction is ", options.verify_fraction, " and join_probes ",
+        options.join_probes, "; give a share from 0 to 1, and 0 or more"));
+  }
   SY_CHECK(options.registry != nullptr);
   return DraftTokens(options.speculative, /*has_mtp=*/true).status();
 }
@@ -349,6 +355,8 @@ absl::Status AttentionWorkerImpl::MakeExperts() {
   dispatcher.quantize_rows = kernels::IsQuantized(checkpoint_->expert_dtype());
   dispatcher.registry = options_.registry;
   dispatcher.max_wait = options_.expert_wait_timeout;
+  dispatcher.verify_fraction = options_.verify_fraction;
+  dispatcher.health.join_probes = options_.join_probes;
   dispatcher_ = NewExpertDispatcher(std::move(dispatcher));
   return absl::OkStatus();
 }

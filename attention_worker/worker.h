@@ -67,6 +67,8 @@ class AttentionWorker : public GenerationBackend {
     int64_t snapshot_dir_bytes = int64_t{64} << 30;
     SpeculativeOptions speculative;
     absl::Duration expert_wait_timeout = absl::Seconds(30);
+    double verify_fraction = 0;     // ExpertDispatcherOptions
+    int join_probes = 0;            // HolderHealthOptions
     bool verify_checksums = false;  // against SHA256SUMS, before loading
 
     std::string model_name;  // label of the metrics; "": the directory's name

@@ -35,6 +35,7 @@ class GrpcExpertClient final : public ExpertClient, private ExpertIoHandler {
 
   std::string name() const override { return options_.address; }
   model::ExpertSet holdings() const override ABSL_LOCKS_EXCLUDED(mutex_);
+  std::string instance_id() const override ABSL_LOCKS_EXCLUDED(mutex_);
   absl::Status health() const override ABSL_LOCKS_EXCLUDED(mutex_);
   int64_t max_call_rows() const override ABSL_LOCKS_EXCLUDED(mutex_);
   void SetListener(std::function<void()> listener) override
@@ -196,6 +197,11 @@ GrpcExpertClient::~GrpcExpertClient() {
 model::ExpertSet GrpcExpertClient::holdings() const {
   MutexLock lock(&mutex_);
   return terms_.holdings;
+}
+
+std::string GrpcExpertClient::instance_id() const {
+  MutexLock lock(&mutex_);
+  return terms_.instance_id;
 }
 
 absl::Status GrpcExpertClient::health() const {

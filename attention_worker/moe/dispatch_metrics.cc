@@ -12,6 +12,22 @@ metrics::Histogram* AddPart(metrics::Registry* registry, const char* part) {
       metrics::ShortSecondsBuckets(), {{"part", part}});
 }
 
+metrics::Counter* AddHedges(metrics::Registry* registry, const char* result) {
+  return registry->AddCounter(
+      "switchyard_moe_hedges_total",
+      "Calls sent to a second holder because the first one took long, by which "
+      "of them answered first.",
+      {{"result", result}});
+}
+
+metrics::Counter* AddVerified(metrics::Registry* registry, const char* result) {
+  return registry->AddCounter(
+      "switchyard_moe_verified_pairs_total",
+      "(row, expert) pairs chosen to be computed by two holders, by result; "
+      "alone: no second one was to be had.",
+      {{"result", result}});
+}
+
 }  // namespace
 
 DispatchMetrics::DispatchMetrics(metrics::Registry* registry)
@@ -28,6 +44,19 @@ DispatchMetrics::DispatchMetrics(metrics::Registry* registry)
       resent_pairs(registry->AddCounter(
           "switchyard_moe_resent_pairs_total",
           "(row, expert) pairs sent again after a holder failed.")),
+      resent_calls(registry->AddCounter(
+          "switchyard_moe_resent_calls_total",
+          "Calls sent to another holder because the first one hangs, or is not "
+          "among the workers any more.")),
+      hedges_won(AddHedges(registry, "won")),
+      hedges_lost(AddHedges(registry, "lost")),
+      verified_agreed(AddVerified(registry, "agreed")),
+      verified_differed(AddVerified(registry, "differed")),
+      verified_alone(AddVerified(registry, "alone")),
+      mismatches(registry->AddCounter(
+          "switchyard_moe_result_mismatch_total",
+          "Outputs of two holders of an expert, for the same row, that differ: "
+          "one of them computes wrongly.")),
       failed_sequences(registry->AddCounter(
           "switchyard_moe_failed_sequences_total",
           "Sequences failed in a dispatch: experts without a holder.")),

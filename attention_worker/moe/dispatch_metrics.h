@@ -20,6 +20,14 @@ struct DispatchMetrics {
   metrics::Histogram* wait_seconds;
   metrics::Counter* pairs;
   metrics::Counter* resent_pairs;
+  metrics::Counter* resent_calls;
+  metrics::Counter* hedges_won;
+  metrics::Counter* hedges_lost;
+  // Pairs computed twice, by how that went.
+  metrics::Counter* verified_agreed;
+  metrics::Counter* verified_differed;
+  metrics::Counter* verified_alone;
+  metrics::Counter* mismatches;
   metrics::Counter* failed_sequences;
   metrics::Counter* late_replies;
 };

@@ -6,7 +6,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "attention_worker/moe/expert_client_metrics.h"
 #include "base/check.h"
 #include "kernels/kernel_table.h"
 
@@ -18,11 +17,6 @@ constexpr size_t kMaxHoldersInText = 8;
 // Replies' outputs that come in pieces: a long prompt's, 2,048 rows of 10
 // experts at H = 2048.
 constexpr size_t kMaxIdleBytes = size_t{192} << 20;
-
-bool Holds(const model::ExpertSet& set, int layer, int expert) {
-  return layer < set.num_layers() && expert < set.num_experts() &&
-         set.Contains(layer, expert);
-}
 
 // Whether the same rows may succeed later or elsewhere.
 bool WorthSendingAgain(absl::StatusCode code) {
@@ -65,52 +59,19 @@ DispatchRun::DispatchRun(const ExpertDispatcherOptions& options,
       clock_(*options.clock),
       inbox_(std::move(inbox)),
       buffers_(BufferPool::Create(kMaxIdleBytes)),
-      clients_(*clients) {}
-
-std::unique_ptr<DispatchRun::Holder> DispatchRun::NewHolder(
-    const ClientSet::Member& member, const Holder* same_name) const {
-  auto holder = std::make_unique<Holder>();
-  holder->id = member.id;
-  holder->name = member.client->name();
-  holder->client = member.client;
-  holder->holdings = member.client->holdings();
-  if (same_name != nullptr) {
-    holder->accept_seconds = same_name->accept_seconds;
-    holder->backoff = same_name->backoff;
-    return holder;
-  }
-  holder->accept_seconds =
-      AddDispatchPhase(options_.registry, holder->name, "accept");
-  holder->backoff = options_.min_backoff;
-  return holder;
-}
-
-void DispatchRun::ChangeHolders() {
-  std::vector<std::unique_ptr<Holder>> before = std::move(holders_);
-  holders_.clear();
-  for (const ClientSet::Member& member : members_) {
-    const auto same = std::find_if(
-        before.begin(), before.end(), [&member](const auto& holder) {
-          return holder != nullptr && holder->id == member.id;
-        });
-    if (same != before.end()) {
-      holders_.push_back(std::move(*same));
-      continue;
-    }
-    const std::string name = member.client->name();
-    const auto named =
-        std::find_if(before.begin(), before.end(), [&name](const auto& holder) {
-          return holder != nullptr && holder->name == name;
-        });
-    holders_.push_back(
-        NewHolder(member, named == before.end() ? nullptr : named->get()));
-  }
-  for (std::unique_ptr<Holder>& holder : before) {
-    if (holder == nullptr) continue;
-    holder->client = nullptr;
-    removed_.push_back(std::move(holder));
-  }
-}
+      clients_(*clients),
+      table_({.health = options.health,
+              .min_hedge_delay = options.min_hedge_delay,
+              .min_backoff = options.min_backoff,
+              .max_backoff = options.max_backoff,
+              .registry = options.registry,
+              .fallback = options.fallback.get()}),
+      choice_(&table_, &options.policy),
+      probes_({.quantize_rows = options.quantize_rows,
+               .timeout = options.probe_timeout},
+              &table_, &metrics, inbox_),
+      budget_(options.hedge_share, options.hedge_burst),
+      random_(options.seed) {}
 
 void DispatchRun::Begin(const DispatchRequest& request) {
   const int64_t num_pairs = request.num_rows * request.experts_per_row;
@@ -123,31 +84,27 @@ void DispatchRun::Begin(const DispatchRequest& request) {
            request.num_rows);
   request_ = request;
   deadlines_.clear();
-  const absl::Time latest = clock_.Now() + options_.max_wait;
+  const absl::Time now = clock_.Now();
+  const absl::Time latest = now + options_.max_wait;
   for (const absl::Time deadline : request.deadlines) {
     deadlines_.push_back(std::min(deadline, latest));
   }
   request_.deadlines = deadlines_;
   number_ = inbox_->Open();
-  sequence_status_.assign(request.deadlines.size(), absl::OkStatus());
-  outputs_.assign(static_cast<size_t>(num_pairs), nullptr);
-  pairs_.assign(static_cast<size_t>(num_pairs), PairState::kWaiting);
-  unfinished_.assign(request.deadlines.size(), 0);
-  for (const int32_t sequence : request.sequence_of_row) {
-    SY_CHECK(sequence >= 0 &&
-             static_cast<size_t>(sequence) < request.deadlines.size());
-    unfinished_[sequence] += request.experts_per_row;
-  }
-  num_unfinished_ = num_waiting_ = num_pairs;
   for (size_t i = 0; i < num_calls_; ++i) calls_[i].reply = ExpertReply();
   num_calls_ = 0;
-  removed_.clear();
-  if (clients_.BeginDispatch(&clients_version_, &members_)) ChangeHolders();
-  for (const auto& holder : holders_) {
+  table_.ForgetRemoved();
+  if (clients_.BeginDispatch(&clients_version_, &members_)) {
+    table_.Change(members_, now);
+  }
+  const auto reset = [](Holder* holder) {
     holder->calls_in_flight = 0;
     holder->compute_time = absl::ZeroDuration();
-  }
-  slot_of_row_.resize(static_cast<size_t>(request.num_rows), -1);
+  };
+  for (const auto& holder : table_.present()) reset(holder.get());
+  if (table_.fallback() != nullptr) reset(table_.fallback());
+  pairs_.Begin(&request_, options_.faults.believe_first_answer);
+  builder_.Begin(&request_);
   metrics_.pairs->Increment(static_cast<double>(num_pairs));
   SortPairsByExpert();
 }
@@ -160,8 +117,8 @@ void DispatchRun::SortPairsByExpert() {
     ++begin_[expert + 1];
   }
   for (int e = 0; e < num_experts; ++e) begin_[e + 1] += begin_[e];
-  by_expert_.resize(pairs_.size());
-  for (size_t pair = 0; pair < pairs_.size(); ++pair) {
+  by_expert_.resize(request_.experts.size());
+  for (size_t pair = 0; pair < request_.experts.size(); ++pair) {
     by_expert_[begin_[request_.experts[pair]]++] = static_cast<int64_t>(pair);
   }
 }
@@ -201,8 +158,11 @@ DispatchResult DispatchRun::Execute(const DispatchRequest& request,
   {
     const PartTimer send(metrics_.send_seconds, clock_);
     TakeNews(absl::InfinitePast());
-    ExpireSequences(clock_.Now());
-    SendWaiting(/*computing=*/false);
+    const absl::Time now = clock_.Now();
+    LookAfterHolders(now);
+    ExpireSequences(now);
+    SendWaiting(/*may_compute=*/false);
+    probes_.Send(request_.layer, request_.hidden_size, now);
     // Calls that waited for the ones before them to be written go out, too.
     TakeNews(absl::InfinitePast());
   }
@@ -214,133 +174,34 @@ DispatchResult DispatchRun::Execute(const DispatchRequest& request,
     // What came in meanwhile is applied first: replies make room for more
     // calls, which then travel while this process computes.
     TakeNews(absl::InfinitePast());
-    ExpireSequences(clock_.Now());
-    SendWaiting(/*computing=*/false);
-    SendWaiting(/*computing=*/true);
-    if (num_unfinished_ == 0) break;
+    const absl::Time now = clock_.Now();
+    ExpireSequences(now);
+    LookAfterCalls(now);
+    SendWaiting(/*may_compute=*/true);
+    if (pairs_.num_unfinished() == 0) break;
     TakeNews(NextEvent(clock_.Now()));
   }
+  return Finish();
+}
+
+DispatchResult DispatchRun::Finish() {
   inbox_->Close();
   clients_.EndDispatch();
+  for (size_t i = 0; i < num_calls_; ++i) {
+    if (calls_[i].kind != Kind::kHedge) continue;
+    (calls_[i].useful ? metrics_.hedges_won : metrics_.hedges_lost)
+        ->Increment();
+  }
   absl::Duration longest;
-  for (const auto* holders : {&holders_, &removed_}) {
-    for (const auto& holder : *holders) {
-      longest = std::max(longest, holder->compute_time);
-    }
-  }
-  return {.outputs = outputs_,
-          .sequence_status = sequence_status_,
+  const auto consider = [&longest](const Holder& holder) {
+    longest = std::max(longest, holder.compute_time);
+  };
+  for (const auto& holder : table_.present()) consider(*holder);
+  for (const auto& holder : table_.removed()) consider(*holder);
+  if (table_.fallback() != nullptr) consider(*table_.fallback());
+  return {.outputs = pairs_.outputs(),
+          .sequence_status = pairs_.sequence_status(),
           .compute_time = longest};
-}
-
-DispatchRun::Holder* DispatchRun::ChooseHolder(int expert, bool computing,
-                                               absl::Time now) {
-  candidates_.clear();
-  for (size_t i = 0; i < holders_.size(); ++i) {
-    const Holder& holder = *holders_[i];
-    if (now >= holder.avoid_until &&
-        Holds(holder.holdings, request_.layer, expert)) {
-      candidates_.push_back(static_cast<int>(i));
-    }
-  }
-  if (candidates_.empty()) return nullptr;
-  // The choice is made among all, so that it is the same in both passes.
-  const size_t choice = options_.policy(request_.layer, expert, candidates_);
-  SY_CHECK(choice < candidates_.size());
-  Holder* const chosen = holders_[candidates_[choice]].get();
-  return chosen->client->computes_in_forward() == computing ? chosen : nullptr;
-}
-
-size_t DispatchRun::NewCall(Holder* holder) {
-  if (num_calls_ == calls_.size()) calls_.emplace_back();
-  calls_[num_calls_].holder = holder;
-  calls_[num_calls_].pairs.clear();
-  return num_calls_++;
-}
-
-void DispatchRun::SendWaiting(bool computing) {
-  if (num_waiting_ == 0) return;
-  const absl::Time now = clock_.Now();
-  const int64_t max_pairs = std::max<int64_t>(
-      1, options_.max_call_output_bytes /
-             (request_.hidden_size * static_cast<int64_t>(sizeof(float))));
-  const size_t first_call = num_calls_;
-  for (const auto& holder : holders_) holder->draft = -1;
-  int32_t expert = -1;
-  Holder* chosen = nullptr;
-  for (const int64_t pair : by_expert_) {
-    if (pairs_[pair] != PairState::kWaiting) continue;
-    if (request_.experts[pair] != expert) {
-      expert = request_.experts[pair];
-      chosen = ChooseHolder(expert, computing, now);
-    }
-    if (chosen == nullptr) continue;
-    // A row counts once in a call, but every pair may bring another one.
-    const int64_t limit = std::max<int64_t>(
-        1, std::min(max_pairs, chosen->client->max_call_rows()));
-    int& draft = chosen->draft;
-    if (draft < 0 ||
-        static_cast<int64_t>(calls_[draft].pairs.size()) >= limit) {
-      if (chosen->calls_in_flight >= options_.max_calls_in_flight) continue;
-      ++chosen->calls_in_flight;
-      draft = static_cast<int>(NewCall(chosen));
-    }
-    calls_[draft].pairs.push_back(pair);
-  }
-  const size_t end = num_calls_;
-  for (size_t call = first_call; call < end; ++call) Send(call);
-}
-
-ExpertCall DispatchRun::MakeCall(const Call& call) {
-  ExpertCall made;
-  made.layer = request_.layer;
-  made.hidden_size = request_.hidden_size;
-  made.rows = request_.rows;
-  made.quantized = request_.quantized;
-  made.deadline = absl::InfinitePast();
-  // Each distinct row once, ascending, so that runs are ascending too.
-  rows_.clear();
-  for (const int64_t pair : call.pairs) {
-    int32_t& slot = slot_of_row_[RowOf(pair)];
-    if (slot >= 0) continue;
-    slot = 0;
-    rows_.push_back(static_cast<int32_t>(RowOf(pair)));
-    made.deadline =
-        std::max(made.deadline, request_.deadlines[SequenceOf(pair)]);
-  }
-  std::sort(rows_.begin(), rows_.end());
-  for (size_t i = 0; i < rows_.size(); ++i) {
-    slot_of_row_[rows_[i]] = static_cast<int32_t>(i);
-  }
-  size_t num_runs = 0;
-  int last_expert = -1;
-  for (const int64_t pair : call.pairs) {
-    const int expert = request_.experts[pair];
-    if (expert != last_expert) {
-      last_expert = expert;
-      if (num_runs == runs_.size()) runs_.emplace_back();
-      runs_[num_runs].expert = expert;
-      runs_[num_runs].rows.clear();
-      ++num_runs;
-    }
-    runs_[num_runs - 1].rows.push_back(slot_of_row_[RowOf(pair)]);
-  }
-  for (const int32_t row : rows_) slot_of_row_[row] = -1;
-  made.num_rows = static_cast<int64_t>(rows_.size());
-  made.source_rows = rows_;
-  made.runs = absl::MakeConstSpan(runs_).first(num_runs);
-  return made;
-}
-
-void DispatchRun::Send(size_t index) {
-  Call& call = calls_[index];
-  for (const int64_t pair : call.pairs) pairs_[pair] = PairState::kInFlight;
-  num_waiting_ -= static_cast<int64_t>(call.pairs.size());
-  call.holder->client->Forward(
-      MakeCall(call), [inbox = inbox_, number = number_,
-                       index](absl::StatusOr<ExpertReply> reply) {
-        inbox->Deliver(number, index, std::move(reply));
-      });
 }
 
 void DispatchRun::TakeNews(absl::Time deadline) {
@@ -351,102 +212,185 @@ void DispatchRun::TakeNews(absl::Time deadline) {
     inbox_->Take(deadline, options_.pool, &news_);
   }
   for (ReplyInbox::Arrival& arrival : news_.arrivals) {
-    Call& call = calls_[arrival.call];
-    --call.holder->calls_in_flight;
+    Call& call = calls_[arrival.ticket.call];
+    Holder* const holder = call.holder;
+    --holder->calls_in_flight;
+    call.answered = true;
+    table_.Answered(holder, call.serial, arrival.reply.ok(), arrival.arrived,
+                    arrival.not_before);
     if (arrival.reply.ok()) {
-      const PartTimer accepting(call.holder->accept_seconds, clock_);
-      Accept(&call, *std::move(arrival.reply));
+      const PartTimer accepting(holder->metrics.accept_seconds, clock_);
+      Accept(arrival.ticket.call, *std::move(arrival.reply));
     } else {
-      Refuse(call, arrival.reply.status());
+      Refuse(arrival.ticket.call, arrival.reply.status());
     }
   }
+  for (const ReplyInbox::Late& late : news_.late) {
+    if (Holder* const holder = table_.Find(late.ticket.holder)) {
+      table_.Answered(holder, late.ticket.serial, late.ok, late.arrived,
+                      late.not_before);
+    }
+  }
+  for (ReplyInbox::Arrival& probe : news_.probes) {
+    probes_.Arrived(std::move(probe));
+  }
   news_.arrivals.clear();
+  news_.probes.clear();
+  const absl::Time now = clock_.Now();
   if (news_.clients_changed && clients_.Read(&clients_version_, &members_)) {
-    ChangeHolders();
+    table_.Change(members_, now);
+    WatchCallsAgain();
   }
   // After the replies: a holder that failed a call and then came back is no
   // longer to be avoided.
   for (const uint64_t id : news_.changed) {
-    for (const auto& holder : holders_) {
-      if (holder->id != id) continue;
-      holder->holdings = holder->client->holdings();
-      holder->avoid_until = absl::InfinitePast();
+    if (!options_.faults.ignore_changed_holdings) {
+      table_.HoldingsChanged(id, now);
     }
+    WatchCallsAgain();
   }
 }
 
-void DispatchRun::Accept(Call* call, ExpertReply reply) {
+void DispatchRun::Accept(size_t index, ExpertReply reply) {
+  Call& call = calls_[index];
   const auto hidden = static_cast<size_t>(request_.hidden_size);
   // Clients check their peers' sizes; this is a promise of our own.
-  SY_CHECK(reply.num_floats() == call->pairs.size() * hidden);
-  Holder& holder = *call->holder;
-  holder.backoff = options_.min_backoff;
-  holder.compute_time += reply.compute_time();
-  call->reply = std::move(reply);
-  const float* next = call->reply.Outputs(buffers_.get()).data();
-  for (const int64_t pair : call->pairs) {
-    if (pairs_[pair] != PairState::kFailed) {
-      SY_CHECK(pairs_[pair] == PairState::kInFlight);
-      pairs_[pair] = PairState::kDone;
-      outputs_[pair] = next;
-      --unfinished_[SequenceOf(pair)];
-      --num_unfinished_;
+  SY_CHECK(reply.num_floats() == call.pairs.size() * hidden);
+  call.holder->compute_time += reply.compute_time();
+  if (call.ignored) return;
+  call.reply = std::move(reply);
+  const float* next = call.reply.Outputs(buffers_.get()).data();
+  wrong_.clear();
+  for (const int64_t pair : call.pairs) {
+    if (call.given_up) pairs_.Sent(pair);
+    PairTable::Dispute dispute;
+    if (pairs_.state(pair) == PairTable::State::kDisputed) {
+      dispute = pairs_.dispute(pair);
+    }
+    switch (pairs_.Answered(pair, static_cast<int32_t>(index), next)) {
+      case PairTable::Outcome::kAccepted:
+      case PairTable::Outcome::kHalf:
+        call.useful = true;
+        break;
+      case PairTable::Outcome::kAgreed:
+        if (pairs_.verified(pair)) metrics_.verified_agreed->Increment();
+        break;
+      case PairTable::Outcome::kDiffers:
+        metrics_.mismatches->Increment();
+        if (pairs_.verified(pair)) metrics_.verified_differed->Increment();
+        break;
+      case PairTable::Outcome::kDecided: {
+        const bool first = pairs_.answered_by(pair) == dispute.calls[0];
+        wrong_.push_back(static_cast<size_t>(dispute.calls[first ? 1 : 0]));
+        break;
+      }
+      case PairTable::Outcome::kNoneAgree:
+        FailSequence(pairs_.sequence(pair),
+                     absl::DataLossError(absl::StrCat(
+                         "layer ", request_.layer, ": three holders of expert ",
+                         pairs_.expert(pair),
+                         " give three different results for the same row")));
+        break;
+      case PairTable::Outcome::kIgnored:
+        break;
     }
     next += hidden;
   }
+  for (const size_t wrong : wrong_) Distrust(calls_[wrong]);
 }
 
-void DispatchRun::Refuse(const Call& call, const absl::Status& error) {
+void DispatchRun::Refuse(size_t index, const absl::Status& error) {
+  const Call& call = calls_[index];
   Holder& holder = *call.holder;
-  holder.avoid_until = clock_.Now() + holder.backoff;
-  holder.backoff = std::min(holder.backoff * 2, options_.max_backoff);
-  holder.last_error = error;
+  table_.Failed(&holder, error, clock_.Now());
+  if (call.ignored || call.given_up) return;
   const bool again = WorthSendingAgain(error.code());
   for (const int64_t pair : call.pairs) {
-    if (pairs_[pair] != PairState::kInFlight) continue;
+    pairs_.Lost(pair);
+    // Another call may carry it, or have brought it.
+    if (pairs_.state(pair) != PairTable::State::kWaiting) continue;
     if (again) {
-      pairs_[pair] = PairState::kWaiting;
-      ++num_waiting_;
       metrics_.resent_pairs->Increment();
       continue;
     }
     FailSequence(
-        SequenceOf(pair),
+        pairs_.sequence(pair),
         absl::Status(error.code(),
                      absl::StrCat("layer ", request_.layer, ": ", holder.name,
                                   ": ", error.message())));
   }
 }
 
+// What it said in this dispatch is void, as far as nobody else has said it.
+void DispatchRun::Distrust(const Call& wrong) {
+  Holder* const holder = wrong.holder;
+  // Another process in its place has done nothing.
+  if (holder->process == wrong.process) table_.Distrust(holder);
+  const auto is_void = [&wrong](const Call& call) {
+    return call.holder == wrong.holder && call.process == wrong.process;
+  };
+  for (size_t i = 0; i < num_calls_; ++i) {
+    Call& call = calls_[i];
+    if (!is_void(call) || call.ignored) continue;
+    if (IsAwaited(call)) {
+      for (const int64_t pair : call.pairs) pairs_.Lost(pair);
+    }
+    call.ignored = true;
+  }
+  for (int64_t pair = 0; pair < pairs_.size(); ++pair) {
+    switch (pairs_.state(pair)) {
+      case PairTable::State::kHalf:
+      case PairTable::State::kDone:
+        if (is_void(calls_[pairs_.answered_by(pair)])) {
+          pairs_.Forget(pair);
+        }
+        break;
+      case PairTable::State::kDisputed: {
+        const PairTable::Dispute dispute = pairs_.dispute(pair);
+        for (int side = 0; side < 2; ++side) {
+          if (is_void(calls_[dispute.calls[side]])) {
+            pairs_.Settle(pair, dispute.calls[1 - side]);
+            break;
+          }
+        }
+        break;
+      }
+      default:
+        break;
+    }
+  }
+}
+
 void DispatchRun::ExpireSequences(absl::Time now) {
-  for (size_t s = 0; s < unfinished_.size(); ++s) {
-    if (unfinished_[s] > 0 && now >= request_.deadlines[s]) {
+  for (size_t s = 0; s < pairs_.num_sequences(); ++s) {
+    if (pairs_.unfinished(s) > 0 && now >= request_.deadlines[s]) {
       FailSequence(s, DeadlineError(s));
     }
   }
 }
 
 void DispatchRun::FailSequence(size_t sequence, absl::Status status) {
-  for (int64_t pair = 0; pair < static_cast<int64_t>(pairs_.size()); ++pair) {
-    PairState& state = pairs_[pair];
-    if (SequenceOf(pair) != sequence || state == PairState::kDone) continue;
-    if (state == PairState::kWaiting) --num_waiting_;
-    state = PairState::kFailed;
-  }
-  num_unfinished_ -= unfinished_[sequence];
-  unfinished_[sequence] = 0;
-  sequence_status_[sequence] = std::move(status);
+  pairs_.FailSequence(sequence, std::move(status));
   metrics_.failed_sequences->Increment();
 }
 
 absl::Status DispatchRun::DeadlineError(size_t sequence) const {
   std::set<int> missing;
   std::set<int> unanswered;
-  for (size_t pair = 0; pair < pairs_.size(); ++pair) {
-    if (SequenceOf(static_cast<int64_t>(pair)) != sequence) continue;
-    const int expert = request_.experts[pair];
-    if (pairs_[pair] == PairState::kWaiting) missing.insert(expert);
-    if (pairs_[pair] == PairState::kInFlight) unanswered.insert(expert);
+  for (int64_t pair = 0; pair < pairs_.size(); ++pair) {
+    if (pairs_.sequence(pair) != sequence) continue;
+    switch (pairs_.state(pair)) {
+      case PairTable::State::kWaiting:
+        missing.insert(pairs_.expert(pair));
+        break;
+      case PairTable::State::kInFlight:
+      case PairTable::State::kHalf:
+      case PairTable::State::kDisputed:
+        unanswered.insert(pairs_.expert(pair));
+        break;
+      default:
+        break;
+    }
   }
   std::vector<std::string> parts;
   const auto add = [&parts](const char* what, const std::set<int>& experts) {
@@ -477,8 +421,8 @@ std::string DispatchRun::DescribeHolders() const {
         holder.name, ": ",
         why.ok() ? "has not answered" : std::string(why.message())));
   };
-  for (const auto& holder : holders_) describe(*holder);
-  for (const auto& holder : removed_) {
+  for (const auto& holder : table_.present()) describe(*holder);
+  for (const auto& holder : table_.removed()) {
     if (holder->calls_in_flight > 0) describe(*holder);
   }
   if (not_named > 0) named.push_back(absl::StrCat(not_named, " more"));
@@ -488,11 +432,16 @@ std::string DispatchRun::DescribeHolders() const {
 
 absl::Time DispatchRun::NextEvent(absl::Time now) const {
   absl::Time next = absl::InfiniteFuture();
-  for (size_t s = 0; s < unfinished_.size(); ++s) {
-    if (unfinished_[s] > 0) next = std::min(next, request_.deadlines[s]);
+  for (size_t s = 0; s < pairs_.num_sequences(); ++s) {
+    if (pairs_.unfinished(s) > 0) next = std::min(next, request_.deadlines[s]);
   }
-  if (num_waiting_ == 0) return next;
-  for (const auto& holder : holders_) {
+  for (size_t i = 0; i < num_calls_; ++i) {
+    if (IsAwaited(calls_[i])) {
+      next = std::min(next, calls_[i].look_at);
+    }
+  }
+  if (pairs_.num_wanting() == 0) return next;
+  for (const auto& holder : table_.present()) {
     if (holder->avoid_until > now) next = std::min(next, holder->avoid_until);
   }
   return next;

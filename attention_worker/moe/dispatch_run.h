@@ -1,8 +1,10 @@
-// One dispatch after another, on the dispatching thread: which pairs are where,
-// and what is done about failures.
+// One dispatch after another, on the dispatching thread: which calls are made,
+// and what is done about failures, slow holders and wrong ones.
 //
-// Above: expert_dispatcher.h. Below: client_set.h says who the clients are,
-// reply_inbox.h brings replies, expert_client.h takes calls.
+// Above: expert_dispatcher.h. Below: pair_table.h keeps what is answered,
+// holder_table.h what is known of the holders, holder_choice.h picks one,
+// call_builder.h makes a call of it, reply_inbox.h brings replies,
+// holder_probes.h tries out whoever is not live.
 
 #ifndef SWITCHYARD_ATTENTION_WORKER_MOE_DISPATCH_RUN_H_
 #define SWITCHYARD_ATTENTION_WORKER_MOE_DISPATCH_RUN_H_
@@ -16,20 +18,22 @@
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "absl/types/span.h"
+#include "attention_worker/moe/call_builder.h"
 #include "attention_worker/moe/client_set.h"
 #include "attention_worker/moe/dispatch_metrics.h"
 #include "attention_worker/moe/expert_dispatcher.h"
+#include "attention_worker/moe/hedge_budget.h"
+#include "attention_worker/moe/holder_choice.h"
+#include "attention_worker/moe/holder_probes.h"
+#include "attention_worker/moe/holder_table.h"
+#include "attention_worker/moe/pair_table.h"
 #include "attention_worker/moe/reply_inbox.h"
 #include "base/buffer_pool.h"
 #include "base/clock.h"
-#include "model/expert_set.h"
 
 namespace switchyard::attention_worker {
 
-// A pair is kWaiting -> kInFlight -> kDone; back to kWaiting when its call
-// failed; kFailed, from either, with its sequence. It is in one call at a time,
-// so its output is accepted once.
-//
 // Keeps its memory from one dispatch to the next. One thread.
 class DispatchRun {
  public:
@@ -43,61 +47,83 @@ class DispatchRun {
                          absl::FunctionRef<void()> overlap);
 
  private:
-  enum class PairState : uint8_t { kWaiting, kInFlight, kDone, kFailed };
-
-  // What is known of one client, kept from one dispatch to the next.
-  struct Holder {
-    uint64_t id = 0;  // the client's, in the set
-    std::string name;
-    ExpertClient* client = nullptr;  // null once it is not in the set any more
-    metrics::Histogram* accept_seconds = nullptr;
-    model::ExpertSet holdings;  // as of the last HoldingsChanged
-    // Gets nothing before this, after a failed call.
-    absl::Time avoid_until = absl::InfinitePast();
-    absl::Duration backoff;
-    absl::Status last_error;
-    // Of this dispatch.
-    int calls_in_flight = 0;
-    absl::Duration compute_time;
-    int draft = -1;  // SendWaiting: the call that is being filled
+  enum class Kind : uint8_t {
+    kRows,   // pairs that nobody else computes, or a wanted second opinion
+    kHedge,  // pairs of a call that takes long, within the budget
   };
   struct Call {
     Holder* holder = nullptr;
+    int process = 0;  // the holder's, when it was sent
+    Kind kind = Kind::kRows;
+    uint64_t serial = 0;         // holder_table.h
     std::vector<int64_t> pairs;  // by expert, then by row: as the reply's rows
-    ExpertReply reply;           // kept: results point into it
+    absl::Time sent;
+    int64_t load = 0;
+    // If it is not answered by then: see to it.
+    absl::Time look_at;
+    bool answered = false;
+    // It will hardly be answered: its pairs are not counted as in a call.
+    bool given_up = false;
+    bool ignored = false;  // its holder is not to be trusted
+    bool useful = false;   // it brought some pair's first answer
+    ExpertReply reply;     // kept: results point into it
+  };
+  // Pairs of one expert that want a call: the first ones of wanting_ from
+  // `begin`.
+  struct Group {
+    PairTable::State state = PairTable::State::kWaiting;
+    size_t begin = 0;
+    size_t end = 0;
   };
 
+  // --- dispatch_run.cc: one dispatch from its beginning to its end. ---
   void Begin(const DispatchRequest& request);
-  // Takes over members_. A client that stays keeps its record, and so does one
-  // that has another's name.
-  void ChangeHolders();
-  std::unique_ptr<Holder> NewHolder(const ClientSet::Member& member,
-                                    const Holder* same_name) const;
   void SortPairsByExpert();
   // Fills in the request's quantised rows if calls need them.
   void Quantize();
-  // Sends what waits and has a holder; clients that compute in Forward only if
-  // `computing`, all others only if not.
-  void SendWaiting(bool computing);
-  // Null: none.
-  Holder* ChooseHolder(int expert, bool computing, absl::Time now);
-  size_t NewCall(Holder* holder);
-  void Send(size_t call);
-  // The call's rows and runs, in scratch that the next one overwrites.
-  ExpertCall MakeCall(const Call& call);
   void TakeNews(absl::Time deadline);
-  void Accept(Call* call, ExpertReply reply);
-  void Refuse(const Call& call, const absl::Status& error);
+  void Accept(size_t call, ExpertReply reply);
+  void Refuse(size_t call, const absl::Status& error);
+  // Whoever answered this call.
+  void Distrust(const Call& call);
   void ExpireSequences(absl::Time now);
   void FailSequence(size_t sequence, absl::Status status);
   absl::Status DeadlineError(size_t sequence) const;
   std::string DescribeHolders() const;
   absl::Time NextEvent(absl::Time now) const;
+  DispatchResult Finish();
 
-  int64_t RowOf(int64_t pair) const { return pair / request_.experts_per_row; }
-  size_t SequenceOf(int64_t pair) const {
-    return static_cast<size_t>(request_.sequence_of_row[RowOf(pair)]);
+  // --- dispatch_calls.cc: who gets what, and when again. ---
+  // Sends what waits and has a holder; to clients that compute in Forward only
+  // if `may_compute`, and then last.
+  void SendWaiting(bool may_compute);
+  // Nobody can be asked about these any more, or not now.
+  void LeaveAsTheyAre(const ExpertRows& rows, const Group& group);
+  // Sends these pairs to whom they were given, and some to a second holder.
+  void DraftGroup(const ExpertRows& rows, const Group& group, bool may_compute);
+  bool WantsVerifying();
+  static bool IsAwaited(const Call& call) {
+    return !call.answered && !call.given_up && !call.ignored;
   }
+  // Calls that should have been answered are hedged or given up.
+  void LookAfterCalls(absl::Time now);
+  // Those of earlier dispatches tell who hangs.
+  void LookAfterHolders(absl::Time now);
+  // Its pairs want another call.
+  void GiveUp(size_t call);
+  // Sends to others what nobody else has been asked for. False: the budget does
+  // not allow it now.
+  bool Hedge(size_t call, absl::Time now);
+  // wanting_, groups_ and rows_ from pairs, which are by expert.
+  void BeginGroups();
+  void AddToGroups(int64_t pair, const Holder* not_this);
+  // False: as many calls are on their way to it as may be.
+  bool Draft(Holder* holder, int64_t pair, Kind kind);
+  void SendDrafts(size_t first_call);
+  void Send(size_t call);
+  // Sets look_at.
+  void WatchCall(Call* call);
+  void WatchCallsAgain();
 
   const ExpertDispatcherOptions& options_;
   const DispatchMetrics& metrics_;
@@ -107,31 +133,30 @@ class DispatchRun {
   ClientSet& clients_;
   uint64_t clients_version_ = 0;
   std::vector<ClientSet::Member> members_;
-  std::vector<std::unique_ptr<Holder>> holders_;  // one for each member
+  HolderTable table_;
+  HolderChoice choice_;
+  HolderProbes probes_;
+  HedgeBudget budget_;
+  uint64_t random_;  // of WantsVerifying
 
   // Of this dispatch.
   DispatchRequest request_;
   uint64_t number_ = 0;                // in the inbox
   std::vector<absl::Time> deadlines_;  // [S], max_wait applied
-  std::vector<absl::Status> sequence_status_;
-  std::vector<const float*> outputs_;  // [T * K]
-  std::vector<PairState> pairs_;       // [T * K]
-  std::vector<int64_t> by_expert_;     // all pairs, by expert, then by row
-  std::vector<int64_t> unfinished_;    // [S] pairs of each sequence
-  int64_t num_unfinished_ = 0;
-  int64_t num_waiting_ = 0;
-  std::vector<Call> calls_;  // the first num_calls_ are this dispatch's
+  PairTable pairs_;
+  CallBuilder builder_;
+  std::vector<int64_t> by_expert_;  // all pairs, by expert, then by row
+  std::vector<Call> calls_;         // the first num_calls_ are this dispatch's
   size_t num_calls_ = 0;
-  // Not in the set any more; calls point to them.
-  std::vector<std::unique_ptr<Holder>> removed_;
   ReplyInbox::News news_;
 
   // Scratch.
-  std::vector<int64_t> begin_;        // SortPairsByExpert
-  std::vector<int> candidates_;       // ChooseHolder
-  std::vector<int32_t> slot_of_row_;  // MakeCall; [T], -1 between
-  std::vector<int32_t> rows_;         // MakeCall
-  std::vector<experts::ExpertRun> runs_;
+  std::vector<int64_t> begin_;    // SortPairsByExpert
+  std::vector<int64_t> wanting_;  // of the groups
+  std::vector<Group> groups_;
+  std::vector<ExpertRows> rows_;       // one for each group
+  std::vector<size_t> wrong_;          // Accept
+  std::vector<const Holder*> others_;  // Hedge
   PooledBuffer quantized_;
 };
 

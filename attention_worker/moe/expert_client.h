@@ -60,6 +60,10 @@ class ExpertClient {
   // or was refused.
   virtual model::ExpertSet holdings() const = 0;
 
+  // Of the process behind it, as it said at its last handshake: another one
+  // after a restart. Empty: there is only one.
+  virtual std::string instance_id() const { return ""; }
+
   // Why holdings() is empty: OK while connected, else the last error (a refused
   // handshake has both sides' values in the text).
   virtual absl::Status health() const = 0;

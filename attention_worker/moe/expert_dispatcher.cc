@@ -6,6 +6,7 @@
 #include "attention_worker/moe/dispatch_metrics.h"
 #include "attention_worker/moe/dispatch_run.h"
 #include "attention_worker/moe/reply_inbox.h"
+#include "base/check.h"
 
 namespace switchyard::attention_worker {
 namespace {
@@ -19,6 +20,8 @@ class Dispatcher final : public ExpertDispatcher {
                                             options_.pump, options_.clock)),
         clients_(inbox_),
         run_(options_, metrics_, &clients_, inbox_) {
+    SY_CHECK(options_.fallback == nullptr ||
+             options_.fallback->computes_in_forward());
     clients_.Set(std::move(options_.clients));
   }
 

@@ -3,7 +3,9 @@
 //
 // Promise 3 begins here: pairs whose holder dies are sent again as soon as any
 // holder of that expert is known; pairs without a holder wait until their
-// sequence's deadline.
+// sequence's deadline. Calls that take long go to a second holder, holders that
+// are slow or hang are left alone until they have recovered, and answers of two
+// holders to the same row are compared (docs/decisions/0053, 0054).
 
 #ifndef SWITCHYARD_ATTENTION_WORKER_MOE_EXPERT_DISPATCHER_H_
 #define SWITCHYARD_ATTENTION_WORKER_MOE_EXPERT_DISPATCHER_H_
@@ -19,6 +21,7 @@
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "attention_worker/moe/expert_client.h"
+#include "attention_worker/moe/holder_health.h"
 #include "attention_worker/moe/reply_pump.h"
 #include "base/clock.h"
 #include "base/compute_pool.h"
@@ -87,7 +90,7 @@ class ExpertDispatcher {
   virtual model::ExpertSet MissingExperts() const = 0;
 };
 
-// Which reachable holder gets the rows of (layer, expert): an index into
+// Another way to choose the holder of (layer, expert): an index into
 // `holders`, which has at least one element: indices into the present clients,
 // ascending. Called on the dispatching thread.
 using HolderPolicy =
@@ -103,7 +106,8 @@ struct ExpertDispatcherOptions {
   std::vector<std::shared_ptr<ExpertClient>> clients;
   // Every (layer, expert) pair of the model.
   model::ExpertSet required;
-  HolderPolicy policy = FirstHolder;
+  // Null: by when they would be through (moe/holder_choice.h).
+  HolderPolicy policy;
   // Of all clients that have one, those that come later too; null if none has.
   // The dispatching thread polls it while it waits.
   std::shared_ptr<ReplyPump> pump;
@@ -129,6 +133,35 @@ struct ExpertDispatcherOptions {
   // take more than this; then so many calls are in flight at a time.
   int64_t max_call_output_bytes = int64_t{32} << 20;
   int max_calls_in_flight = 4;
+
+  // A call that takes longer than one in twenty usually does is sent to another
+  // holder, too: not before min_hedge_delay, and at most hedge_burst +
+  // hedge_share * calls of them.
+  bool hedging = true;
+  double hedge_share = 0.05;
+  double hedge_burst = 4;
+  absl::Duration min_hedge_delay = absl::Microseconds(500);
+  // When a holder is slow or hangs, and what it takes to get rows again.
+  HolderHealthOptions health;
+  absl::Duration probe_timeout = absl::Seconds(1);
+
+  // Asked for what no live client holds; null: nobody. Does not count in
+  // MissingExperts. Must compute in Forward.
+  std::shared_ptr<ExpertClient> fallback;
+
+  // Of each expert's rows in a step, with this probability: two holders compute
+  // them, and if their answers differ, a third one decides. 0 to 1.
+  double verify_fraction = 0;
+  uint64_t seed = 0;  // of what is verified
+
+  // What a dispatcher that is made wrong on purpose does wrong: the simulation
+  // must notice.
+  struct Faults {
+    bool ignore_changed_holdings = false;
+    bool unlimited_hedges = false;
+    bool believe_first_answer = false;
+  };
+  Faults faults;
 };
 
 std::unique_ptr<ExpertDispatcher> NewExpertDispatcher(

@@ -11,6 +11,8 @@ namespace {
 
 // Peers that never stop sending must not keep the step thread here.
 constexpr int kMaxEventsAtOnce = 256;
+// A look that brings a reply so soon did not have to wait for it.
+constexpr absl::Duration kFoundAtOnce = absl::Microseconds(20);
 
 }  // namespace
 
@@ -29,18 +31,41 @@ void ReplyInbox::Close() {
   MutexLock lock(&mutex_);
   open_ = false;
   dropped.swap(news_.arrivals);
-  late_->Increment(static_cast<double>(dropped.size()));
+  for (const Arrival& arrival : dropped) {
+    late_->Increment();
+    if (news_.late.size() == kMaxLate) continue;
+    news_.late.push_back({arrival.ticket, arrival.arrived, arrival.not_before,
+                          arrival.reply.ok()});
+  }
 }
 
-void ReplyInbox::Deliver(uint64_t dispatch, size_t call,
+absl::Time ReplyInbox::NotBefore(absl::Time now) const {
+  // Other threads bring it at once; so does a Poll that had to wait for it.
+  if (looks_since_ == absl::InfiniteFuture() ||
+      now - looks_since_ > kFoundAtOnce) {
+    return now;
+  }
+  return std::min(now, looked_until_);
+}
+
+void ReplyInbox::Deliver(const Ticket& ticket,
                          absl::StatusOr<ExpertReply> reply) {
+  const absl::Time now = clock_->Now();
   {
     MutexLock lock(&mutex_);
-    if (!open_ || dispatch != dispatch_) {
-      late_->Increment();
+    const absl::Time not_before = NotBefore(now);
+    if (ticket.dispatch == kProbe) {
+      news_.probes.push_back({ticket, now, not_before, std::move(reply)});
       return;
     }
-    news_.arrivals.push_back({call, std::move(reply)});
+    if (!open_ || ticket.dispatch != dispatch_) {
+      late_->Increment();
+      if (news_.late.size() < kMaxLate) {
+        news_.late.push_back({ticket, now, not_before, reply.ok()});
+      }
+      return;
+    }
+    news_.arrivals.push_back({ticket, now, not_before, std::move(reply)});
   }
   Notify();
 }
@@ -76,14 +101,28 @@ void ReplyInbox::Notify() {
   if (wake) pump_->Wake();
 }
 
+bool ReplyInbox::Look(absl::Time deadline) {
+  {
+    MutexLock lock(&mutex_);
+    looks_since_ = clock_->Now();
+  }
+  const bool event = pump_->Poll(deadline);
+  MutexLock lock(&mutex_);
+  looks_since_ = absl::InfiniteFuture();
+  looked_until_ = clock_->Now();
+  return event;
+}
+
 void ReplyInbox::Take(absl::Time deadline, ComputePool* pool, News* news) {
   // What is there already, so that a caller who does not wait gets it too.
   if (pump_ != nullptr) {
     for (int i = 0; i < kMaxEventsAtOnce; ++i) {
-      if (!pump_->Poll(absl::InfinitePast())) break;
+      if (!Look(absl::InfinitePast())) break;
     }
   }
   news->arrivals.clear();
+  news->probes.clear();
+  news->late.clear();
   news->changed.clear();
   news->clients_changed = false;
   absl::optional<ComputePool::Paused> paused;
@@ -99,7 +138,7 @@ void ReplyInbox::Take(absl::Time deadline, ComputePool* pool, News* news) {
     }
     polling_ = std::this_thread::get_id();
     mutex_.Unlock();
-    pump_->Poll(deadline);
+    Look(deadline);
     mutex_.Lock();
     polling_ = std::thread::id();
   }

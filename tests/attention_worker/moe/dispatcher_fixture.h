@@ -59,6 +59,8 @@ class DispatcherFixture : public ::testing::Test {
   std::unique_ptr<ExpertDispatcher> Make() {
     options_.required = Everything();
     options_.registry = registry_.get();
+    // What a test can tell beforehand.
+    if (!options_.policy) options_.policy = FirstHolder;
     return NewExpertDispatcher(options_);
   }
 
