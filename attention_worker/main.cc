@@ -122,6 +122,10 @@ ABSL_FLAG(int, join_probes, 2,
           "it gets others; 0: none");
 ABSL_FLAG(absl::Duration, request_timeout, absl::InfiniteDuration(),
           "longest time of a request, whatever its own deadline");
+ABSL_FLAG(
+    std::string, otlp_traces_endpoint, "",
+    "host:port of an OpenTelemetry collector (OTLP over gRPC): gets spans "
+    "of requests whose router traces them; default: no traces");
 ABSL_FLAG(bool, verify_checksums, false,
           "read all files that SHA256SUMS lists and compare, before loading");
 ABSL_FLAG(absl::Duration, drain_timeout, absl::Seconds(30),
@@ -168,6 +172,7 @@ absl::StatusOr<ServerOptions> OptionsFromFlags() {
   options.verify_fraction = absl::GetFlag(FLAGS_verify_fraction);
   options.join_probes = absl::GetFlag(FLAGS_join_probes);
   options.max_request_time = absl::GetFlag(FLAGS_request_timeout);
+  options.otlp_traces_endpoint = absl::GetFlag(FLAGS_otlp_traces_endpoint);
   options.verify_checksums = absl::GetFlag(FLAGS_verify_checksums);
   options.drain_timeout = absl::GetFlag(FLAGS_drain_timeout);
   options.on_load_failed = RequestShutdown;

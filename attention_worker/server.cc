@@ -24,6 +24,7 @@
 #include "rpc/address.h"
 #include "rpc/queue_poll.h"
 #include "rpc/server.h"
+#include "tracing/client/otlp_exporter.h"
 
 namespace switchyard::attention_worker {
 namespace {
@@ -139,6 +140,7 @@ class AttentionServer final : public Server {
   // away.
   int port_ = -1;
   int metrics_port_ = -1;
+  std::unique_ptr<tracing::SpanSink> spans_;  // null: no traces
   std::unique_ptr<AttentionWorker> worker_;
   std::unique_ptr<GenerationService> service_;
   std::unique_ptr<rpc::Server> grpc_;
@@ -159,8 +161,18 @@ absl::Status AttentionServer::Start() {
                       ParseAddresses(options_.expert_workers));
   SY_ASSIGN_OR_RETURN(
       worker_, AttentionWorker::Create(WorkerOptions(std::move(addresses))));
-  service_ = std::make_unique<GenerationService>(GenerationService::Options{
-      .backend = worker_.get(), .max_request_time = options_.max_request_time});
+  if (!options_.otlp_traces_endpoint.empty()) {
+    SY_ASSIGN_OR_RETURN(
+        spans_,
+        tracing::NewOtlpExporter({.endpoint = options_.otlp_traces_endpoint,
+                                  .service_name = "switchyard-attention-worker",
+                                  .instance_id = worker_->info().instance_id,
+                                  .registry = registry_.get()}));
+  }
+  service_ = std::make_unique<GenerationService>(
+      GenerationService::Options{.backend = worker_.get(),
+                                 .max_request_time = options_.max_request_time,
+                                 .spans = spans_.get()});
   grpc::Service* const services[] = {service_.get()};
   SY_ASSIGN_OR_RETURN(
       grpc_, rpc::Server::Start(options_.host, options_.port, services));

@@ -61,6 +61,9 @@ struct ServerOptions {
   absl::Duration max_request_time = absl::InfiniteDuration();
   bool verify_checksums = false;
 
+  // host:port of an OpenTelemetry collector (OTLP over gRPC); empty: no traces.
+  std::string otlp_traces_endpoint;
+
   // How long Shutdown lets requests finish.
   absl::Duration drain_timeout = absl::Seconds(30);
 

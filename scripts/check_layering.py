@@ -13,7 +13,7 @@ import re
 import sys
 import tempfile
 
-SERVICE = "base metrics kernels model experts fabric rpc proto"
+SERVICE = "base metrics kernels model experts fabric rpc proto tracing"
 # folder: the other folders of this tree that it may include.
 FOLDERS = {
     "base": "",
@@ -24,10 +24,11 @@ FOLDERS = {
     "grammar": "base text",
     "experts": "base kernels model",
     "rpc": "base metrics proto",
+    "tracing": "base metrics rpc proto",
     "fabric": "base model rpc proto",
     "attention_worker": SERVICE + " text grammar",
     "expert_worker": SERVICE,
-    "router": "base fabric metrics model text rpc proto",
+    "router": "base fabric metrics model text rpc proto tracing",
 }
 # These see everything, and nothing above sees them.
 TOPS = ("switchyard", "tests")
@@ -47,6 +48,8 @@ PARTS = {
     "expert_worker/placement": "",
     "expert_worker/service": "",
     "fabric/placement": "",
+    "tracing/span": "",
+    "tracing/client": "span",
     "fabric/membership": "",
     "fabric/wire": "membership",
     "fabric/client": "membership wire",
@@ -62,7 +65,7 @@ PARTS = {
 }
 
 # Where bytes of other processes are turned into our types, and back.
-WIRE = ("rpc/", "fabric/wire/", "fabric/client/", "router/client/", "router/service/", "attention_worker/client/",
+WIRE = ("rpc/", "tracing/client/", "fabric/wire/", "fabric/client/", "router/client/", "router/service/", "attention_worker/client/",
         "attention_worker/service/", "expert_worker/service/",
         "router/server.", "attention_worker/server.", "expert_worker/server.")
 # header: (the only places that see it, why).

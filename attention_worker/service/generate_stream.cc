@@ -8,6 +8,7 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "attention_worker/service/generation_codec.h"
 #include "base/mutex.h"
 #include "rpc/status_conversion.h"
@@ -155,13 +156,15 @@ class GenerateStream final : public GenerateReactor {
 // Owned by the engine; the stream outlives its last word.
 class StreamSink final : public TokenSink {
  public:
-  explicit StreamSink(GenerateStream* stream) : stream_(stream) {}
+  StreamSink(GenerateStream* stream, std::unique_ptr<RequestTrace> trace)
+      : stream_(stream), trace_(std::move(trace)) {}
 
   void OnToken(const GeneratedToken& token) override {
     stream_->Push(TokenToProto(token));
   }
   void OnDone(const absl::Status& status, FinishReason reason,
               const GenerationUsage& usage) override {
+    if (trace_ != nullptr) trace_->Done(status, usage, absl::Now());
     std::optional<v1::GenerateReply> finished;
     if (status.ok()) finished = FinishedToProto(reason, usage);
     stream_->End(status, std::move(finished));
@@ -169,16 +172,19 @@ class StreamSink final : public TokenSink {
 
  private:
   GenerateStream* const stream_;
+  const std::unique_ptr<RequestTrace> trace_;
 };
 
 }  // namespace
 
 GenerateReactor* NewGenerateStream(Engine* engine, GenerationRequest request,
-                                   size_t max_pending_replies) {
+                                   size_t max_pending_replies,
+                                   std::unique_ptr<RequestTrace> trace) {
   auto* stream = new GenerateStream(engine, request.id, max_pending_replies);
   // gRPC keeps what is started before the reactor is returned until it is.
   const absl::Status status =
-      engine->Submit(std::move(request), std::make_unique<StreamSink>(stream));
+      engine->Submit(std::move(request),
+                     std::make_unique<StreamSink>(stream, std::move(trace)));
   if (!status.ok()) stream->End(status, std::nullopt);
   return stream;
 }

@@ -5,9 +5,11 @@
 #define SWITCHYARD_ATTENTION_WORKER_SERVICE_GENERATE_STREAM_H_
 
 #include <cstddef>
+#include <memory>
 
 #include "absl/status/status.h"
 #include "attention_worker/core/engine.h"
+#include "attention_worker/service/request_trace.h"
 #include "grpcpp/grpcpp.h"
 #include "proto/generation.pb.h"
 
@@ -17,9 +19,10 @@ using GenerateReactor = grpc::ServerWriteReactor<v1::GenerateReply>;
 
 // Submits `request` and returns the reactor of its call, which deletes itself
 // when gRPC is done with it. It ends when the engine has said its last word, so
-// it never goes before its sink. `engine` outlives it.
+// it never goes before its sink. `engine` outlives it. `trace` may be null.
 GenerateReactor* NewGenerateStream(Engine* engine, GenerationRequest request,
-                                   size_t max_pending_replies);
+                                   size_t max_pending_replies,
+                                   std::unique_ptr<RequestTrace> trace);
 
 // A reactor that only ends its call with `status`.
 GenerateReactor* NewFailedStream(const absl::Status& status);

@@ -8,6 +8,7 @@
 #include "attention_worker/service/generation_codec.h"
 #include "base/status_macros.h"
 #include "rpc/status_conversion.h"
+#include "tracing/span/trace_context.h"
 
 namespace switchyard::attention_worker {
 namespace {
@@ -31,6 +32,15 @@ absl::StatusOr<GenerationRequest> Decode(const v1::GenerateRequest& message,
   return request;
 }
 
+absl::optional<tracing::TraceContext> SampledTrace(
+    const grpc::CallbackServerContext& context) {
+  const auto found = context.client_metadata().find("traceparent");
+  if (found == context.client_metadata().end()) return absl::nullopt;
+  const auto trace = tracing::ParseTraceparent(
+      absl::string_view(found->second.data(), found->second.size()));
+  return trace && trace->sampled ? trace : absl::nullopt;
+}
+
 }  // namespace
 
 grpc::ServerWriteReactor<v1::GenerateReply>* GenerationService::Generate(
@@ -42,8 +52,14 @@ grpc::ServerWriteReactor<v1::GenerateReply>* GenerationService::Generate(
              EngineDeadline(absl::FromChrono(context->deadline()),
                             options_.clock->Now(), options_.max_request_time));
   if (!request.ok()) return NewFailedStream(request.status());
+  std::unique_ptr<RequestTrace> trace;
+  if (const auto parent = SampledTrace(*context);
+      parent && options_.spans != nullptr) {
+    trace = std::make_unique<RequestTrace>(options_.spans, *parent, request->id,
+                                           options_.clock->Now());
+  }
   return NewGenerateStream(*engine, *std::move(request),
-                           options_.max_pending_replies);
+                           options_.max_pending_replies, std::move(trace));
 }
 
 grpc::ServerUnaryReactor* GenerationService::GetWorkerInfo(

@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "grpcpp/grpcpp.h"
 #include "proto/generation.grpc.pb.h"
+#include "tracing/span/span.h"
 
 namespace switchyard::attention_worker {
 
@@ -27,6 +28,9 @@ class GenerationService final : public v1::Generation::CallbackService {
     // No request runs longer, whatever its deadline.
     absl::Duration max_request_time = absl::InfiniteDuration();
     const Clock* clock = Clock::Real();
+    // Of requests that come with a traceparent that says so; null: no traces.
+    // Not owned; outlives the server.
+    tracing::SpanSink* spans = nullptr;
   };
   explicit GenerationService(Options options) : options_(options) {}
 

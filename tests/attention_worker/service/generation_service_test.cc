@@ -8,6 +8,7 @@
 #include <string>
 #include <thread>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -24,6 +25,7 @@
 #include "tests/testing/fake_model_runner.h"
 #include "tests/testing/matchers.h"
 #include "tests/testing/watched_engine.h"
+#include "tracing/span/span.h"
 
 namespace switchyard::attention_worker {
 namespace {
@@ -71,6 +73,23 @@ class FakeBackend final : public GenerationBackend {
   Engine* engine_ ABSL_GUARDED_BY(mutex_) = nullptr;
 };
 
+// Thread-safe, for what the test reads when the call is over.
+class RecordingSpans final : public tracing::SpanSink {
+ public:
+  void Add(tracing::Span span) override {
+    MutexLock lock(&mutex_);
+    spans_.push_back(std::move(span));
+  }
+  std::vector<tracing::Span> spans() const {
+    MutexLock lock(&mutex_);
+    return spans_;
+  }
+
+ private:
+  mutable Mutex mutex_;
+  std::vector<tracing::Span> spans_ ABSL_GUARDED_BY(mutex_);
+};
+
 class GenerationServiceTest : public ::testing::Test {
  protected:
   void Start(GenerationService::Options options = {}) {
@@ -115,8 +134,10 @@ class GenerationServiceTest : public ::testing::Test {
     std::vector<v1::GenerateReply> replies;
     grpc::Status status;
   };
-  Outcome Generate(const v1::GenerateRequest& request) {
+  Outcome Generate(const v1::GenerateRequest& request,
+                   const std::string& traceparent = "") {
     grpc::ClientContext context;
+    if (!traceparent.empty()) context.AddMetadata("traceparent", traceparent);
     context.set_deadline(std::chrono::system_clock::now() +
                          std::chrono::seconds(30));
     auto reader = stub_->Generate(&context, request);
@@ -137,6 +158,36 @@ class GenerationServiceTest : public ::testing::Test {
   std::list<grpc::ClientContext> contexts_;
   std::vector<std::unique_ptr<grpc::ClientReader<v1::GenerateReply>>> readers_;
 };
+
+TEST_F(GenerationServiceTest, TracesRequestsThatAreTraced) {
+  RecordingSpans spans;
+  Start({.spans = &spans});
+  const std::string trace = "00-0af7651916cd43dd8448eb211c80319c-";
+  EXPECT_TRUE(Generate(Request("a", 3)).status.ok());
+  EXPECT_TRUE(
+      Generate(Request("b", 3), trace + "b7ad6b7169203331-00").status.ok());
+  EXPECT_TRUE(Generate(Request("c", 3), "nonsense").status.ok());
+  EXPECT_TRUE(spans.spans().empty());
+
+  EXPECT_TRUE(
+      Generate(Request("d", 3), trace + "b7ad6b7169203331-01").status.ok());
+  const std::vector<tracing::Span> found = spans.spans();
+  ASSERT_FALSE(found.empty());
+  const tracing::Span& whole = found.back();
+  EXPECT_EQ(whole.context.trace_low, 0x8448eb211c80319cu);
+  EXPECT_EQ(whole.parent_span, 0xb7ad6b7169203331u);
+  EXPECT_EQ(whole.error, "");
+  EXPECT_THAT(
+      whole.attributes,
+      ::testing::Contains(::testing::Pair(
+          "gen_ai.usage.output_tokens",
+          std::variant<std::string, int64_t, double, bool>(int64_t{3}))));
+  for (size_t i = 0; i + 1 < found.size(); ++i) {
+    EXPECT_EQ(found[i].parent_span, whole.context.span);
+    EXPECT_GE(found[i].start, whole.start);
+    EXPECT_LE(found[i].end, whole.end);
+  }
+}
 
 TEST_F(GenerationServiceTest, StreamsTokensThenFinished) {
   Start();

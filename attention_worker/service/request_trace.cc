@@ -1,0 +1,46 @@
+#include "attention_worker/service/request_trace.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace switchyard::attention_worker {
+
+RequestTrace::RequestTrace(tracing::SpanSink* sink,
+                           const tracing::TraceContext& parent, std::string id,
+                           absl::Time start)
+    : sink_(sink), parent_(parent), id_(std::move(id)), start_(start) {}
+
+void RequestTrace::Done(const absl::Status& status,
+                        const GenerationUsage& usage, absl::Time end) {
+  tracing::Span whole;
+  whole.context = tracing::ChildOf(parent_, tracing::RandomBits);
+  whole.parent_span = parent_.span;
+  whole.name = "switchyard.v1.Generation/Generate";
+  whole.kind = tracing::SpanKind::kServer;
+  whole.start = start_;
+  whole.end = end;
+  whole.attributes = {
+      {"rpc.system", std::string("grpc")},
+      {"switchyard.request_id", id_},
+      {"gen_ai.usage.input_tokens", usage.prompt_tokens},
+      {"gen_ai.usage.output_tokens", usage.output_tokens},
+      {"switchyard.cached_prompt_tokens", usage.cached_prompt_tokens}};
+  if (!status.ok()) whole.error = status.ToString();
+
+  absl::Time at = start_;
+  for (const auto& [name, time] : {std::pair("queue", usage.queue_time),
+                                   std::pair("prefill", usage.prefill_time),
+                                   std::pair("decode", usage.decode_time)}) {
+    if (time <= absl::ZeroDuration()) continue;
+    tracing::Span part;
+    part.context = tracing::ChildOf(whole.context, tracing::RandomBits);
+    part.parent_span = whole.context.span;
+    part.name = name;
+    part.start = at;
+    part.end = at = std::min(at + time, end);
+    sink_->Add(std::move(part));
+  }
+  sink_->Add(std::move(whole));
+}
+
+}  // namespace switchyard::attention_worker
