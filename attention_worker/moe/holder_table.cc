@@ -193,12 +193,13 @@ absl::Duration HolderTable::PeersTake(const Holder& holder, int64_t pairs) {
 }
 
 absl::Duration HolderTable::HedgeAfter(const Holder& holder, int64_t load) {
-  absl::Duration after = absl::InfiniteDuration();
-  if (holder.latency.known()) {
-    after = holder.latency.Typical(load) * (kAboveTail * holder.latency.tail());
-  }
+  // A prompt's first large call is not late because small ones were quick: to
+  // compute it twice would cost more than to wait.
+  if (!holder.latency.Knows(load)) return absl::InfiniteDuration();
   // A holder that is always slow is not its own measure.
-  after = std::min(after, kPeersFactor * PeersTake(holder, load));
+  const absl::Duration after = std::min(
+      holder.latency.Typical(load) * (kAboveTail * holder.latency.tail()),
+      kPeersFactor * PeersTake(holder, load));
   return std::max(after, options_.min_hedge_delay);
 }
 

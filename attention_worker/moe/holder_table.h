@@ -130,7 +130,8 @@ class HolderTable {
   // infinite if none is known.
   absl::Duration PeersTake(const Holder& holder, int64_t pairs);
   // After how long without an answer a call is sent to another holder, too;
-  // infinite: nothing is known. Not above when the holder is taken to hang.
+  // infinite: too little is known of such calls. Not above when the holder is
+  // taken to hang.
   absl::Duration HedgeAfter(const Holder& holder, int64_t load);
   absl::Duration HangAfter(const Holder& holder, int64_t load);
 

@@ -12,10 +12,11 @@ namespace {
 // while it has few.
 constexpr double kMedianStep = 0.05;
 constexpr double kFirstSteps = 0.5;
+constexpr int kEnough = 4;
 // The tail goes up by nineteen parts or down by one: at rest, one in twenty is
 // above it.
 constexpr double kTailStep = 0.01;
-constexpr double kPairsOfACall = 8;
+constexpr double kPairsOfACall = 2;
 constexpr double kMinTail = 1.2;
 constexpr double kMaxTail = 20;
 
@@ -57,6 +58,10 @@ void LatencyModel::Observe(int64_t pairs, absl::Duration latency) {
   }
   ++mine.samples;
   ++samples_;
+}
+
+bool LatencyModel::Knows(int64_t pairs) const {
+  return classes_[std::min(ClassOf(pairs), kClasses - 1)].samples >= kEnough;
 }
 
 absl::Duration LatencyModel::Typical(int64_t pairs) const {

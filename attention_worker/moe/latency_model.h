@@ -25,6 +25,10 @@ class LatencyModel {
   bool known() const { return samples_ > 0; }
   int64_t samples() const { return samples_; }
 
+  // Whether calls of about so many pairs were answered often enough to say when
+  // one of them is late.
+  bool Knows(int64_t pairs) const;
+
   // The median for so many pairs, at least 1: between two classes seen a
   // straight line, outside of them a guess. REQUIRES: known().
   absl::Duration Typical(int64_t pairs) const;
