@@ -76,9 +76,24 @@ def kv_types(*found):
             for t in found}
 
 
-def states(usage, waiting):
-    return {f"vllm:kv_cache_usage_perc{{{ATTENTION}}}": f"{usage}x200",
-            f"vllm:num_requests_waiting{{{ATTENTION}}}": f"{waiting}x200"}
+def waiting(*counts):
+    """Requests that wait on each of some attention workers."""
+    return {"vllm:num_requests_waiting{%s}" % ATTENTION.replace(
+        "attention-0", f"attention-{i}"): f"{count}x200" for i, count in enumerate(counts)}
+
+
+def worker_state(state, value):
+    return {f'switchyard_expert_worker_state{{{ATTENTION},worker="w:1",state="{state}"}}':
+            f"{value}x200"}
+
+
+WORKER = {"namespace": "a", "worker": "w:1"}
+
+
+def hedges(count):
+    return {**counter("switchyard_moe_hedges_total", ATTENTION + ',result="won"', count),
+            **counter("switchyard_expert_dispatch_calls_total",
+                      ATTENTION + ',worker="w:1"', 100)}
 
 
 CASES = [
@@ -124,7 +139,15 @@ CASES = [
           **counter("switchyard_moe_dispatched_pairs_total", ATTENTION, 100)},
          {**counter("switchyard_moe_resent_pairs_total", ATTENTION, 1),
           **counter("switchyard_moe_dispatched_pairs_total", ATTENTION, 100)}),
-    Case("SwitchyardStateMemoryFull", "10m", states(0.97, 3), states(0.97, 0)),
+    Case("SwitchyardStateMemoryFull", "10m", waiting(3, 1), waiting(3, 0)),
+    Case("SwitchyardWrongResults", "2m",
+         counter("switchyard_moe_result_mismatch_total", ATTENTION, 1),
+         counter("switchyard_moe_result_mismatch_total", ATTENTION, 0)),
+    Case("SwitchyardWorkerDistrusted", "1m", worker_state("distrusted", 1),
+         worker_state("distrusted", 0), WORKER),
+    Case("SwitchyardWorkerEjected", "10m", worker_state("ejected", 1),
+         worker_state("ejected", 0), WORKER),
+    Case("SwitchyardHedges", "15m", hedges(4), hedges(2)),
     Case("SwitchyardDiskStateErrors", "5m",
          counter("switchyard_engine_disk_state_errors", ATTENTION, 1),
          counter("switchyard_engine_disk_state_errors", ATTENTION, 0),

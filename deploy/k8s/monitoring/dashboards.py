@@ -159,6 +159,7 @@ SLOW_TOKEN = Dashboard(
                   "wait: nothing left to do here but wait for the slowest holder."),
             Panel("What went wrong", "short", [
                 ("rows sent again", f"sum(rate(switchyard_moe_resent_pairs_total{{{ATTENTION}}}[R]))"),
+                ("hedges", f"sum(rate(switchyard_moe_hedges_total{{{ATTENTION}}}[R]))"),
                 ("late replies", f"sum(rate(switchyard_moe_late_replies_total{{{ATTENTION}}}[R]))"),
                 ("reconnects",
                  f"sum(rate(switchyard_expert_worker_reconnects_total{{{ATTENTION}}}[R]))")],
@@ -225,6 +226,10 @@ EXPERTS = Dashboard(
                 ("received",
                  f"sum(rate(switchyard_expert_dispatch_received_bytes_total{{{ATTENTION}}}[R]))")],
                   "10 GbE is 1.2 GB/s each way."),
+            Panel("Workers by state, as attention workers see them", "short", [
+                ("{{state}}", "sum by (state) (max by (state, worker) "
+                 f"(switchyard_expert_worker_state{{{ATTENTION}}}))")],
+                  "ejected: slow or hanging, gets probes. distrusted: answered wrongly."),
             Panel("Refused handshakes", "short",
                   rate("switchyard_expert_refused_handshakes_total", EXPERT, "reason"),
                   "fingerprint, weight_format: somebody has other weights."),
