@@ -1,10 +1,10 @@
-#include "base/log.h"
+#include "base/log_settings.h"
 
 #include <string>
 
 #include "absl/strings/str_cat.h"
 #include "base/json.h"
-#include "base/log_settings.h"
+#include "base/log.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -15,9 +15,7 @@ using ::testing::MatchesRegex;
 
 class LogFormatTest : public ::testing::Test {
  protected:
-  ~LogFormatTest() override {
-    SetLogFormat(LogFormat::kText);
-  }
+  ~LogFormatTest() override { SetLogFormat(LogFormat::kText); }
   static std::string Logged(LogLevel level, absl::string_view text) {
     ::testing::internal::CaptureStderr();
     Log(level, text);
