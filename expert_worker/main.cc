@@ -9,6 +9,14 @@
 // can also be set by an environment variable: SWITCHYARD_ and its name in upper
 // case.
 //
+// With --routers it joins them, and they say who else is there. With
+// --placement=auto it then needs no --slice: it holds its share of the experts
+// there are, loads more when other workers go, and lets go of what those that
+// come hold too, while it serves.
+//
+//   switchyard-expert-worker --model=/models/qwen3-next --placement=auto
+//       --routers=router:8090 --memory-gib=24
+//
 // SIGTERM, SIGINT: health turns NOT_SERVING, attention workers are told to go
 // elsewhere, what is in flight is answered (at most --drain_timeout), exit code
 // 0. Exit code 1: bad flags, a bad checkpoint, or a port in use; the reason is
@@ -34,6 +42,7 @@
 #include "base/shutdown_signal.h"
 #include "base/status_macros.h"
 #include "expert_worker/server.h"
+#include "fabric/client/membership_client.h"
 #include "kernels/kernel_table.h"
 #include "model/weight_copies.h"
 #include "rpc/channel.h"
@@ -45,6 +54,34 @@ ABSL_FLAG(std::string, slice, "",
           "hold part i of n of every layer's experts: \"i/n\"; default: all");
 ABSL_FLAG(std::string, experts, "",
           "hold these experts of every layer, \"0-15,40\"; instead of --slice");
+ABSL_FLAG(std::string, placement, "static",
+          "static: what --slice or --experts say; auto: a share of what the "
+          "workers that --routers know hold together");
+ABSL_FLAG(
+    std::string, routers, "",
+    "routers to join at their --grpc-port, \"host:port,host:port\"; a name "
+    "stands for all of its addresses");
+ABSL_FLAG(std::string, advertise_address, "",
+          "host:port at which others reach this worker; default: --host and "
+          "--port, or the address that the routers see");
+ABSL_FLAG(
+    std::string, node, "",
+    "what fails together: copies of an expert are on different nodes, and "
+    "zones, where that can be; default: the machine's name");
+ABSL_FLAG(std::string, zone, "", "as --node, for more than a machine");
+ABSL_FLAG(double, memory_gib, 0,
+          "with --placement=auto: GiB for experts; 0: 80% of the memory");
+ABSL_FLAG(int64_t, experts_budget, 0,
+          "with --placement=auto: (layer, expert) pairs to hold at most, "
+          "instead of --memory-gib");
+ABSL_FLAG(int, replicas, 2,
+          "with --placement=auto: workers that hold each expert; the same on "
+          "all");
+ABSL_FLAG(absl::Duration, rebalance_delay, absl::Seconds(1),
+          "with --placement=auto: how long a worker that vanished without a "
+          "word keeps its share");
+ABSL_FLAG(int, load_threads, 0,
+          "with --placement=auto: threads that load; 0: half of --threads");
 ABSL_FLAG(std::string, host, "0.0.0.0",
           "address to listen on, or unix:/path for a socket of this machine "
           "(then --port means nothing)");
@@ -88,6 +125,27 @@ absl::StatusOr<ServerOptions> OptionsFromFlags() {
   options.model_dir = absl::GetFlag(FLAGS_model);
   options.slice = absl::GetFlag(FLAGS_slice);
   options.experts = absl::GetFlag(FLAGS_experts);
+  const std::string placement = absl::GetFlag(FLAGS_placement);
+  if (placement != "static" && placement != "auto") {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--placement is '", placement, "'; it must be static or auto"));
+  }
+  options.placed = placement == "auto";
+  SY_ASSIGN_OR_RETURN(options.routers,
+                      fabric::ParseRouters(absl::GetFlag(FLAGS_routers)));
+  options.advertise_address = absl::GetFlag(FLAGS_advertise_address);
+  options.node = absl::GetFlag(FLAGS_node);
+  options.zone = absl::GetFlag(FLAGS_zone);
+  const double gib = absl::GetFlag(FLAGS_memory_gib);
+  if (!(gib >= 0 && gib <= 1 << 20)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--memory-gib=", gib, " is not in [0, ", 1 << 20, "]"));
+  }
+  options.memory_bytes = static_cast<int64_t>(gib * (1 << 30));
+  options.max_experts = absl::GetFlag(FLAGS_experts_budget);
+  options.replicas = absl::GetFlag(FLAGS_replicas);
+  options.rebalance_delay = absl::GetFlag(FLAGS_rebalance_delay);
+  options.load_threads = absl::GetFlag(FLAGS_load_threads);
   options.host = absl::GetFlag(FLAGS_host);
   options.port = absl::GetFlag(FLAGS_port);
   options.metrics_port = absl::GetFlag(FLAGS_metrics_port);

@@ -1,5 +1,7 @@
 #include "expert_worker/server.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <atomic>
 #include <cstddef>
@@ -10,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
@@ -17,17 +20,23 @@
 #include "base/compute_pool.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "base/memory_limit.h"
 #include "base/mutex.h"
 #include "base/status_macros.h"
 #include "base/thread.h"
+#include "base/version.h"
+#include "expert_worker/placement/holdings_keeper.h"
 #include "expert_worker/service/compute_queue.h"
 #include "expert_worker/service/expert_metrics.h"
 #include "expert_worker/service/expert_service.h"
 #include "experts/expert_engine.h"
+#include "fabric/client/membership_client.h"
+#include "fabric/membership/member.h"
 #include "metrics/registry.h"
 #include "model/checkpoint.h"
 #include "model/checksums.h"
 #include "model/expert_set.h"
+#include "model/weight_values.h"
 #include "rpc/address.h"
 #include "rpc/queue_poll.h"
 #include "rpc/server.h"
@@ -40,6 +49,13 @@ constexpr absl::Duration kProgressPeriod = absl::Seconds(1);
 
 // Of tensors on their way, between two requests: a long prompt's.
 constexpr size_t kMaxIdleBytes = size_t{128} << 20;
+
+// Of the memory there is, for the experts of a placed worker.
+constexpr int64_t kMemoryPercent = 80;
+// For what is in flight when experts were waited for until the time was over.
+constexpr absl::Duration kLastRows = absl::Seconds(1);
+// Pairs beyond the budget, so that a full worker can load before it lets go.
+constexpr int64_t kSparePercent = 2;
 
 const char* StateName(ServerState state) {
   switch (state) {
@@ -61,6 +77,29 @@ std::string NewInstanceId() {
   return absl::StrFormat("%08x%08x", random(), random());
 }
 
+absl::Status CheckPlacement(const ServerOptions& options) {
+  if (!options.placed) return absl::OkStatus();
+  if (options.routers.empty()) {
+    return absl::InvalidArgumentError(
+        "a worker that is placed must know who else is there: give --routers");
+  }
+  if (!options.slice.empty() || !options.experts.empty()) {
+    return absl::InvalidArgumentError(
+        "a worker that is placed is given neither a slice nor experts");
+  }
+  if (options.memory_bytes < 0 || options.max_experts < 0 ||
+      options.replicas < 1 || options.replicas > 16 ||
+      options.load_threads < 0 || options.load_threads > 256 ||
+      options.rebalance_delay < absl::ZeroDuration()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "memory ", options.memory_bytes, ", experts ", options.max_experts,
+        ", load threads ", options.load_threads,
+        " and the delay must not be negative, replicas 1 to 16, not ",
+        options.replicas));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status CheckOptions(const ServerOptions& options) {
   if (options.model_dir.empty()) {
     return absl::InvalidArgumentError("no model directory is given");
@@ -76,6 +115,7 @@ absl::Status CheckOptions(const ServerOptions& options) {
                                                    options.metrics_port));
   }
   SY_RETURN_IF_ERROR(CheckThreads(options.threads, options.cpus));
+  SY_RETURN_IF_ERROR(CheckPlacement(options));
   if (options.threads < 0 || options.threads > 4096) {
     return absl::InvalidArgumentError(absl::StrCat(
         "threads are 0 (all CPUs) to 4096, not ", options.threads));
@@ -93,6 +133,24 @@ absl::Status CheckOptions(const ServerOptions& options) {
         absl::FormatDuration(options.spin)));
   }
   return absl::OkStatus();
+}
+
+std::string MachineName() {
+  char name[256] = {};
+  return gethostname(name, sizeof(name) - 1) == 0 ? name : "";
+}
+
+// The (layer, expert) pairs of the model.
+model::ExpertSet AllExperts(const model::Checkpoint& checkpoint) {
+  const int num_experts = checkpoint.config().num_experts;
+  model::ExpertSet all(checkpoint.num_expert_layers(), num_experts);
+  for (int layer = 0; layer < all.num_layers(); ++layer) {
+    if (!checkpoint.LayerHasExperts(layer)) continue;
+    for (int expert = 0; expert < num_experts; ++expert) {
+      all.Insert(layer, expert);
+    }
+  }
+  return all;
 }
 
 // The (layer, expert) pairs that the options ask for.
@@ -144,8 +202,15 @@ class ExpertServer final : public Server {
  private:
   void LoadAndServe();
   absl::Status Load();
+  absl::StatusOr<int64_t> Budget() const;
   // Serves, unless Shutdown came first.
-  void BeginServing();
+  absl::Status BeginServing() ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::Status Join();
+  void KeepHoldings();
+  void SetState(ServerState state) ABSL_LOCKS_EXCLUDED(mutex_);
+  void Tell(const model::ExpertSet& holdings)
+      ABSL_LOCKS_EXCLUDED(member_mutex_);
+  void TellState(ServerState state) ABSL_LOCKS_EXCLUDED(member_mutex_);
   void ReportProgress(absl::string_view what, int64_t done, int64_t total);
   metrics::MetricsServer::Readiness Readiness();
 
@@ -162,7 +227,17 @@ class ExpertServer final : public Server {
   std::unique_ptr<model::Checkpoint> checkpoint_;
   std::unique_ptr<experts::ExpertEngine> engine_;
   std::unique_ptr<ComputeQueue> queue_;
+  std::unique_ptr<ComputePool> load_pool_;
+  int64_t budget_ = 0;  // pairs; 0: not placed
   absl::Time next_progress_line_ = absl::InfinitePast();
+
+  // Of this worker, as the routers are told.
+  Mutex member_mutex_;
+  fabric::Member member_ ABSL_GUARDED_BY(member_mutex_);
+  std::unique_ptr<fabric::MembershipClient> membership_;  // null: no routers
+  // Null: not placed. For the membership's callbacks, which may come first.
+  std::atomic<HoldingsKeeper*> keeper_for_views_{nullptr};
+  std::unique_ptr<HoldingsKeeper> keeper_;
 
   mutable Mutex mutex_;
   CondVar changed_;
@@ -199,11 +274,9 @@ absl::Status ExpertServer::Listen() {
 }
 
 void ExpertServer::LoadAndServe() {
-  const absl::Status status = Load();
-  if (status.ok()) {
-    BeginServing();
-    return;
-  }
+  absl::Status status = Load();
+  if (status.ok()) status = BeginServing();
+  if (status.ok()) return;
   LogError(absl::StrCat("cannot load ", options_.model_dir, ": ",
                         status.ToString()));
   service_.SetNotServing(absl::UnavailableError(
@@ -227,11 +300,25 @@ absl::Status ExpertServer::Load() {
         }));
   }
   SY_ASSIGN_OR_RETURN(checkpoint_, model::Checkpoint::Open(options_.model_dir));
-  SY_ASSIGN_OR_RETURN(model::ExpertSet experts,
-                      ExpertsToHold(options_, *checkpoint_));
+  model::ExpertSet experts(checkpoint_->num_expert_layers(),
+                           checkpoint_->config().num_experts);
+  int64_t room = 0;
+  if (options_.placed) {
+    SY_ASSIGN_OR_RETURN(budget_, Budget());
+    room = budget_ + std::max<int64_t>(1, budget_ * kSparePercent / 100);
+  } else {
+    SY_ASSIGN_OR_RETURN(experts, ExpertsToHold(options_, *checkpoint_));
+  }
   const int threads = ThreadCount(options_.threads, options_.cpus);
   pool_ = NewThreadPool(
       {.num_threads = threads, .name = "expert", .cpus = options_.cpus});
+  if (options_.placed) {
+    load_pool_ = NewThreadPool({.num_threads = options_.load_threads > 0
+                                                   ? options_.load_threads
+                                                   : std::max(1, threads / 2),
+                                .name = "expert-load",
+                                .cpus = {}});
+  }
   SY_ASSIGN_OR_RETURN(engine_, experts::ExpertEngine::Create(
                                    {.checkpoint = checkpoint_.get(),
                                     .experts = std::move(experts),
@@ -241,7 +328,8 @@ absl::Status ExpertServer::Load() {
                                           ReportProgress("loading", done,
                                                          total);
                                         },
-                                    .weights = options_.weights}));
+                                    .weights = options_.weights,
+                                    .room = room}));
   metrics_.resident_bytes->Set(static_cast<double>(engine_->resident_bytes()));
   metrics_.held_experts->Set(static_cast<double>(engine_->holdings().size()));
   LogInfo(absl::StrCat("loaded ", engine_->holdings().size(), " experts, ",
@@ -253,32 +341,167 @@ absl::Status ExpertServer::Load() {
   return absl::OkStatus();
 }
 
-void ExpertServer::BeginServing() {
+// Pairs that fit.
+absl::StatusOr<int64_t> ExpertServer::Budget() const {
+  const int64_t all = AllExperts(*checkpoint_).size();
+  if (options_.max_experts > 0) return std::min(options_.max_experts, all);
+  // An engine of none knows what one takes.
+  InlinePool pool;
+  SY_ASSIGN_OR_RETURN(
+      const std::unique_ptr<experts::ExpertEngine> none,
+      experts::ExpertEngine::Create(
+          {.checkpoint = checkpoint_.get(),
+           .experts = model::ExpertSet(checkpoint_->num_expert_layers(),
+                                       checkpoint_->config().num_experts),
+           .pool = &pool,
+           .progress = nullptr,
+           .weights = options_.weights}));
+  const int64_t memory = options_.memory_bytes > 0
+                             ? options_.memory_bytes
+                             : AvailableMemoryBytes() / 100 * kMemoryPercent;
+  const int64_t fit =
+      none->expert_bytes() == 0
+          ? 0
+          : memory * 100 / (100 + kSparePercent) / none->expert_bytes();
+  if (fit < 1) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "an expert of ", options_.model_dir, " takes ", none->expert_bytes(),
+        " bytes; there are ", memory, " for them"));
+  }
+  return std::min(fit, all);
+}
+
+absl::Status ExpertServer::BeginServing() {
   const model::ModelConfig& config = checkpoint_->config();
+  const WorkerIdentity identity = {
+      .model_fingerprint = checkpoint_->fingerprint(),
+      .instance_id = NewInstanceId(),
+      .num_layers = checkpoint_->num_expert_layers(),
+      .num_experts = config.num_experts,
+      .hidden_size = config.hidden_size,
+      .max_rows_in_flight = options_.max_rows_in_flight,
+      .weight_format = WeightFormatOf(engine_->weight_dtype())};
   queue_ = std::make_unique<ComputeQueue>(
       ComputeQueue::Options{.engine = engine_.get(),
                             .hidden_size = config.hidden_size,
                             .max_bytes = options_.max_queue_bytes,
                             .buffers = buffers_,
                             .metrics = &metrics_});
-  service_.SetServing(
-      {.identity = {.model_fingerprint = checkpoint_->fingerprint(),
-                    .instance_id = NewInstanceId(),
-                    .num_layers = checkpoint_->num_expert_layers(),
-                    .num_experts = config.num_experts,
-                    .hidden_size = config.hidden_size,
-                    .max_rows_in_flight = options_.max_rows_in_flight,
-                    .weight_format = WeightFormatOf(engine_->weight_dtype())},
-       .holdings = engine_->holdings(),
-       .queue = queue_.get()});
+  service_.SetServing({.identity = identity,
+                       .holdings = engine_->holdings(),
+                       .queue = queue_.get()});
+  bool draining = false;
+  {
+    MutexLock lock(&mutex_);
+    draining = state_ != ServerState::kLoading;
+  }
+  {
+    MutexLock lock(&member_mutex_);
+    member_.instance_id = identity.instance_id;
+    member_.model_fingerprint = identity.model_fingerprint;
+    member_.holdings = engine_->holdings();
+  }
+  if (!options_.routers.empty() && !draining) {
+    SY_RETURN_IF_ERROR(Join());
+  }
+  if (options_.placed && !draining) {
+    KeepHoldings();
+  } else {
+    SetState(ServerState::kServing);
+  }
+  return absl::OkStatus();
+}
+
+// Joins the routers, as the member that the identity says.
+absl::Status ExpertServer::Join() {
+  fabric::MembershipClientOptions options;
+  options.routers = options_.routers;
+  options.on_view = [this] {
+    if (HoldingsKeeper* const keeper = keeper_for_views_.load()) {
+      keeper->Wake();
+    }
+  };
+  MutexLock lock(&member_mutex_);
+  member_.role = fabric::MemberRole::kExpertWorker;
+  const std::string& host = options_.host;
+  member_.address = !options_.advertise_address.empty()
+                        ? options_.advertise_address
+                    : host == "0.0.0.0" || host == "::" || host == "[::]"
+                        ? absl::StrCat(":", port())
+                        : rpc::ListeningAddress(host, port());
+  member_.weight_format =
+      std::string(model::DTypeName(engine_->weight_dtype()));
+  member_.protocol_version = kExpertProtocolVersion;
+  member_.version = kVersion;
+  member_.host = options_.node.empty() ? MachineName() : options_.node;
+  member_.zone = options_.zone;
+  member_.state = options_.placed ? fabric::MemberState::kLoading
+                                  : fabric::MemberState::kServing;
+  member_.expert_bytes = std::max<int64_t>(1, engine_->expert_bytes());
+  member_.budget_experts = budget_;
+  member_.replicas = options_.replicas;
+  SY_ASSIGN_OR_RETURN(membership_, fabric::MembershipClient::Start(
+                                       std::move(options), member_));
+  return absl::OkStatus();
+}
+
+void ExpertServer::KeepHoldings() {
+  HoldingsKeeper::Options options;
+  options.engine = engine_.get();
+  options.pool = load_pool_.get();
+  {
+    MutexLock lock(&member_mutex_);
+    options.plan.instance_id = member_.instance_id;
+  }
+  options.plan.experts = AllExperts(*checkpoint_);
+  options.plan.replicas = options_.replicas;
+  options.plan.rebalance_delay = options_.rebalance_delay;
+  options.room = budget_ + std::max<int64_t>(1, budget_ * kSparePercent / 100);
+  options.view = [this] { return membership_->view(); };
+  options.advertise = [this](const model::ExpertSet& holdings) {
+    service_.SetHoldings(holdings);
+    Tell(holdings);
+  };
+  options.in_use = [this](int layer, int expert) {
+    return queue_->Uses(layer, expert);
+  };
+  options.on_complete = [this] { SetState(ServerState::kServing); };
+  options.registry = registry_.get();
+  LogInfo(absl::StrCat("room for ", budget_,
+                       " experts; which, the members decide that the routers "
+                       "know"));
+  keeper_ = std::make_unique<HoldingsKeeper>(std::move(options));
+  keeper_for_views_ = keeper_.get();
+}
+
+// The loading is done; nothing changes if Shutdown came first.
+void ExpertServer::SetState(ServerState state) {
   metrics_.loading_progress->Set(1);
-  MutexLock lock(&mutex_);
-  progress_ = 1;
-  loaded_ = true;
-  changed_.SignalAll();
-  if (state_ != ServerState::kLoading) return;
-  state_ = ServerState::kServing;
-  grpc_->SetServing(true);
+  {
+    MutexLock lock(&mutex_);
+    progress_ = 1;
+    loaded_ = true;
+    changed_.SignalAll();
+    if (state_ != ServerState::kLoading) return;
+    state_ = state;
+    grpc_->SetServing(true);
+  }
+  TellState(state);
+}
+
+void ExpertServer::Tell(const model::ExpertSet& holdings) {
+  MutexLock lock(&member_mutex_);
+  member_.holdings = holdings;
+  if (membership_ != nullptr) membership_->Update(member_);
+}
+
+void ExpertServer::TellState(ServerState state) {
+  MutexLock lock(&member_mutex_);
+  member_.state =
+      state == ServerState::kDraining  ? fabric::MemberState::kDraining
+      : state == ServerState::kServing ? fabric::MemberState::kServing
+                                       : fabric::MemberState::kLoading;
+  if (membership_ != nullptr) membership_->Update(member_);
 }
 
 void ExpertServer::ReportProgress(absl::string_view what, int64_t done,
@@ -321,13 +544,25 @@ void ExpertServer::Shutdown() {
     MutexLock lock(&mutex_);
     state_ = ServerState::kDraining;
   }
+  const absl::Time deadline = absl::Now() + options_.drain_timeout;
+  if (grpc_ != nullptr) grpc_->SetServing(false);
+  if (loader_.joinable()) loader_.join();
+  TellState(ServerState::kDraining);
+  if (keeper_ != nullptr && !keeper_->Drain(deadline)) {
+    LogWarning(
+        "some experts that are held here have no other holder: their rows wait "
+        "for one");
+  }
   if (grpc_ != nullptr) {
-    grpc_->SetServing(false);
-    service_.Drain(absl::Now() + options_.drain_timeout);
+    service_.Drain(std::max(deadline, absl::Now() + kLastRows));
     grpc_->Shutdown(absl::ZeroDuration());
     service_.Stop();
   }
-  if (loader_.joinable()) loader_.join();
+  // The keeper asks the membership, which wakes it.
+  if (keeper_ != nullptr) keeper_->Stop();
+  membership_ = nullptr;
+  keeper_for_views_ = nullptr;
+  keeper_ = nullptr;
   if (queue_ != nullptr) queue_->Close();
   // Its readiness callback looks at this object.
   metrics_server_ = nullptr;

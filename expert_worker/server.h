@@ -26,6 +26,27 @@ struct ServerOptions {
   // What to hold in every layer: at most one of the two; neither: everything.
   std::string slice;    // "1/4"
   std::string experts;  // "0-15,40"
+  // Instead of both: what the placement says
+  // (fabric/placement/placement.h), which changes as members come and go.
+  // Needs routers. Serves what it has from the beginning.
+  bool placed = false;
+  // Of it: memory for experts; 0: 80% of what there is. Or a number of (layer,
+  // expert) pairs, if not 0.
+  int64_t memory_bytes = 0;
+  int64_t max_experts = 0;
+  int replicas = 2;  // the same on all workers
+  absl::Duration rebalance_delay = absl::Seconds(1);
+  int load_threads = 0;  // 0: half of `threads`
+
+  // Routers to join, host:port (fabric/client/membership_client.h); empty:
+  // whoever wants this worker knows it.
+  std::vector<std::string> routers;
+  // What others reach it at; empty: `host` and `port`, or where the router sees
+  // it come from if `host` is all addresses.
+  std::string advertise_address;
+  // What fails together; empty: the machine's name, and none.
+  std::string node;
+  std::string zone;
 
   // An address, or unix:/path: then there is no gRPC port, and metrics are
   // served to this machine only.
@@ -61,8 +82,9 @@ struct ServerOptions {
 
 // States move down this list only; kFailed and kDraining are final.
 enum class ServerState {
-  kLoading,   // listens; streams are refused with UNAVAILABLE
-  kServing,   // every weight is in memory
+  kLoading,   // listens; streams are refused with UNAVAILABLE, or, if it is
+              // placed, get what there is already
+  kServing,   // every weight is in memory, that is wanted for now
   kFailed,    // the checkpoint could not be loaded
   kDraining,  // no new work; what is in flight finishes
 };

@@ -3,12 +3,15 @@
 #include "experts/expert_engine.h"
 
 #include <algorithm>
+#include <atomic>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "base/check.h"
+#include "base/mutex.h"
 #include "base/status_macros.h"
 #include "experts/expert_arithmetic.h"
+#include "experts/expert_slots.h"
 #include "kernels/kernel_table.h"
 #include "model/weight_names.h"
 #include "model/weight_values.h"
@@ -27,18 +30,27 @@ int64_t ExpertBytes(const ExpertWeights& weights) {
          model::WeightBytes(weights.down_proj);
 }
 
+// What an expert's matrices take in a place of their own.
+int64_t RoomFor(const ExpertWeights& weights) {
+  return model::WeightCopies::RoomFor(model::WeightBytes(weights.gate_proj)) +
+         model::WeightCopies::RoomFor(model::WeightBytes(weights.up_proj)) +
+         model::WeightCopies::RoomFor(model::WeightBytes(weights.down_proj));
+}
+
 class ExpertEngineImpl final : public ExpertEngine {
  public:
   explicit ExpertEngineImpl(Options options)
       : checkpoint_(*options.checkpoint),
         config_(options.checkpoint->config()),
-        holdings_(std::move(options.experts)),
+        asked_(std::move(options.experts)),
+        room_(options.room),
         pool_(*options.pool),
         kernels_(options.kernels != nullptr ? *options.kernels
                                             : kernels::Kernels()),
         weight_dtype_(checkpoint_.expert_dtype()),
         copy_(model::CopiesWeights(options.weights, checkpoint_)),
-        slots_(int64_t{holdings_.num_layers()} * holdings_.num_experts(), -1),
+        num_layers_(asked_.num_layers()),
+        slots_(int64_t{num_layers_} * asked_.num_experts()),
         arithmetic_(IsQuantized(weight_dtype_)
                         ? NewQuantizedArithmetic(config_, kernels_, &pool_)
                         : NewPlainArithmetic(config_, kernels_, &pool_)) {}
@@ -47,76 +59,133 @@ class ExpertEngineImpl final : public ExpertEngine {
   absl::Status FindWeights();
   absl::Status ReadWeights(
       const std::function<void(int64_t done, int64_t total)>& progress);
+  absl::Status MakeSlots();
 
-  const model::ExpertSet& holdings() const override { return holdings_; }
+  model::ExpertSet holdings() const override ABSL_LOCKS_EXCLUDED(mutex_);
+  bool Holds(int layer, int expert) const override ABSL_LOCKS_EXCLUDED(mutex_);
   int64_t resident_bytes() const override { return resident_bytes_; }
+  int64_t expert_bytes() const override { return expert_bytes_; }
   kernels::DType weight_dtype() const override { return weight_dtype_; }
+  std::vector<absl::Status> Load(absl::Span<const Pair> pairs,
+                                 ComputePool* pool) override
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  void Drop(const Pair& pair) override ABSL_LOCKS_EXCLUDED(mutex_);
   absl::Status Compute(const ExpertBatch& batch,
-                       absl::Span<float> outputs) override;
+                       absl::Span<float> outputs) override
+      ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
+  // In use as long as somebody points at it: a slot, or a batch.
   struct Held {
-    int layer;
-    int expert;
-    ExpertWeights source;   // as the checkpoint has them
-    ExpertWeights weights;  // as they are used: the same, or copies
+    int layer = 0;
+    int expert = 0;
+    ExpertWeights source;           // as the checkpoint has them
+    ExpertWeights weights;          // as they are used: the same, or copies
+    ExpertSlots* places = nullptr;  // null: the place is nobody else's
+    int64_t place = -1;
+    std::atomic<int64_t>* loaded = nullptr;  // counted there if not null
+
+    Held(int layer, int expert, const ExpertWeights& source)
+        : layer(layer), expert(expert), source(source), weights(source) {}
+    ~Held() {
+      if (places != nullptr) places->Give(place);
+      if (loaded != nullptr) --*loaded;
+    }
+    Held(const Held&) = delete;
+    Held& operator=(const Held&) = delete;
   };
 
+  absl::Status CheckPair(const Pair& pair) const;
+  absl::StatusOr<std::shared_ptr<Held>> Find(const Pair& pair) const;
   absl::Status MakeRoom();
   absl::Status ReadExpert(const Held& held) const;
+  absl::Status LoadOne(const Pair& pair) ABSL_LOCKS_EXCLUDED(mutex_);
   absl::Status CheckFinite(const Held& held) const;
   absl::Status CheckSizes(const ExpertBatch& batch,
                           absl::Span<float> outputs) const;
   absl::Status CheckRows(const ExpertBatch& batch) const;
   absl::Status CheckRuns(const ExpertBatch& batch) const;
-  absl::Status CheckHeld(const ExpertBatch& batch) const;
-  int Slot(int layer, int expert) const {
-    return slots_[int64_t{layer} * config_.num_experts + expert];
+  // Takes hold of the batch's experts, in order.
+  absl::Status FindHeld(const ExpertBatch& batch) ABSL_LOCKS_EXCLUDED(mutex_);
+  size_t Slot(int layer, int expert) const {
+    return static_cast<size_t>(int64_t{layer} * config_.num_experts + expert);
   }
+  void Publish(const std::shared_ptr<Held>& held) ABSL_LOCKS_EXCLUDED(mutex_);
 
   const model::Checkpoint& checkpoint_;
   const model::ModelConfig& config_;
-  const model::ExpertSet holdings_;
+  const model::ExpertSet asked_;
+  const int64_t room_;
   ComputePool& pool_;
   const kernels::KernelTable& kernels_;
   const kernels::DType weight_dtype_;
   const bool copy_;
-  std::unique_ptr<model::WeightCopies> copies_;  // null: mapped
-  std::vector<Held> held_;
-  std::vector<int> slots_;  // [num_layers, E]: index into held_, or -1
-  int64_t resident_bytes_ = 0;
+  const int num_layers_;
+  int64_t expert_bytes_ = 0;
+  std::unique_ptr<model::WeightCopies> copies_;  // null: mapped, or none asked
+  std::unique_ptr<ExpertSlots> places_;          // null: no room, or mapped
+  std::vector<std::shared_ptr<Held>> initial_;   // of Create, until it is done
+  std::atomic<int64_t> resident_bytes_{0};
+  std::atomic<int64_t> loaded_{0};  // that Load brought and still take room
+
+  mutable Mutex mutex_;
+  // [num_layers, E]; null: not held.
+  std::vector<std::shared_ptr<const Held>> slots_ ABSL_GUARDED_BY(mutex_);
+
+  // Of the thread that computes.
   const std::unique_ptr<ExpertArithmetic> arithmetic_;
-  std::vector<ExpertUnit> units_;  // of the batch in work
+  std::vector<std::shared_ptr<const Held>> in_work_;
+  std::vector<ExpertUnit> units_;
 };
 
-absl::Status ExpertEngineImpl::FindWeights() {
-  if (holdings_.num_layers() != checkpoint_.num_expert_layers() ||
-      holdings_.num_experts() != config_.num_experts) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "experts to hold are given over ", holdings_.num_layers(),
-        " layers of ", holdings_.num_experts(), "; ", checkpoint_.directory(),
-        " has ", checkpoint_.num_expert_layers(), " layers of ",
-        config_.num_experts));
+absl::Status ExpertEngineImpl::CheckPair(const Pair& pair) const {
+  if (pair.layer < 0 || pair.layer >= num_layers_ || pair.expert < 0 ||
+      pair.expert >= config_.num_experts) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(checkpoint_.directory(), " has no expert ", pair.expert,
+                     " of layer ", pair.layer));
   }
-  for (int layer = 0; layer < holdings_.num_layers(); ++layer) {
+  if (!checkpoint_.LayerHasExperts(pair.layer)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "layer ", pair.layer, " of ", checkpoint_.directory(),
+        " is dense: there is no expert ", pair.expert, " to hold"));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::shared_ptr<ExpertEngineImpl::Held>> ExpertEngineImpl::Find(
+    const Pair& pair) const {
+  SY_RETURN_IF_ERROR(CheckPair(pair));
+  SY_ASSIGN_OR_RETURN(const ExpertWeights weights,
+                      checkpoint_.FindExpert(pair.layer, pair.expert));
+  for (const auto* view :
+       {&weights.gate_proj, &weights.up_proj, &weights.down_proj}) {
+    SY_CHECK(IsQuantized(view->dtype) == IsQuantized(weight_dtype_));
+  }
+  return std::make_shared<Held>(pair.layer, pair.expert, weights);
+}
+
+absl::Status ExpertEngineImpl::FindWeights() {
+  if (num_layers_ != checkpoint_.num_expert_layers() ||
+      asked_.num_experts() != config_.num_experts) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "experts to hold are given over ", num_layers_, " layers of ",
+        asked_.num_experts(), "; ", checkpoint_.directory(), " has ",
+        checkpoint_.num_expert_layers(), " layers of ", config_.num_experts));
+  }
+  for (int layer = 0; layer < num_layers_; ++layer) {
     for (int e = 0; e < config_.num_experts; ++e) {
-      if (!holdings_.Contains(layer, e)) continue;
-      if (!checkpoint_.LayerHasExperts(layer)) {
-        return absl::InvalidArgumentError(
-            absl::StrCat("layer ", layer, " of ", checkpoint_.directory(),
-                         " is dense: there is no expert ", e, " to hold"));
-      }
-      SY_ASSIGN_OR_RETURN(const ExpertWeights weights,
-                          checkpoint_.FindExpert(layer, e));
-      for (const auto* view :
-           {&weights.gate_proj, &weights.up_proj, &weights.down_proj}) {
-        SY_CHECK(IsQuantized(view->dtype) == IsQuantized(weight_dtype_));
-      }
-      slots_[int64_t{layer} * config_.num_experts + e] =
-          static_cast<int>(held_.size());
-      held_.push_back({layer, e, weights, weights});
-      resident_bytes_ += ExpertBytes(weights);
+      if (!asked_.Contains(layer, e)) continue;
+      SY_ASSIGN_OR_RETURN(std::shared_ptr<Held> held, Find({layer, e}));
+      resident_bytes_ += ExpertBytes(held->source);
+      initial_.push_back(std::move(held));
     }
+    if (!checkpoint_.LayerHasExperts(layer) || config_.num_experts == 0) {
+      continue;
+    }
+    // All of a layer are alike.
+    SY_ASSIGN_OR_RETURN(const std::shared_ptr<Held> first, Find({layer, 0}));
+    expert_bytes_ = std::max(expert_bytes_, RoomFor(first->source));
   }
   return absl::OkStatus();
 }
@@ -124,28 +193,32 @@ absl::Status ExpertEngineImpl::FindWeights() {
 // A place for every expert, the matrices of one side by side.
 absl::Status ExpertEngineImpl::MakeRoom() {
   int64_t bytes = 0;
-  for (const Held& held : held_) {
-    for (const auto* view : {&held.source.gate_proj, &held.source.up_proj,
-                             &held.source.down_proj}) {
-      bytes += model::WeightCopies::RoomFor(model::WeightBytes(*view));
-    }
-  }
+  for (const auto& held : initial_) bytes += RoomFor(held->source);
   SY_ASSIGN_OR_RETURN(copies_,
                       model::WeightCopies::Create(&checkpoint_, bytes));
-  for (Held& held : held_) {
-    held.weights = {copies_->Place(held.source.gate_proj),
-                    copies_->Place(held.source.up_proj),
-                    copies_->Place(held.source.down_proj)};
+  for (const auto& held : initial_) {
+    held->weights = {copies_->Place(held->source.gate_proj),
+                     copies_->Place(held->source.up_proj),
+                     copies_->Place(held->source.down_proj)};
   }
   return copies_->Allocate(&pool_);
 }
 
+absl::Status ExpertEngineImpl::MakeSlots() {
+  if (room_ == 0 || !copy_ || expert_bytes_ == 0) return absl::OkStatus();
+  SY_ASSIGN_OR_RETURN(places_, ExpertSlots::Create(expert_bytes_, room_));
+  return absl::OkStatus();
+}
+
 absl::Status ExpertEngineImpl::ReadExpert(const Held& held) const {
   SY_RETURN_IF_ERROR(checkpoint_.VerifyExpert(held.layer, held.expert));
-  if (copies_ != nullptr) {
-    copies_->Copy(held.source.gate_proj, held.weights.gate_proj);
-    copies_->Copy(held.source.up_proj, held.weights.up_proj);
-    copies_->Copy(held.source.down_proj, held.weights.down_proj);
+  for (const auto& [from, to] :
+       {std::pair(&held.source.gate_proj, &held.weights.gate_proj),
+        std::pair(&held.source.up_proj, &held.weights.up_proj),
+        std::pair(&held.source.down_proj, &held.weights.down_proj)}) {
+    if (from->data == to->data) continue;
+    // Nobody else sees the copy yet.
+    checkpoint_.ReadBytes(*from, const_cast<void*>(to->data));
   }
   return CheckFinite(held);
 }
@@ -167,9 +240,14 @@ absl::Status ExpertEngineImpl::CheckFinite(const Held& held) const {
   return absl::OkStatus();
 }
 
+void ExpertEngineImpl::Publish(const std::shared_ptr<Held>& held) {
+  MutexLock lock(&mutex_);
+  slots_[Slot(held->layer, held->expert)] = held;
+}
+
 absl::Status ExpertEngineImpl::ReadWeights(
     const std::function<void(int64_t done, int64_t total)>& progress) {
-  const int64_t n = static_cast<int64_t>(held_.size());
+  const int64_t n = static_cast<int64_t>(initial_.size());
   if (n == 0) return absl::OkStatus();
   if (copy_) SY_RETURN_IF_ERROR(MakeRoom());
   const int64_t step = std::max<int64_t>(
@@ -181,26 +259,94 @@ absl::Status ExpertEngineImpl::ReadWeights(
     std::vector<absl::Status> statuses(count);
     pool_.ParallelFor(count, 1, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
-        statuses[i] = ReadExpert(held_[first + i]);
+        statuses[i] = ReadExpert(*initial_[first + i]);
       }
     });
     for (int64_t i = 0; i < count; ++i) {
       SY_RETURN_IF_ERROR(statuses[i]);
-      done += ExpertBytes(held_[first + i].weights);
+      done += ExpertBytes(initial_[first + i]->weights);
     }
     if (progress) progress(done, resident_bytes_);
   }
   if (copies_ != nullptr) copies_->LogPages("experts");
+  for (const auto& held : initial_) Publish(held);
+  initial_.clear();
   return absl::OkStatus();
+}
+
+model::ExpertSet ExpertEngineImpl::holdings() const {
+  model::ExpertSet held(num_layers_, asked_.num_experts());
+  MutexLock lock(&mutex_);
+  for (const auto& expert : slots_) {
+    if (expert != nullptr) held.Insert(expert->layer, expert->expert);
+  }
+  return held;
+}
+
+bool ExpertEngineImpl::Holds(int layer, int expert) const {
+  if (layer < 0 || layer >= num_layers_ || expert < 0 ||
+      expert >= config_.num_experts) {
+    return false;
+  }
+  MutexLock lock(&mutex_);
+  return slots_[Slot(layer, expert)] != nullptr;
+}
+
+absl::Status ExpertEngineImpl::LoadOne(const Pair& pair) {
+  if (Holds(pair.layer, pair.expert)) return absl::OkStatus();
+  SY_ASSIGN_OR_RETURN(const std::shared_ptr<Held> held, Find(pair));
+  if (++loaded_ > room_) {
+    --loaded_;
+    return absl::ResourceExhaustedError(
+        absl::StrCat("there is room for ", room_,
+                     " experts, and as many are held or still in use"));
+  }
+  held->loaded = &loaded_;
+  if (places_ != nullptr) {
+    SY_ASSIGN_OR_RETURN(held->place, places_->Take());
+    held->places = places_.get();
+    uint8_t* to = places_->data(held->place);
+    for (kernels::WeightView* const view :
+         {&held->weights.gate_proj, &held->weights.up_proj,
+          &held->weights.down_proj}) {
+      view->data = to;
+      to += model::WeightCopies::RoomFor(model::WeightBytes(*view));
+    }
+  }
+  SY_RETURN_IF_ERROR(ReadExpert(*held));
+  Publish(held);
+  resident_bytes_ += ExpertBytes(held->weights);
+  return absl::OkStatus();
+}
+
+std::vector<absl::Status> ExpertEngineImpl::Load(absl::Span<const Pair> pairs,
+                                                 ComputePool* pool) {
+  std::vector<absl::Status> statuses(pairs.size());
+  pool->ParallelFor(static_cast<int64_t>(pairs.size()), 1,
+                    [&](int64_t begin, int64_t end) {
+                      for (int64_t i = begin; i < end; ++i) {
+                        statuses[i] = LoadOne(pairs[i]);
+                      }
+                    });
+  return statuses;
+}
+
+void ExpertEngineImpl::Drop(const Pair& pair) {
+  if (!CheckPair(pair).ok()) return;
+  std::shared_ptr<const Held> held;  // let go without the mutex
+  {
+    MutexLock lock(&mutex_);
+    held.swap(slots_[Slot(pair.layer, pair.expert)]);
+  }
+  if (held != nullptr) resident_bytes_ -= ExpertBytes(held->weights);
 }
 
 absl::Status ExpertEngineImpl::CheckSizes(const ExpertBatch& batch,
                                           absl::Span<float> outputs) const {
   const int64_t H = config_.hidden_size;
-  if (batch.layer < 0 || batch.layer >= holdings_.num_layers()) {
-    return absl::InvalidArgumentError(absl::StrCat("expert batch for layer ",
-                                                   batch.layer, " of ",
-                                                   holdings_.num_layers()));
+  if (batch.layer < 0 || batch.layer >= num_layers_) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "expert batch for layer ", batch.layer, " of ", num_layers_));
   }
   SY_RETURN_IF_ERROR(CheckRows(batch));
   SY_RETURN_IF_ERROR(CheckRuns(batch));
@@ -260,12 +406,19 @@ absl::Status ExpertEngineImpl::CheckRuns(const ExpertBatch& batch) const {
   return absl::OkStatus();
 }
 
-absl::Status ExpertEngineImpl::CheckHeld(const ExpertBatch& batch) const {
+absl::Status ExpertEngineImpl::FindHeld(const ExpertBatch& batch) {
   std::vector<int> missing;
-  for (const ExpertRun& run : batch.runs) {
-    if (Slot(batch.layer, run.expert) < 0) missing.push_back(run.expert);
+  in_work_.clear();
+  {
+    MutexLock lock(&mutex_);
+    for (const ExpertRun& run : batch.runs) {
+      const auto& held = slots_[Slot(batch.layer, run.expert)];
+      if (held == nullptr) missing.push_back(run.expert);
+      in_work_.push_back(held);
+    }
   }
   if (missing.empty()) return absl::OkStatus();
+  in_work_.clear();
   return absl::NotFoundError(absl::StrCat("not held here: layer ", batch.layer,
                                           ", expert ",
                                           model::FormatExpertList(missing)));
@@ -274,16 +427,17 @@ absl::Status ExpertEngineImpl::CheckHeld(const ExpertBatch& batch) const {
 absl::Status ExpertEngineImpl::Compute(const ExpertBatch& batch,
                                        absl::Span<float> outputs) {
   SY_RETURN_IF_ERROR(CheckSizes(batch, outputs));
-  SY_RETURN_IF_ERROR(CheckHeld(batch));
+  SY_RETURN_IF_ERROR(FindHeld(batch));
   const ComputePool::Active active(&pool_);
   units_.clear();
   int64_t output_row = 0;
-  for (const ExpertRun& run : batch.runs) {
-    units_.push_back(
-        {&held_[Slot(batch.layer, run.expert)].weights, run.rows, output_row});
+  for (size_t i = 0; i < batch.runs.size(); ++i) {
+    const ExpertRun& run = batch.runs[i];
+    units_.push_back({&in_work_[i]->weights, run.rows, output_row});
     output_row += static_cast<int64_t>(run.rows.size());
   }
   arithmetic_->Compute(batch, units_, outputs.data());
+  in_work_.clear();
   return absl::OkStatus();
 }
 
@@ -304,6 +458,7 @@ absl::StatusOr<std::unique_ptr<ExpertEngine>> ExpertEngine::Create(
   const auto progress = options.progress;
   auto engine = std::make_unique<ExpertEngineImpl>(std::move(options));
   SY_RETURN_IF_ERROR(engine->FindWeights());
+  SY_RETURN_IF_ERROR(engine->MakeSlots());
   SY_RETURN_IF_ERROR(engine->ReadWeights(progress));
   return engine;
 }

@@ -57,6 +57,16 @@ class ExpertEngine {
     // Called now and then during Create with bytes done and in all.
     std::function<void(int64_t done, int64_t total)> progress;
     model::WeightPlacement weights = model::WeightPlacement::kAuto;
+    // Pairs that Load() may bring beside `experts`; their memory is taken as
+    // they come, and kept for others when they go.
+    int64_t room = 0;
+  };
+
+  // One expert of one layer.
+  struct Pair {
+    int layer = 0;
+    int expert = 0;
+    friend bool operator==(const Pair&, const Pair&) = default;
   };
 
   // Reads every page of the experts it is to hold, so that the first request is
@@ -69,8 +79,30 @@ class ExpertEngine {
   static absl::StatusOr<std::unique_ptr<ExpertEngine>> Create(Options options);
   virtual ~ExpertEngine() = default;
 
-  virtual const model::ExpertSet& holdings() const = 0;
+  // What is held now. Thread-safe, like Holds, resident_bytes, Load and Drop.
+  virtual model::ExpertSet holdings() const = 0;
+  virtual bool Holds(int layer, int expert) const {
+    return holdings().Contains(layer, expert);
+  }
   virtual int64_t resident_bytes() const = 0;
+
+  // Brings more experts (pairs that differ), beside batches that are being
+  // computed, with the threads of `pool`, which must not be the engine's own.
+  // Each is held from the moment that it has been read and found sound. One
+  // status for each: those of Create, RESOURCE_EXHAUSTED where there is no room
+  // left, OK for what is held already. One caller at a time. An engine may be
+  // of fixed experts: UNIMPLEMENTED.
+  virtual std::vector<absl::Status> Load(absl::Span<const Pair> pairs,
+                                         ComputePool* pool) {
+    return std::vector<absl::Status>(
+        pairs.size(), absl::UnimplementedError("these experts are fixed"));
+  }
+  // No batch from now on finds the expert; one that is being computed keeps it
+  // until it is done. Nothing happens if it is not held. The memory of what
+  // Load brought is there for others; that of Create's is not.
+  virtual void Drop(const Pair& pair) {}
+  // What one (layer, expert) takes, at most.
+  virtual int64_t expert_bytes() const { return 0; }
 
   // Of every expert's matrices: Checkpoint::expert_dtype().
   virtual kernels::DType weight_dtype() const = 0;

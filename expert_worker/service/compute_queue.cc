@@ -12,9 +12,7 @@
 namespace switchyard::expert_worker {
 
 ComputeQueue::ComputeQueue(const Options& options)
-    : options_(options),
-      holdings_(options.engine->holdings()),
-      buffers_(options.buffers) {
+    : options_(options), buffers_(options.buffers) {
   SY_CHECK(options.hidden_size > 0 && options.max_bytes > 0);
   SY_CHECK(buffers_ != nullptr);
 }
@@ -24,7 +22,7 @@ ComputeQueue::~ComputeQueue() { Close(); }
 absl::Status ComputeQueue::CheckHeld(const ComputeRequest& request) const {
   std::vector<int> missing;
   for (const experts::ExpertRun& run : request.runs) {
-    if (!holdings_.Contains(request.layer, run.expert)) {
+    if (!options_.engine->Holds(request.layer, run.expert)) {
       missing.push_back(run.expert);
     }
   }
@@ -91,6 +89,18 @@ std::vector<ComputeQueue::Entry> ComputeQueue::TakeBatch() {
   return batch;
 }
 
+bool ComputeQueue::Uses(int layer, int expert) {
+  MutexLock lock(&mutex_);
+  if (computing_layer_ == layer) return true;  // or another one of the layer
+  for (const Entry& entry : entries_) {
+    if (entry.job.request.layer != layer) continue;
+    for (const experts::ExpertRun& run : entry.job.request.runs) {
+      if (run.expert == expert) return true;
+    }
+  }
+  return false;
+}
+
 bool ComputeQueue::HasPending() {
   MutexLock lock(&mutex_);
   return !entries_.empty();
@@ -106,11 +116,13 @@ void ComputeQueue::RunPending() {
   while (true) {
     std::vector<Entry> batch = TakeBatch();
     if (batch.empty()) break;
+    computing_layer_ = batch.front().job.request.layer;
     mutex_.Unlock();
     int64_t bytes = 0;
     for (const Entry& entry : batch) bytes += entry.bytes;
     ComputeBatch(std::move(batch));
     mutex_.Lock();
+    computing_layer_ = -1;
     bytes_ -= bytes;
     options_.metrics->queued_bytes->Set(static_cast<double>(bytes_));
   }

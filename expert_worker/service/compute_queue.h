@@ -75,6 +75,10 @@ class ComputeQueue {
   // full. UNAVAILABLE: closed. Then `done` is not called.
   absl::Status Submit(ComputeJob job) ABSL_LOCKS_EXCLUDED(mutex_);
 
+  // Whether a request that waits needs the expert, or one of its layer is being
+  // computed.
+  bool Uses(int layer, int expert) ABSL_LOCKS_EXCLUDED(mutex_);
+
   // Whether anything waits to be computed.
   bool HasPending() ABSL_LOCKS_EXCLUDED(mutex_);
 
@@ -105,7 +109,6 @@ class ComputeQueue {
   absl::Status CheckHeld(const ComputeRequest& request) const;
 
   const Options options_;
-  const model::ExpertSet holdings_;
   const std::shared_ptr<BufferPool> buffers_;
 
   Mutex mutex_;
@@ -114,6 +117,8 @@ class ComputeQueue {
   bool closed_ ABSL_GUARDED_BY(mutex_) = false;
   std::deque<Entry> entries_ ABSL_GUARDED_BY(mutex_);
   int64_t bytes_ ABSL_GUARDED_BY(mutex_) = 0;  // waiting and being computed
+  // Of the batch that is being computed; -1: none is.
+  int computing_layer_ ABSL_GUARDED_BY(mutex_) = -1;
 };
 
 }  // namespace switchyard::expert_worker

@@ -87,12 +87,19 @@ void ExpertConnection::Tick(absl::Time now) {
         absl::FormatDuration(options_.stalled_write_timeout)));
     rpc_->context.TryCancel();  // the write comes back as failed
   }
+  EndIfDrained();
+}
+
+void ExpertConnection::SetHoldings(const model::ExpertSet& holdings) {
+  MutexLock lock(&mutex_);
+  if (state_ == State::kServing && !draining_) Send(HoldingsToProto(holdings));
 }
 
 void ExpertConnection::Drain() {
   MutexLock lock(&mutex_);
   if (draining_) return;
   draining_ = true;
+  last_request_ = absl::Now();
   if (state_ == State::kWaitingForHello) {
     Refuse(Refusal::kNotReady,
            absl::UnavailableError("this worker is draining"));
@@ -187,7 +194,7 @@ void ExpertConnection::OnCompute(const v1::Compute& compute,
 
 absl::Status ExpertConnection::Accept(ComputeRequest request,
                                       absl::Time received) {
-  if (draining_) return absl::UnavailableError("this worker is draining");
+  last_request_ = received;
   const uint64_t sequence = request.sequence;
   const int64_t num_rows = request.num_rows;
   if (num_rows > serving_->identity.max_rows_in_flight - rows_in_flight_) {
@@ -274,7 +281,8 @@ void ExpertConnection::Refuse(Refusal refusal, absl::Status status) {
 
 void ExpertConnection::EndIfDrained() {
   if (state_ == State::kServing && draining_ && in_flight_.empty() &&
-      unsent_.empty() && !writing_) {
+      unsent_.empty() && !writing_ &&
+      absl::Now() - last_request_ >= options_.drain_quiet_time) {
     End(absl::UnavailableError("this worker is draining"));
   }
 }

@@ -39,6 +39,9 @@ struct ServingState {
 
 struct ConnectionOptions {
   absl::Duration hello_timeout = absl::Seconds(10);
+  // Requests that a client sent before it heard that this worker drains have
+  // come when there were none for so long.
+  absl::Duration drain_quiet_time = absl::Milliseconds(100);
   // A client that takes nothing for so long is given up.
   absl::Duration stalled_write_timeout = absl::Seconds(30);
   // Replies that wait to be sent; beyond, nothing more is read from the stream.
@@ -86,8 +89,12 @@ class ExpertConnection : public std::enable_shared_from_this<ExpertConnection> {
   // Looks at the time.
   void Tick(absl::Time now) ABSL_LOCKS_EXCLUDED(mutex_);
 
-  // Tells the client that nothing is held any more, answers what is in flight,
-  // then ends the stream with UNAVAILABLE.
+  // Tells the client what is held now.
+  void SetHoldings(const model::ExpertSet& holdings)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // Tells the client that nothing is held any more, answers what is in flight
+  // and what was on its way, then ends the stream with UNAVAILABLE.
   void Drain() ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
@@ -135,6 +142,7 @@ class ExpertConnection : public std::enable_shared_from_this<ExpertConnection> {
   bool finish_sent_ ABSL_GUARDED_BY(mutex_) = false;
   bool finished_ ABSL_GUARDED_BY(mutex_) = false;
   bool draining_ ABSL_GUARDED_BY(mutex_) = false;
+  absl::Time last_request_ ABSL_GUARDED_BY(mutex_);  // or drain's beginning
   bool cancelled_ ABSL_GUARDED_BY(mutex_) = false;
   absl::Status end_ ABSL_GUARDED_BY(mutex_);
   absl::Time hello_deadline_ ABSL_GUARDED_BY(mutex_) = absl::InfiniteFuture();

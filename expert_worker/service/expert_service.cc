@@ -1,5 +1,6 @@
 #include "expert_worker/service/expert_service.h"
 
+#include <algorithm>
 #include <utility>
 #include <vector>
 
@@ -16,6 +17,9 @@ static_assert(kMaxOutputBytes < rpc::kMaxMessageBytes);
 
 // How often the connections look at the time.
 constexpr absl::Duration kTick = absl::Milliseconds(100);
+
+// The same, while they drain.
+constexpr absl::Duration kDrainTick = absl::Milliseconds(20);
 
 // The standby leaves one token's experts alone, which take less.
 constexpr absl::Duration kStandbyAfter = absl::Milliseconds(5);
@@ -48,6 +52,20 @@ void ExpertService::Start(grpc::ServerCompletionQueue* queue) {
 void ExpertService::SetServing(ServingState state) {
   MutexLock lock(&mutex_);
   serving_ = std::make_shared<const ServingState>(std::move(state));
+}
+
+void ExpertService::SetHoldings(const model::ExpertSet& holdings) {
+  {
+    MutexLock lock(&mutex_);
+    SY_CHECK(serving_ != nullptr);
+    ServingState state = *serving_;
+    state.holdings = holdings;
+    serving_ = std::make_shared<const ServingState>(std::move(state));
+  }
+  // One that greets meanwhile is among them: it may be told twice.
+  for (const auto& connection : Connections()) {
+    connection->SetHoldings(holdings);
+  }
 }
 
 void ExpertService::SetNotServing(const absl::Status& why) {
@@ -193,12 +211,14 @@ void ExpertService::Drain(absl::Time deadline) {
     draining_ = true;
   }
   for (const auto& connection : Connections()) connection->Drain();
-  MutexLock lock(&mutex_);
-  const auto num_open = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    return connections_.size() - (offered_ == nullptr ? 0 : 1);
-  };
-  while (num_open() > 0 && absl::Now() < deadline) {
-    changed_.WaitUntil(&mutex_, deadline);
+  while (true) {
+    // The thread whose ticks end quiet streams may be computing.
+    const absl::Time now = absl::Now();
+    for (const auto& connection : Connections()) connection->Tick(now);
+    MutexLock lock(&mutex_);
+    const size_t open = connections_.size() - (offered_ == nullptr ? 0 : 1);
+    if (open == 0 || now >= deadline) return;
+    changed_.WaitUntil(&mutex_, std::min(deadline, now + kDrainTick));
   }
 }
 

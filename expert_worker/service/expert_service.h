@@ -46,6 +46,11 @@ class ExpertService {
   // `state.queue` outlives Stop.
   void SetServing(ServingState state) ABSL_LOCKS_EXCLUDED(mutex_);
 
+  // What is held from now on: streams are told, and so are those that come.
+  // REQUIRES: SetServing.
+  void SetHoldings(const model::ExpertSet& holdings)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+
   // What refused clients are told instead of "loading".
   void SetNotServing(const absl::Status& why) ABSL_LOCKS_EXCLUDED(mutex_);
 

@@ -103,7 +103,7 @@ class IdleEngine final : public experts::ExpertEngine {
  public:
   IdleEngine(model::ExpertSet holdings, absl::Duration time)
       : holdings_(std::move(holdings)), time_(time) {}
-  const model::ExpertSet& holdings() const override { return holdings_; }
+  model::ExpertSet holdings() const override { return holdings_; }
   int64_t resident_bytes() const override { return 0; }
   kernels::DType weight_dtype() const override { return kernels::DType::kQ8; }
   absl::Status Compute(const experts::ExpertBatch& batch,

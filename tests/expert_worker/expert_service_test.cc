@@ -411,6 +411,26 @@ TEST(ExpertServiceTest, AClientThatTakesNothingIsGivenUp) {
   EXPECT_LT(worker.engine().num_batches(), 100);
 }
 
+TEST(ExpertServiceTest, TellsWhatIsHeldNow) {
+  FakeExpertWorker worker({});
+  Peer peer(worker);
+  ASSERT_TRUE(peer.Greet());
+  model::ExpertSet holdings(3, 16);
+  holdings.Insert(1, 2);
+  worker.service().SetHoldings(holdings);
+  const std::optional<v1::ExpertReply> reply = peer.Read();
+  ASSERT_TRUE(reply.has_value());
+  EXPECT_EQ(reply->holdings().holdings(), holdings.ToBitmap());
+  // Advertised is not the same as there: rows on their way are computed.
+  peer.Write(Peer::Compute(1, 0, 0, 2));
+  EXPECT_EQ(peer.ReadResult().outputs(), Peer::Outputs(1, 0, 0, 2));
+  Peer newcomer(worker);
+  newcomer.Write(Peer::Hello());
+  const std::optional<v1::ExpertReply> welcome = newcomer.Read();
+  ASSERT_TRUE(welcome.has_value());
+  EXPECT_EQ(welcome->welcome().holdings(), holdings.ToBitmap());
+}
+
 TEST(ExpertServiceTest, DrainAnswersWhatIsInFlightThenEndsTheStreams) {
   FakeExpertWorker worker({});
   Peer busy(worker);
@@ -431,16 +451,18 @@ TEST(ExpertServiceTest, DrainAnswersWhatIsInFlightThenEndsTheStreams) {
   reply = busy.Read();
   ASSERT_TRUE(reply.has_value());
   EXPECT_TRUE(reply->has_holdings());
-  // Too late.
-  busy.Write(Peer::Compute(2, 0, 0, 1));
-  EXPECT_EQ(busy.ReadResult().code(), 14);  // UNAVAILABLE
+  // Sent before the client had heard.
+  busy.Write(Peer::Compute(2, 1, 0, 1));
   Peer newcomer(worker);
   newcomer.Write(Peer::Hello());
   EXPECT_THAT(newcomer.End(), StatusIs(absl::StatusCode::kUnavailable));
   worker.engine().Release();
-  const v1::Result result = busy.ReadResult();
+  v1::Result result = busy.ReadResult();
   EXPECT_EQ(result.sequence(), 1);
   EXPECT_EQ(result.outputs(), Peer::Outputs(1, 0, 0, 2));
+  result = busy.ReadResult();
+  EXPECT_EQ(result.sequence(), 2);
+  EXPECT_EQ(result.outputs(), Peer::Outputs(2, 1, 0, 1));
   EXPECT_THAT(busy.End(),
               StatusIs(absl::StatusCode::kUnavailable, HasSubstr("draining")));
   EXPECT_EQ(drained.wait_until(absl::ToChronoTime(Soon())),

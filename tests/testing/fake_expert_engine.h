@@ -32,7 +32,7 @@ class FakeExpertEngine final : public experts::ExpertEngine {
   void FailNext(absl::Status status) ABSL_LOCKS_EXCLUDED(mutex_);
   int num_batches() const ABSL_LOCKS_EXCLUDED(mutex_);
 
-  const model::ExpertSet& holdings() const override { return holdings_; }
+  model::ExpertSet holdings() const override { return holdings_; }
   int64_t resident_bytes() const override { return 0; }
   kernels::DType weight_dtype() const override { return kernels::DType::kF32; }
   absl::Status Compute(const experts::ExpertBatch& batch,

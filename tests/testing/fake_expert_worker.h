@@ -42,7 +42,7 @@ class FakeExpertWorker {
 
   int port() const { return server_->port(); }
   std::string address() const;
-  const model::ExpertSet& holdings() const { return engine_.holdings(); }
+  model::ExpertSet holdings() const { return engine_.holdings(); }
   FakeExpertEngine& engine() { return engine_; }
   expert_worker::ExpertService& service() { return service_; }
   expert_worker::ExpertMetrics& metrics() { return metrics_; }
