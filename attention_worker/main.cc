@@ -9,7 +9,9 @@
 // NOT_SERVING and /readyz of --metrics-port 503 with the progress. After that
 // it is READY while every expert is held by an expert worker that it reaches,
 // and WAITING_EXPERTS otherwise: requests are taken, and wait for the missing
-// experts. Without --expert-workers it computes the experts itself. Every flag
+// experts. With --routers it joins them, gets requests from them, and uses
+// whatever expert workers have joined them, unless --expert-workers says which.
+// With neither it computes the experts itself. Every flag
 // can also be set by an environment variable: SWITCHYARD_ and its name in upper
 // case.
 //
@@ -36,6 +38,7 @@
 #include "base/serve_until_signal.h"
 #include "base/shutdown_signal.h"
 #include "base/status_macros.h"
+#include "fabric/client/membership_client.h"
 #include "kernels/kernel_table.h"
 #include "model/weight_copies.h"
 #include "rpc/channel.h"
@@ -56,8 +59,16 @@ ABSL_FLAG(int, metrics_port, 9000,
 ABSL_FLAG(
     std::string, expert_workers, "",
     "addresses of the expert workers, host:port or unix:/path, with commas "
-    "between; rows go to whoever would be through first; empty: compute "
-    "the experts here");
+    "between; rows go to whoever would be through first; empty: those that "
+    "--routers know, or, without --routers, compute the experts here; local: "
+    "compute them here");
+ABSL_FLAG(
+    std::string, routers, "",
+    "routers to join at their --grpc-port, \"host:port,host:port\"; a name "
+    "stands for all of its addresses");
+ABSL_FLAG(std::string, advertise_address, "",
+          "host:port at which routers reach this worker; default: --host and "
+          "--port, or the address that they see");
 ABSL_FLAG(int, spin_micros, -1,
           "how long to look for expert workers' replies before sleeping; saves "
           "the wake-up, costs a CPU meanwhile; -1: 0 if one of them is on this "
@@ -145,6 +156,9 @@ absl::StatusOr<ServerOptions> OptionsFromFlags() {
   options.port = absl::GetFlag(FLAGS_port);
   options.metrics_port = absl::GetFlag(FLAGS_metrics_port);
   options.expert_workers = absl::GetFlag(FLAGS_expert_workers);
+  SY_ASSIGN_OR_RETURN(options.routers,
+                      fabric::ParseRouters(absl::GetFlag(FLAGS_routers)));
+  options.advertise_address = absl::GetFlag(FLAGS_advertise_address);
   options.spin = absl::Microseconds(absl::GetFlag(FLAGS_spin_micros));
   options.threads = absl::GetFlag(FLAGS_threads);
   SY_ASSIGN_OR_RETURN(options.cpus, ParseCpuList(absl::GetFlag(FLAGS_cpus)));

@@ -1,6 +1,7 @@
 #include "attention_worker/server.h"
 
 #include <algorithm>
+#include <atomic>
 #include <memory>
 #include <thread>
 #include <utility>
@@ -13,6 +14,7 @@
 #include "absl/time/clock.h"
 #include "attention_worker/client/expert_io.h"
 #include "attention_worker/client/grpc_expert_client.h"
+#include "attention_worker/client/member_clients.h"
 #include "attention_worker/service/generation_service.h"
 #include "attention_worker/worker.h"
 #include "base/json.h"
@@ -20,7 +22,11 @@
 #include "base/mutex.h"
 #include "base/status_macros.h"
 #include "base/thread.h"
+#include "base/version.h"
+#include "fabric/client/membership_client.h"
+#include "fabric/membership/member.h"
 #include "metrics/registry.h"
+#include "model/weight_values.h"
 #include "rpc/address.h"
 #include "rpc/queue_poll.h"
 #include "rpc/server.h"
@@ -66,26 +72,33 @@ absl::Duration SpinFor(absl::Duration wanted,
   return share_cpus ? absl::ZeroDuration() : kRemoteSpin;
 }
 
+GrpcExpertClientOptions ClientOptions(const model::Checkpoint& checkpoint,
+                                      const std::string& instance_id,
+                                      metrics::Registry* registry,
+                                      std::shared_ptr<ExpertIo> io) {
+  GrpcExpertClientOptions options;
+  options.model_fingerprint = checkpoint.fingerprint();
+  options.num_layers = checkpoint.num_expert_layers();
+  options.num_experts = checkpoint.config().num_experts;
+  options.hidden_size = checkpoint.config().hidden_size;
+  options.expert_dtype = checkpoint.expert_dtype();
+  options.instance_id = instance_id;
+  options.registry = registry;
+  options.io = std::move(io);
+  return options;
+}
+
 AttentionWorker::MakeExpertClients ExpertClientsAt(
-    std::vector<std::string> addresses, absl::Duration spin,
+    std::vector<std::string> addresses, std::shared_ptr<ExpertIo> io,
     metrics::Registry* registry) {
-  if (addresses.empty()) return nullptr;
-  return [addresses, spin, registry](const model::Checkpoint& checkpoint,
-                                     const std::string& instance_id)
+  return [addresses, io, registry](const model::Checkpoint& checkpoint,
+                                   const std::string& instance_id)
              -> absl::StatusOr<AttentionWorker::ExpertClients> {
-    const auto io = std::make_shared<ExpertIo>(SpinFor(spin, addresses));
     AttentionWorker::ExpertClients made;
     for (const std::string& address : addresses) {
-      GrpcExpertClientOptions options;
+      GrpcExpertClientOptions options =
+          ClientOptions(checkpoint, instance_id, registry, io);
       options.address = address;
-      options.model_fingerprint = checkpoint.fingerprint();
-      options.num_layers = checkpoint.num_expert_layers();
-      options.num_experts = checkpoint.config().num_experts;
-      options.hidden_size = checkpoint.config().hidden_size;
-      options.expert_dtype = checkpoint.expert_dtype();
-      options.instance_id = instance_id;
-      options.registry = registry;
-      options.io = io;
       SY_ASSIGN_OR_RETURN(std::unique_ptr<ExpertClient> client,
                           NewGrpcExpertClient(std::move(options)));
       made.clients.push_back(std::move(client));
@@ -129,7 +142,13 @@ class AttentionServer final : public Server {
   void Shutdown() override ABSL_LOCKS_EXCLUDED(shutdown_mutex_, mutex_);
 
  private:
-  AttentionWorker::Options WorkerOptions(std::vector<std::string> addresses);
+  AttentionWorker::Options WorkerOptions();
+  // Where experts come from: fills in the options' clients.
+  absl::Status ChooseExperts(AttentionWorker::Options* worker);
+  // Joins the routers, and follows them, if that is wanted.
+  absl::Status Join(const model::Checkpoint& checkpoint,
+                    const std::string& instance_id) ABSL_LOCKS_EXCLUDED(mutex_);
+  void TellState(fabric::MemberState state) ABSL_LOCKS_EXCLUDED(mutex_);
   // The health thread.
   void WatchHealth() ABSL_LOCKS_EXCLUDED(mutex_);
   metrics::MetricsServer::Readiness Readiness() const;
@@ -141,6 +160,8 @@ class AttentionServer final : public Server {
   int port_ = -1;
   int metrics_port_ = -1;
   std::unique_ptr<tracing::SpanSink> spans_;  // null: no traces
+  std::shared_ptr<ExpertIo> io_;  // of the expert workers; null: none
+  bool follows_ = false;          // the expert workers are those that join
   std::unique_ptr<AttentionWorker> worker_;
   std::unique_ptr<GenerationService> service_;
   std::unique_ptr<rpc::Server> grpc_;
@@ -149,6 +170,11 @@ class AttentionServer final : public Server {
   Mutex mutex_;
   CondVar wake_;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  fabric::Member member_ ABSL_GUARDED_BY(mutex_);
+  // Made by the loading thread, unless Shutdown came first. Null: no routers.
+  std::unique_ptr<fabric::MembershipClient> membership_ ABSL_GUARDED_BY(mutex_);
+  std::unique_ptr<MemberClients> member_clients_;
+  std::atomic<MemberClients*> for_views_{nullptr};  // of the membership
   std::thread health_;
 
   Mutex shutdown_mutex_;  // a second caller of Shutdown waits for the first
@@ -157,10 +183,9 @@ class AttentionServer final : public Server {
 
 absl::Status AttentionServer::Start() {
   SY_RETURN_IF_ERROR(CheckNumbers(options_));
-  SY_ASSIGN_OR_RETURN(std::vector<std::string> addresses,
-                      ParseAddresses(options_.expert_workers));
-  SY_ASSIGN_OR_RETURN(
-      worker_, AttentionWorker::Create(WorkerOptions(std::move(addresses))));
+  AttentionWorker::Options worker = WorkerOptions();
+  SY_RETURN_IF_ERROR(ChooseExperts(&worker));
+  SY_ASSIGN_OR_RETURN(worker_, AttentionWorker::Create(std::move(worker)));
   if (!options_.otlp_traces_endpoint.empty()) {
     SY_ASSIGN_OR_RETURN(
         spans_,
@@ -194,12 +219,82 @@ absl::Status AttentionServer::Start() {
   return absl::OkStatus();
 }
 
-AttentionWorker::Options AttentionServer::WorkerOptions(
-    std::vector<std::string> addresses) {
+absl::Status AttentionServer::ChooseExperts(AttentionWorker::Options* worker) {
+  if (options_.expert_workers == "local") return absl::OkStatus();
+  SY_ASSIGN_OR_RETURN(const std::vector<std::string> addresses,
+                      ParseAddresses(options_.expert_workers));
+  follows_ = addresses.empty() && !options_.routers.empty();
+  if (addresses.empty() && !follows_) return absl::OkStatus();
+  // Where routers are, workers will be.
+  io_ = std::make_shared<ExpertIo>(
+      SpinFor(options_.spin, follows_ ? options_.routers : addresses));
+  worker->expert_clients = ExpertClientsAt(addresses, io_, registry_.get());
+  worker->expert_clients_change = follows_;
+  return absl::OkStatus();
+}
+
+absl::Status AttentionServer::Join(const model::Checkpoint& checkpoint,
+                                   const std::string& instance_id) {
+  if (options_.routers.empty()) return absl::OkStatus();
+  fabric::MembershipClientOptions options;
+  options.routers = options_.routers;
+  options.on_view = [this] {
+    if (MemberClients* const clients = for_views_.load()) clients->Wake();
+  };
+  options.take_heat = [this] { return worker_->TakeExpertHeat(); };
+  const std::string& host = options_.host;
+  MutexLock lock(&mutex_);
+  if (stopping_) return absl::OkStatus();
+  member_.instance_id = instance_id;
+  member_.role = fabric::MemberRole::kAttentionWorker;
+  member_.address = !options_.advertise_address.empty()
+                        ? options_.advertise_address
+                    : host == "0.0.0.0" || host == "::" || host == "[::]"
+                        ? absl::StrCat(":", port_)
+                        : rpc::ListeningAddress(host, port_);
+  member_.model_fingerprint = checkpoint.fingerprint();
+  member_.weight_format =
+      std::string(model::DTypeName(checkpoint.expert_dtype()));
+  member_.version = kVersion;
+  SY_ASSIGN_OR_RETURN(membership_, fabric::MembershipClient::Start(
+                                       std::move(options), member_));
+  if (!follows_) return absl::OkStatus();
+  MemberClients::Options members;
+  members.model_fingerprint = member_.model_fingerprint;
+  members.weight_format = member_.weight_format;
+  members.view = [membership = membership_.get()] {
+    return membership->view();
+  };
+  members.connect = [client =
+                         ClientOptions(checkpoint, instance_id, registry_.get(),
+                                       io_)](const std::string& address) {
+    GrpcExpertClientOptions with_address = client;
+    with_address.address = address;
+    return NewGrpcExpertClient(std::move(with_address));
+  };
+  members.set_clients =
+      [this](std::vector<std::shared_ptr<ExpertClient>> clients) {
+        worker_->SetExpertClients(std::move(clients));
+      };
+  member_clients_ = std::make_unique<MemberClients>(std::move(members));
+  for_views_ = member_clients_.get();
+  return absl::OkStatus();
+}
+
+void AttentionServer::TellState(fabric::MemberState state) {
+  MutexLock lock(&mutex_);
+  if (state <= member_.state) return;
+  member_.state = state;
+  if (membership_ != nullptr) membership_->Update(member_);
+}
+
+AttentionWorker::Options AttentionServer::WorkerOptions() {
   AttentionWorker::Options worker;
   worker.model_dir = options_.model_dir;
-  worker.expert_clients =
-      ExpertClientsAt(std::move(addresses), options_.spin, registry_.get());
+  worker.on_opened = [this](const model::Checkpoint& checkpoint,
+                            const std::string& instance_id) {
+    return Join(checkpoint, instance_id);
+  };
   worker.threads = options_.threads;
   worker.cpus = options_.cpus;
   worker.weights = options_.weights;
@@ -231,6 +326,9 @@ void AttentionServer::WatchHealth() {
     const WorkerInfo info = worker_->info();
     if (info.state != last) {
       grpc_->SetServing(info.state == WorkerState::kReady);
+      if (info.state == WorkerState::kReady) {
+        TellState(fabric::MemberState::kServing);
+      }
       const std::string line =
           absl::StrCat(WorkerStateName(info.state),
                        info.message.empty() ? "" : ": ", info.message);
@@ -270,6 +368,7 @@ void AttentionServer::Shutdown() {
   shut_down_ = true;
   if (worker_ == nullptr) return;
   if (grpc_ != nullptr) grpc_->SetServing(false);
+  TellState(fabric::MemberState::kDraining);
   if (!worker_->Drain(absl::Now() + options_.drain_timeout)) {
     LogWarning(absl::StrCat("requests are still running after ",
                             absl::FormatDuration(options_.drain_timeout),
@@ -283,6 +382,17 @@ void AttentionServer::Shutdown() {
   if (health_.joinable()) health_.join();
   worker_->Stop();
   if (grpc_ != nullptr) grpc_->Shutdown(kReplyGrace);
+  // The clients ask the membership, which wakes them. Nobody makes either any
+  // more.
+  if (member_clients_ != nullptr) member_clients_->Stop();
+  std::unique_ptr<fabric::MembershipClient> membership;
+  {
+    MutexLock lock(&mutex_);
+    membership = std::move(membership_);
+  }
+  membership = nullptr;
+  for_views_ = nullptr;
+  member_clients_ = nullptr;
   // Its readiness callback looks at this object.
   metrics_server_ = nullptr;
   // Calls go to the service, the service's to the worker.

@@ -32,9 +32,15 @@ struct ServerOptions {
   int port = 0;           // 0 picks a free one
   int metrics_port = -1;  // 0 picks a free one; below 0: no metrics server
 
-  // host:port or unix:/path, with commas between, of expert workers; empty: the
-  // experts are computed here.
+  // host:port or unix:/path, with commas between, of expert workers; empty: of
+  // those that the routers know, or, without routers, none; "local": none. With
+  // none the experts are computed here.
   std::string expert_workers;
+  // Routers to join, host:port (fabric/client/membership_client.h).
+  std::vector<std::string> routers;
+  // What they reach this worker at; empty: `host` and `port`, or where they see
+  // it come from if `host` is all addresses.
+  std::string advertise_address;
   // How long to look for their replies before sleeping (rpc/queue_poll.h).
   // Negative: not at all if one of them is on this machine, whose CPUs it needs
   // as well; else for longer than a small frame takes there and back.

@@ -16,6 +16,7 @@
 #include "attention_worker/layers/step_timer.h"
 #include "attention_worker/memory_plan.h"
 #include "attention_worker/moe/expert_dispatcher.h"
+#include "attention_worker/moe/heat_meter.h"
 #include "attention_worker/moe/local_expert_client.h"
 #include "base/check.h"
 #include "base/compute_pool.h"
@@ -179,6 +180,20 @@ class AttentionWorkerImpl final : public AttentionWorker {
                              absl::StrCat("still loading: ", LoadingMessage()));
   }
 
+  void SetExpertClients(std::vector<std::shared_ptr<ExpertClient>> clients)
+      override ABSL_LOCKS_EXCLUDED(clients_mutex_) {
+    // Held while the old ones end: sets do not overtake one another.
+    MutexLock lock(&clients_mutex_);
+    if (dispatcher_ != nullptr) dispatcher_->SetClients(clients);
+    clients_ = std::move(clients);
+  }
+
+  std::vector<uint32_t> TakeExpertHeat() override
+      ABSL_LOCKS_EXCLUDED(clients_mutex_) {
+    MutexLock lock(&clients_mutex_);
+    return heat_ == nullptr ? std::vector<uint32_t>() : heat_->Take();
+  }
+
   bool Drain(absl::Time deadline) override ABSL_LOCKS_EXCLUDED(mutex_) {
     MutexLock lock(&mutex_);
     draining_ = true;
@@ -229,13 +244,18 @@ class AttentionWorkerImpl final : public AttentionWorker {
   std::unique_ptr<model::Checkpoint> checkpoint_;
   int max_draft_tokens_ = 0;
   std::unique_ptr<experts::ExpertEngine> local_experts_;
-  std::vector<std::shared_ptr<ExpertClient>> clients_;
   std::unique_ptr<ExpertDispatcher> dispatcher_;
+  std::unique_ptr<HeatMeter> heat_;  // what the model dispatches through
   StepTimer timer_;
   std::unique_ptr<ModelRunner> runner_;
   std::unique_ptr<MtpHead> mtp_head_;     // null: nobody drafts
   std::unique_ptr<SnapshotStore> store_;  // null: memory alone
   std::unique_ptr<EngineMetrics> metrics_;
+
+  // Of the expert workers, as they come and go.
+  mutable Mutex clients_mutex_;
+  std::vector<std::shared_ptr<ExpertClient>> clients_
+      ABSL_GUARDED_BY(clients_mutex_);
 
   // The loading thread's own.
   std::string phase_;
@@ -299,6 +319,9 @@ absl::Status AttentionWorkerImpl::OpenCheckpoint() {
   SY_ASSIGN_OR_RETURN(checkpoint_, model::Checkpoint::Open(options_.model_dir));
   SY_ASSIGN_OR_RETURN(max_draft_tokens_, DraftTokens(options_.speculative,
                                                      checkpoint_->has_mtp()));
+  if (options_.on_opened) {
+    SY_RETURN_IF_ERROR(options_.on_opened(*checkpoint_, instance_id_));
+  }
   MutexLock lock(&mutex_);
   static_info_.model_fingerprint = checkpoint_->fingerprint();
   static_info_.vocab_size = checkpoint_->config().vocab_size;
@@ -322,10 +345,11 @@ absl::StatusOr<MemoryPlan> AttentionWorkerImpl::DecideMemory() {
 
 absl::Status AttentionWorkerImpl::MakeExperts() {
   std::shared_ptr<ReplyPump> pump;
+  std::vector<std::shared_ptr<ExpertClient>> clients;
   if (options_.expert_clients) {
     SY_ASSIGN_OR_RETURN(ExpertClients remote,
                         options_.expert_clients(*checkpoint_, instance_id_));
-    clients_ = std::move(remote.clients);
+    clients = std::move(remote.clients);
     pump = std::move(remote.pump);
   } else {
     BeginPhase("reading experts");
@@ -340,15 +364,14 @@ absl::Status AttentionWorkerImpl::MakeExperts() {
     SY_ASSIGN_OR_RETURN(local_experts_,
                         experts::ExpertEngine::Create(std::move(experts)));
     EndPhase(local_experts_->resident_bytes());
-    clients_.push_back(std::make_shared<LocalExpertClient>(local_experts_.get(),
-                                                           options_.registry));
+    clients.push_back(std::make_shared<LocalExpertClient>(local_experts_.get(),
+                                                          options_.registry));
   }
-  if (clients_.empty()) {
+  if (clients.empty() && !options_.expert_clients_change) {
     return absl::InvalidArgumentError("there is no expert worker");
   }
   ExpertDispatcherOptions dispatcher;
   dispatcher.pool = pool_.get();
-  dispatcher.clients = clients_;
   // Without the MTP head's experts there are no drafts, but every token.
   dispatcher.required = ExpertsOf(*checkpoint_, /*with_mtp=*/false);
   dispatcher.pump = std::move(pump);
@@ -357,7 +380,15 @@ absl::Status AttentionWorkerImpl::MakeExperts() {
   dispatcher.max_wait = options_.expert_wait_timeout;
   dispatcher.verify_fraction = options_.verify_fraction;
   dispatcher.health.join_probes = options_.join_probes;
-  dispatcher_ = NewExpertDispatcher(std::move(dispatcher));
+  auto made = NewExpertDispatcher(std::move(dispatcher));
+  auto meter =
+      std::make_unique<HeatMeter>(made.get(), checkpoint_->num_expert_layers(),
+                                  checkpoint_->config().num_experts);
+  MutexLock lock(&clients_mutex_);
+  if (!options_.expert_clients_change) clients_ = std::move(clients);
+  made->SetClients(clients_);
+  dispatcher_ = std::move(made);
+  heat_ = std::move(meter);
   return absl::OkStatus();
 }
 
@@ -365,7 +396,7 @@ absl::Status AttentionWorkerImpl::MakeModel(const MemoryPlan& plan) {
   BeginPhase("reading layers");
   ModelRunner::Options runner;
   runner.checkpoint = checkpoint_.get();
-  runner.dispatcher = dispatcher_.get();
+  runner.dispatcher = heat_.get();
   runner.pool = pool_.get();
   runner.timer = &timer_;
   runner.weights = options_.weights;
@@ -478,7 +509,12 @@ WorkerInfo AttentionWorkerImpl::info() const {
     info.state =
         missing.empty() ? WorkerState::kReady : WorkerState::kWaitingExperts;
     info.message = DescribeMissing(missing);
-    for (const auto& client : clients_) {
+    std::vector<std::shared_ptr<ExpertClient>> clients;
+    {
+      MutexLock lock(&clients_mutex_);
+      clients = clients_;
+    }
+    for (const auto& client : clients) {
       const absl::Status health = client->health();
       if (missing.empty() || health.ok()) continue;
       absl::StrAppend(&info.message, "; ", client->name(), ": ",

@@ -33,7 +33,7 @@ namespace switchyard::attention_worker {
 class AttentionWorker : public GenerationBackend {
  public:
   // Clients of expert workers, and what brings their replies
-  // (moe/reply_pump.h).
+  // (moe/reply_pump.h), those of SetExpertClients' too.
   struct ExpertClients {
     std::vector<std::shared_ptr<ExpertClient>> clients;
     std::shared_ptr<ReplyPump> pump;
@@ -46,6 +46,13 @@ class AttentionWorker : public GenerationBackend {
     std::string model_dir;
     // Null: this process computes the experts itself, with the same threads.
     MakeExpertClients expert_clients;
+    // SetExpertClients will be called, so there need be none at first.
+    bool expert_clients_change = false;
+    // Called once, by the loading thread, when the checkpoint is open; an error
+    // ends the loading.
+    std::function<absl::Status(const model::Checkpoint& checkpoint,
+                               const std::string& instance_id)>
+        on_opened;
     int threads = 0;  // that compute; 0: all CPUs that this process may use
     // Each thread on one of these alone, if not empty; as many as threads, if
     // that is not 0.
@@ -89,6 +96,15 @@ class AttentionWorker : public GenerationBackend {
 
   // OK once loaded; the loading's error; DEADLINE_EXCEEDED.
   virtual absl::Status WaitUntilLoaded(absl::Time deadline) const = 0;
+
+  // From now on these are the expert workers, instead of those there were
+  // (moe/expert_dispatcher.h). Also while loading.
+  virtual void SetExpertClients(
+      std::vector<std::shared_ptr<ExpertClient>> clients) = 0;
+
+  // Rows of each (layer, expert) since the last call, [L * E]; empty if there
+  // were none.
+  virtual std::vector<uint32_t> TakeExpertHeat() = 0;
 
   // Takes no more requests and waits until none is left, or for `deadline`.
   // True if none is left.
