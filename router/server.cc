@@ -21,6 +21,7 @@
 #include "router/http/http_server.h"
 #include "router/membership/attention_members.h"
 #include "router/membership/registry.h"
+#include "router/membership/topology.h"
 #include "router/openai/api.h"
 #include "router/openai/errors.h"
 #include "router/openai/planner.h"
@@ -261,6 +262,11 @@ absl::Status RouterServerImpl::MakeParts() {
   api.generation.keep_alive_interval = options_.keep_alive_interval;
   api.generation.failover_timeout = options_.failover_timeout;
   api.random = options_.random ? options_.random : MakeRandom();
+  if (members_ != nullptr) {
+    api.topology = [members = members_.get()] {
+      return TopologyJson(*members);
+    };
+  }
   api_ = std::make_unique<OpenAiApi>(std::move(api));
   return absl::OkStatus();
 }

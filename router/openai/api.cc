@@ -40,7 +40,7 @@ absl::string_view StateName(AttentionWorkerInfo::State state) {
 absl::string_view HandlerName(const std::string& path) {
   for (const char* known :
        {"/v1/chat/completions", "/v1/completions", kModelsPath, "/health",
-        "/livez", "/readyz", "/version", "/metrics"}) {
+        "/livez", "/readyz", "/version", "/metrics", "/topology"}) {
     if (path == known) return known;
   }
   if (absl::StartsWith(path, "/v1/models/")) return "/v1/models/{id}";
@@ -284,6 +284,15 @@ void OpenAiApi::RouteGet(const std::string& path,
     HttpResponse response;
     response.content_type = "text/plain; version=0.0.4; charset=utf-8";
     response.body = options_.registry->Expose();
+    return writer->Send(std::move(response));
+  }
+  if (path == "/topology") {
+    if (!options_.topology) {
+      return writer->Send(ErrorResponse(HttpError(
+          404, "no worker can join this router: it has no --grpc-port")));
+    }
+    HttpResponse response;
+    response.body = options_.topology();
     return writer->Send(std::move(response));
   }
   HandleModels(path, writer);

@@ -2,6 +2,7 @@
 //
 //   POST /v1/chat/completions, /v1/completions
 //   GET  /v1/models, /v1/models/{id}, /version, /metrics
+//   GET  /topology   the members that have joined, and who holds what
 //   GET  /livez   200 while the process lives
 //   GET  /readyz, /health   200 when a worker can take requests, else 503; the
 //   body
@@ -52,6 +53,8 @@ class OpenAiApi {
     GenerationEnvironment generation;
     // Thread-safe; for ids and seeds.
     std::function<uint64_t()> random;
+    // The body of /topology, thread-safe; null: nobody can join.
+    std::function<std::string()> topology;
   };
 
   explicit OpenAiApi(Options options);
