@@ -290,6 +290,106 @@ class Cluster:
         self.close()
 
 
+class Worker(Process):
+    """A worker process that knows its metrics' port."""
+
+    def __init__(self, name, command, metrics_port, env=None, on_line=None):
+        super().__init__(name, [*command, "--metrics-port", str(metrics_port)], env, on_line)
+        self.metrics_port = metrics_port
+
+    def metric(self, name):
+        """The value of a metric without labels; None if it is not there."""
+        status, text = get(self.metrics_port, "/metrics")
+        if status != 200:
+            return None
+        for line in text.splitlines():
+            if line.startswith(name + " "):
+                return float(line.split()[1])
+        return None
+
+
+class ElasticCluster:
+    """A router that workers join; expert workers, by name, hold what the placement says,
+    and may come, go and die."""
+
+    def __init__(self, binaries, model, attention_workers=1, router_flags=(),
+                 attention_flags=(), expert_flags=(), on_line=None, env=None):
+        self.binaries = binaries
+        self.model = model
+        self.router_flags = list(router_flags)
+        self.attention_flags = list(attention_flags)
+        self.expert_flags = list(expert_flags)
+        self.on_line = on_line
+        self.env = env
+        self.port = free_port()
+        self.grpc_port = free_port()
+        self.router = None
+        self.attention = [None] * attention_workers
+        self.experts = {}   # by name
+        self.draining = {}  # by name
+
+    def _worker(self, kind, name, flags):
+        return Worker(f"{kind}-worker-{name}", [
+            os.path.join(self.binaries, f"switchyard-{kind}-worker"),
+            "--model", self.model, "--host", LOOPBACK, "--port", str(free_port()),
+            "--routers", f"{LOOPBACK}:{self.grpc_port}", *flags],
+            free_port(), env=self.env, on_line=self.on_line)
+
+    def start_router(self):
+        self.router = Process("router", [
+            os.path.join(self.binaries, "switchyard-router"), "--model", self.model,
+            "--host", LOOPBACK, "--port", str(self.port),
+            "--grpc-port", str(self.grpc_port), *self.router_flags],
+            env=self.env, on_line=self.on_line)
+
+    def restart_router(self, timeout=60):
+        self.router.kill()
+        self.start_router()
+        self.wait_ready(timeout)
+
+    def add_expert(self, name):
+        self.experts[name] = self._worker(
+            "expert", name, ["--placement", "auto", *self.expert_flags])
+
+    def drain_expert(self, name):
+        """SIGTERM; wait_drained() gives the exit code."""
+        self.draining[name] = self.experts.pop(name)
+        self.draining[name].send_signal(signal.SIGTERM)
+
+    def wait_drained(self, name, timeout=60):
+        worker = self.draining.pop(name)
+        try:
+            return worker.exit_code(timeout)
+        finally:
+            worker.close()
+
+    def kill_expert(self, name):
+        self.experts.pop(name).kill()
+
+    def start(self, experts, timeout=120):
+        self.start_router()
+        for index in range(len(self.attention)):
+            self.attention[index] = self._worker("attention", index, self.attention_flags)
+        for name in experts:
+            self.add_expert(name)
+        self.wait_ready(timeout)
+        return self
+
+    def processes(self):
+        return [p for p in (self.router, *self.attention, *self.experts.values()) if p]
+
+    def wait_ready(self, timeout=120):
+        wait_until(lambda: get(self.port, "/readyz")[0] == 200, "readiness",
+                   timeout, self.processes())
+
+    def close(self):
+        processes = [*self.processes(), *self.draining.values()]
+        for process in processes:
+            process.send_signal(signal.SIGTERM)
+        for process in processes:
+            process.close()
+
+
 class OneProcess:
     """`switchyard serve`: all three services in one process."""
 
