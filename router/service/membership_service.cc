@@ -132,6 +132,8 @@ class Session final
       End(status);
       return;
     }
+    MutexLock lock(&mutex_);
+    if (finished_) return;
     report_.Clear();
     StartRead(&report_);
   }

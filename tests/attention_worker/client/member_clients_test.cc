@@ -24,8 +24,8 @@ class MemberClientsTest : public ::testing::Test {
   MemberClientsTest() {
     SetMembers({});
     MemberClients::Options options;
-    options.model_fingerprint = "f00d";
-    options.weight_format = "q8";
+    options.model_fingerprint = std::string("f00d");
+    options.weight_format = std::string("q8");
     options.view = [this] {
       MutexLock lock(&mutex_);
       return view_;
