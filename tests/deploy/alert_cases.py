@@ -18,6 +18,7 @@ class Case:
     fires: dict  # series: values
     quiet: dict  # the same, without a fault
     labels: dict = dataclasses.field(default_factory=lambda: {"namespace": "a"})
+    value: str = ""  # {{ $value }}, where a text has it
 
 
 def pod(labels):
@@ -67,6 +68,12 @@ def loading(values):
             f"process_start_time_seconds{{{EXPERT}}}": "0x200"}
 
 
+def rebalance(bytes_a_scrape):
+    return {f"switchyard_expert_loads_pending{{{EXPERT}}}": "3x200",
+            **counter("switchyard_expert_rebalance_loaded_bytes_total", EXPERT,
+                      bytes_a_scrape)}
+
+
 def versions(*found):
     return {f'switchyard_build_info{{{EXPERT},version="{v}"}}': "1x500" for v in found}
 
@@ -103,6 +110,15 @@ CASES = [
          {f"up{{{ROUTER}}}": "1x200"}, pod(ROUTER)),
     Case("SwitchyardExpertsMissing", "1m",
          workers("waiting_experts", 1), workers("waiting_experts", 0)),
+    Case("SwitchyardExpertsUnderReplicated", "5m",
+         {f"switchyard_experts_under_replicated{{{EXPERT}}}": "7x200"},
+         {f"switchyard_experts_under_replicated{{{EXPERT}}}": "0x200"}, value="7"),
+    Case("SwitchyardRebalanceStuck", "10m", rebalance(0), rebalance(1000),
+         {"namespace": "a", "pod": "expert-0"}),
+    Case("SwitchyardExpertLoadsFail", "2m",
+         counter("switchyard_expert_failed_loads_total", EXPERT, 1),
+         counter("switchyard_expert_failed_loads_total", EXPERT, 0),
+         {"namespace": "a", "pod": "expert-0"}),
     Case("SwitchyardLoadingStuck", "15m", loading("0.5x200"), loading("0+0.005x200"),
          pod(EXPERT)),
     Case("SwitchyardRequestsFail", "5m",

@@ -6,6 +6,7 @@ caused here in a minute (a rollout that is stuck for an hour, a disk that hangs,
 is too busy) has its case in alert_cases.py alone; UNCAUSED names it.
 """
 
+import contextlib
 import copy
 import json
 import os
@@ -28,7 +29,8 @@ PATIENCE = 120  # seconds for an alert to fire
 UNCAUSED = {"SwitchyardLoadingStuck", "SwitchyardMixedVersions", "SwitchyardExpertPoolBusy",
             "SwitchyardExpertImbalance", "SwitchyardRowsResent", "SwitchyardExpertQueueFull",
             "SwitchyardDiskStateErrors", "SwitchyardWrongResults", "SwitchyardHedges",
-            "SwitchyardWorkerDistrusted", "SwitchyardWorkerEjected"}
+            "SwitchyardWorkerDistrusted", "SwitchyardWorkerEjected",
+            "SwitchyardRebalanceStuck", "SwitchyardExpertLoadsFail"}
 SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 
@@ -80,25 +82,22 @@ class Users:
                 self._stop.wait(0.05)
 
 
-class AlertsFireTest(unittest.TestCase):
+FIRED = set()
+
+
+class FaultsTest(unittest.TestCase):
+    """A cluster and a Prometheus for each class of faults."""
+
+    @classmethod
+    def watch(cls, targets):
+        cls.prometheus = monitoring.Prometheus(cls.folder, targets, lapsed_groups())
+        cls.addClassCleanup(cls.prometheus.close)
+        cls.prometheus.wait_ready()
 
     @classmethod
     def setUpClass(cls):
         cls.folder = tempfile.mkdtemp()
         cls.addClassCleanup(shutil.rmtree, cls.folder, ignore_errors=True)
-        cls.cluster = local_cluster.Cluster(
-            BINARIES, DEMO, router_flags=["--max-queued-requests=6"],
-            attention_flags=["--expert-wait-timeout=2s"])
-        cls.addClassCleanup(cls.cluster.close)
-        cls.cluster.start()
-        cls.other_port = local_cluster.free_port()
-        cls.prometheus = monitoring.Prometheus(
-            cls.folder, monitoring.targets(cls.cluster) + [
-                ("switchyard-attention-worker", "attention-worker-1", cls.other_port)],
-            lapsed_groups())
-        cls.addClassCleanup(cls.prometheus.close)
-        cls.prometheus.wait_ready()
-        cls.fired = set()
 
     def fires(self, *names):
         """Waits until all of these have been seen firing at some time."""
@@ -113,7 +112,35 @@ class AlertsFireTest(unittest.TestCase):
             local_cluster.wait_until(seen, "alerts", PATIENCE, [self.prometheus.process])
         except local_cluster.ProcessFailed:
             self.fail(f"did not fire: {', '.join(sorted(left))}")
-        self.fired.update(names)
+        FIRED.update(names)
+
+
+class ElasticFaultsTest(FaultsTest):
+
+    def test_a_death_that_the_others_have_no_room_for(self):
+        # 288 (layer, expert) pairs twice: 192 for each of three, 288 for each of two.
+        cluster = local_cluster.ElasticCluster(
+            BINARIES, DEMO, expert_flags=["--replicas=2", "--experts-budget=200"])
+        self.addCleanup(cluster.close)
+        cluster.start(["a", "b", "c"])
+        self.watch(monitoring.elastic_targets(cluster))
+        cluster.kill_expert("c")
+        self.fires("SwitchyardExpertsUnderReplicated")
+
+
+class StaticFaultsTest(FaultsTest):
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.cluster = local_cluster.Cluster(
+            BINARIES, DEMO, router_flags=["--max-queued-requests=6"],
+            attention_flags=["--expert-wait-timeout=2s"])
+        cls.addClassCleanup(cls.cluster.close)
+        cls.cluster.start()
+        cls.other_port = local_cluster.free_port()
+        cls.watch(monitoring.targets(cls.cluster) + [
+            ("switchyard-attention-worker", "attention-worker-1", cls.other_port)])
 
     def mended(self):
         self.cluster.wait_ready()
@@ -164,28 +191,33 @@ class AlertsFireTest(unittest.TestCase):
         with Users(self.cluster.port, 12):
             self.fires("SwitchyardRequestsRefused")
 
-    def test_5_an_attention_worker_that_stands_still(self):
+    @contextlib.contextmanager
+    def standing_still(self, seconds, between):
+        """The attention worker stands still for `seconds`, works for `between`, and so on."""
         stop = threading.Event()
 
-        def stand_still():
-            """Longer than the alert's ten seconds, with a moment's work between."""
+        def run():
             while not stop.is_set():
                 self.cluster.attention.send_signal(signal.SIGSTOP)
-                stop.wait(11)
+                stop.wait(seconds)
                 self.cluster.attention.send_signal(signal.SIGCONT)
-                stop.wait(0.1)
-        thread = threading.Thread(target=stand_still)
+                stop.wait(between)
+        thread = threading.Thread(target=run)
         thread.start()
         try:
-            with Users(self.cluster.port, 4, tokens=64):
-                try:
-                    self.fires("SwitchyardSlowFirstToken", "SwitchyardSlowTokens")
-                finally:
-                    stop.set()
-                    thread.join()
+            yield
         finally:
             stop.set()
             thread.join()
+
+    def test_5_an_attention_worker_that_stands_still(self):
+        with Users(self.cluster.port, 4, tokens=64):
+            # Longer than the alert's ten seconds.
+            with self.standing_still(11, between=0.1):
+                self.fires("SwitchyardSlowFirstToken")
+            # Longer than a second, and few tokens between.
+            with self.standing_still(1.5, between=0.02):
+                self.fires("SwitchyardSlowTokens")
         self.mended()
 
     def test_6_another_type_of_keys_and_values(self):
@@ -202,7 +234,7 @@ class AlertsFireTest(unittest.TestCase):
             self.fires("SwitchyardStateMemoryFull")
 
     def test_8_every_alert_was_caused_or_is_named(self):
-        self.assertEqual(set(monitoring.rules("alert")), self.fired | UNCAUSED)
+        self.assertEqual(set(monitoring.rules("alert")), FIRED | UNCAUSED)
 
 
 if __name__ == "__main__":

@@ -12,8 +12,6 @@ from check_manifests import check
 
 BINARIES = os.environ["SWITCHYARD_BINARIES"]
 KUBERNETES = "1.37"
-# Flags that the binaries get with membership.
-ANNOUNCED = {"routers", "placement", "replicas", "node", "zone", "memory-gib"}
 # Every component with each way to have weights, and each scaler.
 CHOICES = ("weights-", "hpa", "keda")
 COMPONENT_SETS = [
@@ -79,7 +77,7 @@ class ManifestsTest(unittest.TestCase):
                 used |= {v.removeprefix("SWITCHYARD_").lower().replace("_", "-")
                          for v in variables}
                 with self.subTest(build=what, binary=binary):
-                    self.assertEqual(used - known - ANNOUNCED, set())
+                    self.assertEqual(used - known, set())
 
 
 # Each breaks one promise of a good build, and says what must be found.

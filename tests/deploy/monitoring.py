@@ -121,3 +121,13 @@ def targets(cluster):
     for index, port in enumerate(cluster.expert_metrics_ports):
         found.append(("switchyard-expert-worker", f"expert-worker-{index}", port))
     return found
+
+
+def elastic_targets(cluster):
+    """(job, pod, port) of a local_cluster.ElasticCluster."""
+    found = [("switchyard-router", "router-0", cluster.port)]
+    for worker in cluster.attention:
+        found.append(("switchyard-attention-worker", worker.name, worker.metrics_port))
+    for worker in cluster.experts.values():
+        found.append(("switchyard-expert-worker", worker.name, worker.metrics_port))
+    return found

@@ -47,11 +47,12 @@ class MonitoringTest(unittest.TestCase):
     def setUpClass(cls):
         folder = tempfile.TemporaryDirectory()
         cls.addClassCleanup(folder.cleanup)
-        cluster = local_cluster.Cluster(BINARIES, DEMO)
+        cluster = local_cluster.ElasticCluster(
+            BINARIES, DEMO, expert_flags=["--replicas=2"])
         cls.addClassCleanup(cluster.close)
-        cluster.start()
+        cluster.start(["a", "b", "c"])
         cls.prometheus = monitoring.Prometheus(
-            folder.name, monitoring.targets(cluster), monitoring.rule_groups())
+            folder.name, monitoring.elastic_targets(cluster), monitoring.rule_groups())
         cls.addClassCleanup(cls.prometheus.close)
         cls.prometheus.wait_ready()
         load = Load(cluster.port)

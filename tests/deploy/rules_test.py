@@ -21,8 +21,10 @@ def promtool(*arguments):
     return result.returncode, result.stdout + result.stderr
 
 
-def rendered(text, labels):
-    """An annotation with its labels in it, as Prometheus renders it."""
+def rendered(text, case):
+    """An annotation with labels and value in it, as Prometheus renders it."""
+    labels = case.labels
+    text = text.replace("{{ $value }}", case.value)
     return re.sub(r"\{\{ \$labels\.(\w+) \}\}", lambda m: labels[m.group(1)], text)
 
 
@@ -32,7 +34,7 @@ def promtool_test(case, fires):
     if fires:
         expected = [{
             "exp_labels": {**case.labels, **rule["labels"]},
-            "exp_annotations": {name: rendered(text, case.labels)
+            "exp_annotations": {name: rendered(text, case)
                                 for name, text in rule["annotations"].items()}}]
     series = case.fires if fires else case.quiet
     return {"interval": "10s",

@@ -206,6 +206,20 @@ EXPERTS = Dashboard(
                   value("switchyard_loading_progress", EXPERT, "pod"),
                   "1: whole share loaded."),
         ]),
+        Row("Copies", [
+            Panel("Experts with fewer copies than they should have", "short", [
+                ("experts", f"max(switchyard_experts_under_replicated{{{EXPERT}}})")],
+                  "0, but for the seconds after somebody came or went."),
+            Panel("To load", "short",
+                  value("switchyard_expert_loads_pending", EXPERT, "pod"),
+                  "Falls while a share is loaded; the most urgent experts come first."),
+            Panel("Moved", "Bps", [
+                ("loaded", "sum(rate(switchyard_expert_rebalance_loaded_bytes_total"
+                 f"{{{EXPERT}}}[R]))"),
+                ("dropped", "sum(rate(switchyard_expert_rebalance_dropped_bytes_total"
+                 f"{{{EXPERT}}}[R]))")],
+                  "A worker that comes moves about its own share, and no more."),
+        ]),
         Row("Who does the work", [
             Panel("Busy", "percentunit", rate("switchyard_expert_busy_seconds_total", EXPERT, "pod"),
                   "Share of time computing."),
