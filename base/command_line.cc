@@ -15,10 +15,26 @@
 #include "absl/strings/str_replace.h"
 #include "absl/strings/strip.h"
 #include "base/check.h"
+#include "base/json.h"
+#include "base/mapped_file.h"
 #include "base/version.h"
 
 namespace switchyard {
 namespace {
+
+constexpr int64_t kMaxConfigBytes = 1 << 20;
+
+// Other servers' names for what some program here has a flag for.
+constexpr std::pair<const char*, const char*> kAliases[] = {
+    {"model_path", "model"},
+    {"max_model_len", "context_length"},
+    {"max_num_seqs", "max_running_requests"},
+    {"max_num_batched_tokens", "chunked_prefill_size"},
+    {"max_num_queued_reqs", "max_queued_requests"},
+    {"enable_prefix_caching", "prefix_caching"},
+    {"shutdown_timeout", "drain_timeout"},
+    {"sse_keep_alive_interval", "sse_ping_interval"},
+};
 
 // By name, with underscores.
 using Flags = std::map<std::string, absl::CommandLineFlag*, std::less<>>;
@@ -53,7 +69,11 @@ std::string WithHyphens(absl::string_view name) {
 [[noreturn]] void PrintHelpAndExit(absl::string_view usage,
                                    const Flags& flags) {
   std::string text = absl::StrCat(absl::StripSuffix(usage, "\n"), "\n\n");
-  absl::StrAppend(&text, "Flags (or SWITCHYARD_<NAME> in the environment):\n");
+  absl::StrAppend(
+      &text,
+      "Flags (or SWITCHYARD_<NAME> in the environment, or members of the JSON "
+      "object\nin the file that --config=FILE names; the command line counts "
+      "most, then the\nenvironment):\n");
   for (const auto& [name, flag] : flags) {
     const std::string value = flag->DefaultValue();
     absl::StrAppend(&text, "  ", WithHyphens(name), "\n      ",
@@ -67,6 +87,16 @@ std::string WithHyphens(absl::string_view name) {
 [[noreturn]] void PrintVersionAndExit() {
   std::printf("switchyard %s\n", kVersion);
   std::exit(0);  // NOLINT(concurrency-mt-unsafe): before any thread starts
+}
+
+// By its name or by another server's; end() if it is neither.
+Flags::const_iterator FindFlag(const Flags& flags, absl::string_view name) {
+  const auto found = flags.find(name);
+  if (found != flags.end()) return found;
+  for (const auto& [alias, own] : kAliases) {
+    if (name == alias) return flags.find(own);
+  }
+  return flags.end();
 }
 
 absl::Status UnknownFlag(absl::string_view argument, absl::string_view name,
@@ -88,11 +118,63 @@ absl::Status SetFlag(absl::CommandLineFlag* flag, absl::string_view value,
   return absl::InvalidArgumentError(absl::StrCat(source, ": ", error));
 }
 
-// Sets the flags that are not among `given` from the environment.
-absl::Status SetFromEnvironment(
-    const Flags& flags, const std::map<std::string, bool, std::less<>>& given) {
+using Given = std::map<std::string, bool, std::less<>>;
+
+// A member of a config file as a flag's text; lists are joined by commas.
+absl::StatusOr<std::string> ConfigText(const Json& value) {
+  if (value.is_string()) return value.get<std::string>();
+  if (value.is_boolean() || value.is_number()) return DumpJson(value);
+  if (!value.is_array()) {
+    return absl::InvalidArgumentError(
+        "must be text, a number, true or false, or a list of those");
+  }
+  std::string text;
+  for (const Json& element : value) {
+    if (element.is_structured()) {
+      return absl::InvalidArgumentError("must not have lists in lists");
+    }
+    const absl::StatusOr<std::string> part = ConfigText(element);
+    if (!part.ok()) return part;
+    absl::StrAppend(&text, text.empty() ? "" : ",", *part);
+  }
+  return text;
+}
+
+// Sets the flags that are not among `given` from a JSON object: members are
+// flags, with hyphens or underscores. null leaves the default.
+absl::Status SetFromConfig(const std::string& path, const Flags& flags,
+                           const Given& given) {
+  const auto fail = [&](absl::string_view what) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--config=", path, ": ", what));
+  };
+  const absl::StatusOr<std::string> text = ReadFile(path, kMaxConfigBytes);
+  if (!text.ok()) return text.status();
+  const absl::StatusOr<Json> config = ParseJson(*text);
+  if (!config.ok()) return fail(config.status().message());
+  if (!config->is_object()) return fail("must hold a JSON object");
+  for (const auto& [key, value] : config->items()) {
+    const auto found = FindFlag(flags, WithUnderscores(key));
+    if (found == flags.end()) {
+      return fail(UnknownFlag(key, WithUnderscores(key), flags).message());
+    }
+    if (value.is_null() || given.count(found->first) > 0) continue;
+    const absl::StatusOr<std::string> setting = ConfigText(value);
+    if (!setting.ok()) {
+      return fail(absl::StrCat(key, ": ", setting.status().message()));
+    }
+    const absl::Status status = SetFlag(
+        found->second, *setting, absl::StrCat("--config=", path, ": ", key));
+    if (!status.ok()) return status;
+  }
+  return absl::OkStatus();
+}
+
+// Sets the flags that are not among `given` from the environment, and adds them
+// to it.
+absl::Status SetFromEnvironment(const Flags& flags, Given* given) {
   for (const auto& [name, flag] : flags) {
-    if (given.count(name) > 0) continue;
+    if (given->count(name) > 0) continue;
     const std::string variable =
         absl::StrCat("SWITCHYARD_", absl::AsciiStrToUpper(name));
     // NOLINTNEXTLINE(concurrency-mt-unsafe): before any thread starts
@@ -101,8 +183,17 @@ absl::Status SetFromEnvironment(
     const absl::Status status =
         SetFlag(flag, value, absl::StrCat("environment variable ", variable));
     if (!status.ok()) return status;
+    (*given)[name] = true;
   }
   return absl::OkStatus();
+}
+
+// The file that the environment names, if the command line does not.
+std::string ConfigPath(const std::string& given) {
+  if (!given.empty()) return given;
+  // NOLINTNEXTLINE(concurrency-mt-unsafe): before any thread starts
+  const char* const value = std::getenv("SWITCHYARD_CONFIG");
+  return value == nullptr ? "" : value;
 }
 
 }  // namespace
@@ -110,7 +201,8 @@ absl::Status SetFromEnvironment(
 absl::StatusOr<std::vector<std::string>> ParseCommandLine(
     int argc, char** argv, absl::string_view usage) {
   const Flags flags = OwnFlags();
-  std::map<std::string, bool, std::less<>> given;
+  Given given;
+  std::string config;
   std::vector<std::string> positional;
   for (int i = 1; i < argc; ++i) {
     const absl::string_view argument = argv[i];
@@ -131,7 +223,15 @@ absl::StatusOr<std::vector<std::string>> ParseCommandLine(
     absl::string_view value =
         has_value ? body.substr(equals + 1) : absl::string_view();
 
-    auto found = flags.find(name);
+    auto found = FindFlag(flags, name);
+    if (found == flags.end() && name == "config") {
+      if (!has_value && i + 1 < argc) value = argv[++i];
+      if (value.empty()) {
+        return absl::InvalidArgumentError("--config needs a file's name");
+      }
+      config = std::string(value);
+      continue;
+    }
     if (found == flags.end()) {
       if (name == "help") PrintHelpAndExit(usage, flags);
       if (name == "version") PrintVersionAndExit();
@@ -139,7 +239,7 @@ absl::StatusOr<std::vector<std::string>> ParseCommandLine(
       absl::string_view positive = name;
       if (!has_value && absl::ConsumePrefix(&positive, "no")) {
         absl::ConsumePrefix(&positive, "_");
-        found = flags.find(positive);
+        found = FindFlag(flags, positive);
       }
       if (found == flags.end() || !found->second->IsOfType<bool>()) {
         return UnknownFlag(argument.substr(0, argument.find('=')), name, flags);
@@ -160,7 +260,11 @@ absl::StatusOr<std::vector<std::string>> ParseCommandLine(
     if (!status.ok()) return status;
     given[found->first] = true;
   }
-  const absl::Status status = SetFromEnvironment(flags, given);
+  absl::Status status = SetFromEnvironment(flags, &given);
+  config = ConfigPath(config);
+  if (status.ok() && !config.empty() && flags.count("config") == 0) {
+    status = SetFromConfig(config, flags, given);
+  }
   if (!status.ok()) return status;
   return positional;
 }

@@ -15,9 +15,9 @@ namespace switchyard {
 // Parses argv[1...] into the process's ABSL_FLAGs. --served-model-name and
 // --served_model_name are the same flag. A flag that is not on the command line
 // takes its value from the environment variable SWITCHYARD_ + its name in upper
-// case (SWITCHYARD_SERVED_MODEL_NAME), if set. Returns the positional
-// arguments, without argv[0]. INVALID_ARGUMENT: an unknown flag (the text names
-// the nearest known one), a value that does not parse, or a missing value.
+// case, or else from the JSON object in the file of --config=FILE (its name,
+// any spelling). Returns the positional arguments, without argv[0].
+// INVALID_ARGUMENT: an unknown flag (the text names the nearest), a bad value.
 // --help and --version print and exit(0).
 absl::StatusOr<std::vector<std::string>> ParseCommandLine(
     int argc, char** argv, absl::string_view usage);

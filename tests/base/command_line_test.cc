@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include <cstdint>
+#include <fstream>
 #include <string>
 #include <vector>
 
@@ -12,6 +13,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/testing/matchers.h"
+#include "tests/testing/temp_dir.h"
 
 ABSL_FLAG(std::string, served_model_name, "default", "The model's name.");
 ABSL_FLAG(int32_t, port, 8000, "Where to listen.\nSecond line.");
@@ -24,6 +26,7 @@ namespace {
 using ::switchyard::testing::IsOk;
 using ::switchyard::testing::IsOkAndHolds;
 using ::switchyard::testing::StatusIs;
+using ::testing::_;
 using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::ExitedWithCode;
@@ -124,6 +127,53 @@ TEST_F(CommandLineTest, EnvironmentStandsInForTheCommandLine) {
 }
 
 // They exit; what they print is checked by the child, on its way out.
+TEST_F(CommandLineTest, AConfigFileStandsBehindBoth) {
+  const testing::TempDir directory;
+  const std::string path = directory.path() + "/config.json";
+  const auto write = [&](const std::string& text) {
+    std::ofstream(path) << text;
+  };
+  write(R"({"served-model-name": "file", "port": 5, "verbose": true,
+            "prefix_caching": null})");
+  EXPECT_THAT(Parse({"--config", path, "--port=6"}), IsOk());
+  EXPECT_EQ(absl::GetFlag(FLAGS_served_model_name), "file");
+  EXPECT_EQ(absl::GetFlag(FLAGS_port), 6);
+  EXPECT_TRUE(absl::GetFlag(FLAGS_verbose));
+  EXPECT_TRUE(absl::GetFlag(FLAGS_prefix_caching));
+
+  ASSERT_EQ(setenv("SWITCHYARD_PORT", "7", 1), 0);
+  ASSERT_EQ(setenv("SWITCHYARD_CONFIG", path.c_str(), 1), 0);
+  write(R"({"served_model_name": ["a", 2], "port": 5})");
+  EXPECT_THAT(Parse({}), IsOk());
+  EXPECT_EQ(absl::GetFlag(FLAGS_port), 7);
+  EXPECT_EQ(absl::GetFlag(FLAGS_served_model_name), "a,2");
+  ASSERT_EQ(unsetenv("SWITCHYARD_PORT"), 0);
+  ASSERT_EQ(unsetenv("SWITCHYARD_CONFIG"), 0);
+
+  const std::pair<const char*, const char*> bad[] = {
+      {R"({"prot": 5})", "did you mean --port?"},
+      {R"({"port": "five"})", "port"},
+      {R"({"port": {}})", "must be text"},
+      {R"([])", "JSON object"},
+      {R"({)", "config.json"},
+  };
+  for (const auto& [text, what] : bad) {
+    write(text);
+    EXPECT_THAT(Parse({"--config=" + path}),
+                StatusIs(kInvalid, HasSubstr(what)))
+        << text;
+  }
+  EXPECT_FALSE(Parse({"--config=" + path + ".missing"}).ok());
+  EXPECT_THAT(Parse({"--config"}), StatusIs(kInvalid, HasSubstr("file")));
+}
+
+TEST_F(CommandLineTest, OtherServersNamesAreUnderstood) {
+  EXPECT_THAT(Parse({"--no-enable-prefix-caching"}), IsOk());
+  EXPECT_FALSE(absl::GetFlag(FLAGS_prefix_caching));
+  // Not where nothing of the kind is.
+  EXPECT_THAT(Parse({"--max-model-len=5"}), StatusIs(kInvalid, _));
+}
+
 TEST_F(CommandLineTest, HelpAndVersionExit) {
   ::testing::FLAGS_gtest_death_test_style = "threadsafe";
   const auto parse_and_show = [](const char* flag) {
