@@ -94,6 +94,8 @@ ABSL_FLAG(int64_t, max_queued_requests, 1024,
 ABSL_FLAG(int64_t, max_connections, 4096,
           "connections that may be open at once; beyond: 503");
 ABSL_FLAG(int64_t, max_body_mib, 16, "MiB of a request's body; beyond: 413");
+ABSL_FLAG(int64_t, response_store_mib, 64,
+          "MiB of answers that /v1/responses keeps for clients that ask again");
 ABSL_FLAG(absl::Duration, request_timeout, absl::Minutes(30),
           "a request's time, unless it asks for less (field \"timeout\")");
 ABSL_FLAG(absl::Duration, failover_timeout, absl::Seconds(30),
@@ -111,6 +113,7 @@ namespace switchyard::router {
 namespace {
 
 constexpr int64_t kMaxBodyMib = 1024;
+constexpr int64_t kMaxStoreMib = 1 << 20;
 
 absl::StatusOr<std::unique_ptr<AttentionClient>> Connect(
     const std::string& address) {
@@ -165,6 +168,13 @@ absl::StatusOr<RouterServer::Options> OptionsFromFlags() {
         "--max-body-mib=", mib, " is not in [1, ", kMaxBodyMib, "]"));
   }
   options.max_body_bytes = mib << 20;
+  const int64_t store_mib = absl::GetFlag(FLAGS_response_store_mib);
+  if (store_mib < 0 || store_mib > kMaxStoreMib) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--response-store-mib=", store_mib, " is not in [0, ",
+                     kMaxStoreMib, "]"));
+  }
+  options.max_stored_response_bytes = store_mib << 20;
   options.request_timeout = absl::GetFlag(FLAGS_request_timeout);
   options.failover_timeout = absl::GetFlag(FLAGS_failover_timeout);
   options.keep_alive_interval = absl::GetFlag(FLAGS_sse_ping_interval);

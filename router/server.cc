@@ -18,17 +18,24 @@
 #include "router/access/access_guard.h"
 #include "router/admission/admission.h"
 #include "router/admission/text_pool.h"
+#include "router/anthropic/api.h"
+#include "router/front/front_door.h"
+#include "router/front/operations.h"
 #include "router/http/http_server.h"
 #include "router/membership/attention_members.h"
 #include "router/membership/registry.h"
 #include "router/membership/topology.h"
+#include "router/openai/answer_service.h"
 #include "router/openai/api.h"
 #include "router/openai/errors.h"
 #include "router/openai/planner.h"
 #include "router/openai/router_metrics.h"
+#include "router/responses/api.h"
 #include "router/routing/least_loaded.h"
 #include "router/routing/worker_pool.h"
 #include "router/service/membership_service.h"
+#include "router/sglang/api.h"
+#include "router/tokens/api.h"
 #include "rpc/server.h"
 #include "text/tokenizer.h"
 
@@ -157,6 +164,7 @@ class RouterServerImpl final : public RouterServer {
   }
   absl::Status MakeParts();
   void MakeMembership();
+  void MakeApis(const std::function<uint64_t()>& random);
   absl::Status StartHttp();
   absl::Status StartRpc();
   void UpdateHealth();
@@ -180,7 +188,14 @@ class RouterServerImpl final : public RouterServer {
   std::unique_ptr<Admission> admission_;
   std::unique_ptr<Planner> planner_;
   std::unique_ptr<TextPool> text_pool_;
-  std::unique_ptr<OpenAiApi> api_;
+  std::unique_ptr<AnswerService> answers_;
+  std::unique_ptr<FrontDoor> front_door_;
+  std::unique_ptr<OpenAiApi> openai_;
+  std::unique_ptr<AnthropicApi> anthropic_;
+  std::unique_ptr<ResponsesApi> responses_;
+  std::unique_ptr<SglangApi> sglang_;
+  std::unique_ptr<TokensApi> tokens_;
+  std::unique_ptr<Operations> operations_;
   std::unique_ptr<HttpServer> http_;
 
   std::unique_ptr<rpc::Server> rpc_;
@@ -246,29 +261,58 @@ absl::Status RouterServerImpl::MakeParts() {
            .clock = &clock_,
            .registry = registry_}));
 
-  OpenAiApi::Options api;
-  api.served_model_name = model_.name;
-  api.max_model_len = ContextLength();
-  api.request_timeout = options_.request_timeout;
-  api.planner = planner_.get();
-  api.workers = pool_.get();
-  api.admission = admission_.get();
-  api.text_pool = text_pool_.get();
-  api.access = access_.get();
-  api.registry = registry_;
-  api.generation.workers = pool_.get();
-  api.generation.timers = timers_;
-  api.generation.metrics = metrics_.get();
-  api.generation.keep_alive_interval = options_.keep_alive_interval;
-  api.generation.failover_timeout = options_.failover_timeout;
-  api.random = options_.random ? options_.random : MakeRandom();
-  if (members_ != nullptr) {
-    api.topology = [members = members_.get()] {
-      return TopologyJson(*members);
-    };
-  }
-  api_ = std::make_unique<OpenAiApi>(std::move(api));
+  const auto random = options_.random ? options_.random : MakeRandom();
+  AnswerService::Options answers;
+  answers.served_model_name = model_.name;
+  answers.max_model_len = ContextLength();
+  answers.request_timeout = options_.request_timeout;
+  answers.workers = pool_.get();
+  answers.admission = admission_.get();
+  answers.text_pool = text_pool_.get();
+  answers.access = access_.get();
+  answers.generation.workers = pool_.get();
+  answers.generation.timers = timers_;
+  answers.generation.metrics = metrics_.get();
+  answers.generation.keep_alive_interval = options_.keep_alive_interval;
+  answers.generation.failover_timeout = options_.failover_timeout;
+  answers.random = random;
+  answers_ = std::make_unique<AnswerService>(std::move(answers));
+  MakeApis(random);
   return absl::OkStatus();
+}
+
+void RouterServerImpl::MakeApis(const std::function<uint64_t()>& random) {
+  FrontDoor::Options front;
+  front.metrics = metrics_.get();
+  front.timers = timers_;
+  front.random = random;
+  front.access = access_.get();
+  front_door_ = std::make_unique<FrontDoor>(std::move(front));
+  Routes* const routes = front_door_->routes();
+  const int64_t now = absl::ToUnixSeconds(timers_->Now());
+  openai_ = std::make_unique<OpenAiApi>(planner_.get(), answers_.get(), now);
+  openai_->AddRoutes(routes);
+  anthropic_ = std::make_unique<AnthropicApi>(planner_.get(), answers_.get());
+  anthropic_->AddRoutes(routes);
+  responses_ = std::make_unique<ResponsesApi>(
+      planner_.get(), answers_.get(), options_.max_stored_response_bytes);
+  responses_->AddRoutes(routes);
+  SglangApi::Options sglang;
+  sglang.planner = planner_.get();
+  sglang.answers = answers_.get();
+  sglang.model_path = options_.model_dir;
+  sglang.config = model_.config;
+  sglang_ = std::make_unique<SglangApi>(std::move(sglang));
+  sglang_->AddRoutes(routes);
+  tokens_ = std::make_unique<TokensApi>(planner_.get(), answers_.get());
+  tokens_->AddRoutes(routes);
+  std::function<std::string()> topology;
+  if (members_ != nullptr) {
+    topology = [members = members_.get()] { return TopologyJson(*members); };
+  }
+  operations_ = std::make_unique<Operations>(answers_.get(), registry_,
+                                             std::move(topology));
+  operations_->AddRoutes(routes);
 }
 
 void RouterServerImpl::MakeMembership() {
@@ -310,10 +354,10 @@ absl::Status RouterServerImpl::StartHttp() {
   };
   SY_ASSIGN_OR_RETURN(
       http_, HttpServer::Start(
-                 std::move(http),
-                 [api = api_.get()](HttpRequest request,
-                                    std::shared_ptr<ResponseWriter> writer) {
-                   api->Handle(std::move(request), std::move(writer));
+                 std::move(http), [front = front_door_.get()](
+                                      HttpRequest request,
+                                      std::shared_ptr<ResponseWriter> writer) {
+                   front->Handle(std::move(request), std::move(writer));
                  }));
   return absl::OkStatus();
 }
@@ -328,7 +372,7 @@ absl::Status RouterServerImpl::StartRpc() {
 }
 
 void RouterServerImpl::UpdateHealth() {
-  rpc_->SetServing(api_->ready());
+  rpc_->SetServing(answers_->ready());
   timers_->RunAt(timers_->Now() + kHealthInterval, [health = health_] {
     MutexLock lock(&health->mutex);
     if (health->server != nullptr) health->server->UpdateHealth();
@@ -348,7 +392,7 @@ void RouterServerImpl::Shutdown(absl::Duration drain) {
     LogWarning(absl::StrCat(
         "shutting down: ", admission_->waiting() + admission_->running(),
         " requests were not finished within ", absl::FormatDuration(drain)));
-    api_->AbortAll(
+    answers_->AbortAll(
         absl::UnavailableError("the server is shutting down and the request "
                                "was not finished in time"));
     admission_->WaitUntilIdle(absl::Now() + kFlushTime);

@@ -71,6 +71,8 @@ class RouterServer {
     int64_t max_queued_texts = 256;           // for the tokenizer; beyond: 429
     int64_t max_send_buffer_bytes = 1 << 20;  // of a stream; beyond: cut off
 
+    int64_t max_stored_response_bytes = 64 << 20;  // of /v1/responses
+
     absl::Duration request_timeout = absl::Minutes(30);
     absl::Duration keep_alive_interval = absl::Seconds(15);
     absl::Duration failover_timeout = absl::Seconds(30);

@@ -62,6 +62,11 @@ PARTS = {
     "router/admission": "",
     "router/http": "",
     "router/openai": "access admission client http routing text",
+    "router/anthropic": "http openai",
+    "router/responses": "http openai",
+    "router/sglang": "http openai text",
+    "router/tokens": "http openai",
+    "router/front": "access http openai",
 }
 
 # Where bytes of other processes are turned into our types, and back.

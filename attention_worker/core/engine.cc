@@ -144,6 +144,18 @@ class EngineImpl final : public Engine {
     wake_.Signal();
   }
 
+  absl::Status FlushCache() override ABSL_LOCKS_EXCLUDED(mutex_) {
+    MutexLock lock(&mutex_);
+    if (!live_.empty()) {
+      return absl::FailedPreconditionError(
+          absl::StrCat("the cache is in use: ", live_.size(),
+                       " requests wait or run; try again when they are done"));
+    }
+    flush_ = true;
+    wake_.Signal();
+    return absl::OkStatus();
+  }
+
   EngineLoad load() const override ABSL_LOCKS_EXCLUDED(mutex_) {
     MutexLock lock(&mutex_);
     EngineLoad load = load_;
@@ -203,15 +215,19 @@ class EngineImpl final : public Engine {
     while (!stopping) {
       std::vector<Arrival> arrivals;
       absl::flat_hash_set<std::string> cancelled;
+      bool flush = false;
       {
         MutexLock lock(&mutex_);
-        while (loop.empty() && inbox_.empty() && !stopping_) {
+        while (loop.empty() && inbox_.empty() && !flush_ && !stopping_) {
           wake_.WaitUntil(&mutex_, absl::Now() + kIdleWait);
         }
         arrivals.swap(inbox_);
         cancelled.swap(cancelled_);
+        flush = std::exchange(flush_, false);
         stopping = stopping_;
       }
+      // Nothing ran when it was asked for, so what has arrived came after.
+      if (flush) loop.FlushCache();
       for (Arrival& arrival : arrivals) {
         loop.Add(std::move(arrival.request), std::move(arrival.sink),
                  arrival.submitted);
@@ -257,6 +273,7 @@ class EngineImpl final : public Engine {
   int64_t live_tokens_ ABSL_GUARDED_BY(mutex_) = 0;
   std::vector<Arrival> inbox_ ABSL_GUARDED_BY(mutex_);
   absl::flat_hash_set<std::string> cancelled_ ABSL_GUARDED_BY(mutex_);
+  bool flush_ ABSL_GUARDED_BY(mutex_) = false;
   EngineLoad load_ ABSL_GUARDED_BY(mutex_);
 
   Mutex join_mutex_;

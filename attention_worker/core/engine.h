@@ -44,9 +44,13 @@ struct GenerationRequest {
       stop_token_ids;  // end with kStop; the stop token is sent
   bool want_logprobs = false;
   int num_top_logprobs = 0;  // [0, 20]
+  // From this token of the prompt on, at least 1, the prompt's tokens are given
+  // out too, before the output's; needs want_logprobs. -1: none.
+  int64_t prompt_logprobs_from = -1;
   absl::Time deadline = absl::InfiniteFuture();
 };
 
+// Of the output, or of the prompt if that was asked for.
 struct GeneratedToken {
   SampledToken token;
   int64_t position = 0;  // in the sequence: prompt length for the first
@@ -133,6 +137,10 @@ class Engine {
   // The request ends with CANCELLED at the next step boundary. Unknown ids are
   // ignored: it may just have ended.
   virtual void Cancel(const std::string& id) = 0;
+
+  // Forgets the prefixes kept in memory, before any request that comes after.
+  // FAILED_PRECONDITION: there are requests.
+  virtual absl::Status FlushCache() = 0;
 
   virtual EngineLoad load() const = 0;
 

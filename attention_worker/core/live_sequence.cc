@@ -1,11 +1,15 @@
 #include "attention_worker/core/live_sequence.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/algorithm/container.h"
 
 namespace switchyard::attention_worker {
 namespace {
+
+// Of one chunk: a row of logits is 600 KB at the real vocabulary.
+constexpr int64_t kMaxScoredRows = 64;
 
 bool LooksAtHistory(const SamplingParams& params) {
   return params.repetition_penalty != 1.0 || params.presence_penalty != 0.0 ||
@@ -40,6 +44,9 @@ LiveSequence::LiveSequence(GenerationRequest generation_request,
           static_cast<int64_t>(generation_request.prompt_ids.size())),
       max_tokens_(max_tokens) {
   history.prompt_tokens = prompt_tokens_;
+  next_prompt_score = request.prompt_logprobs_from < 1
+                          ? prompt_tokens_
+                          : request.prompt_logprobs_from;
   const auto& resumed = generation_request.resumed_output_ids;
   for (size_t i = 0; i < resumed.size(); ++i) {
     Observe(request.sampling.rules, static_cast<int64_t>(i), resumed[i],
@@ -78,6 +85,25 @@ int64_t LiveSequence::CountUntilStop(
     if (absl::c_linear_search(request.stop_token_ids, token.id)) break;
   }
   return count;
+}
+
+absl::Span<const int32_t> LiveSequence::RestorableTokens() const {
+  const absl::Span<const int32_t> all = tokens;
+  return next_prompt_score < prompt_tokens_ ? all.first(next_prompt_score - 1)
+                                            : all;
+}
+
+bool LiveSequence::WantsPromptScores(int64_t begin) const {
+  return next_prompt_score < prompt_tokens_ && begin >= next_prompt_score - 1 &&
+         begin + 1 < prompt_tokens_;
+}
+
+int64_t LiveSequence::CutForPromptScores(int64_t begin,
+                                         int64_t num_tokens) const {
+  if (next_prompt_score >= prompt_tokens_) return num_tokens;
+  return std::min(num_tokens, begin < next_prompt_score - 1
+                                  ? next_prompt_score - 1 - begin
+                                  : kMaxScoredRows);
 }
 
 SequenceView LiveSequence::View() const {

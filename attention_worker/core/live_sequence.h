@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/time/time.h"
+#include "absl/types/span.h"
 #include "attention_worker/core/engine.h"
 #include "attention_worker/sampling/sampler.h"
 #include "attention_worker/scheduler/sequence.h"
@@ -38,6 +39,15 @@ class LiveSequence {
   SequenceView View() const;
   GenerationUsage Usage(absl::Time now) const;
 
+  // The tokens up to which a kept state is of use: less than all while prompt
+  // scores are wanted, which need the tokens before them read.
+  absl::Span<const int32_t> RestorableTokens() const;
+  // Whether logits are wanted of prompt tokens that are read from `begin` on.
+  bool WantsPromptScores(int64_t begin) const;
+  // How many of the next `num_tokens` tokens to read in one chunk, so that all
+  // or none of them need logits, and not too many do.
+  int64_t CutForPromptScores(int64_t begin, int64_t num_tokens) const;
+
   int64_t known_tokens() const { return static_cast<int64_t>(tokens.size()); }
   int64_t prompt_tokens() const { return prompt_tokens_; }
   int64_t max_tokens() const { return max_tokens_; }
@@ -58,6 +68,9 @@ class LiveSequence {
   std::vector<int64_t> snapshot_points;
   // Of the prompt, at the first admission: read by somebody before.
   int64_t cached_prompt_tokens = 0;
+  // Of the prompt, the next token to be given out with its logprob; the
+  // prompt's size: none.
+  int64_t next_prompt_score = 0;
   std::optional<absl::Time> admitted;  // first time
   std::optional<absl::Time> first_token;
   absl::Time last_token;

@@ -167,6 +167,11 @@ absl::Status CheckRequest(const GenerationRequest& request,
     return Invalid("num_top_logprobs is ", request.num_top_logprobs,
                    ", but want_logprobs is not set");
   }
+  if (request.prompt_logprobs_from != -1 &&
+      (request.prompt_logprobs_from < 1 || !request.want_logprobs)) {
+    return Invalid("prompt_logprobs_from is ", request.prompt_logprobs_from,
+                   "; it must be 1 or more, and want_logprobs set");
+  }
   SY_RETURN_IF_ERROR(CheckSampling(request.sampling));
   SY_RETURN_IF_ERROR(CheckRules(request.sampling.rules, limits.vocab_size));
   return CheckLengths(request, limits);

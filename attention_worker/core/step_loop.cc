@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "attention_worker/core/prompt_scores.h"
 #include "attention_worker/core/snapshot_points.h"
 #include "base/check.h"
 #include "base/log.h"
@@ -166,12 +167,13 @@ std::unique_ptr<SequenceState> StepLoop::RestoreOrCreate(
   // The last token of a sequence is never read, so it needs no room.
   const int64_t max_tokens = sequence->max_tokens() - 1;
   PrefixCache::Match match;
-  if (options_.prefix_caching) match = cache_.Find(sequence->tokens);
+  if (options_.prefix_caching)
+    match = cache_.Find(sequence->RestorableTokens());
   if (options_.prefix_caching && options_.store != nullptr) {
     const int64_t cached = match.snapshot.num_tokens;
     match = {};  // not held while others are evicted
     LoadFromDisk(*sequence, cached);
-    match = cache_.Find(sequence->tokens);
+    match = cache_.Find(sequence->RestorableTokens());
   }
   std::unique_ptr<SequenceState> state;
   while (state == nullptr && match.snapshot.fixed != nullptr) {
@@ -195,7 +197,7 @@ std::unique_ptr<SequenceState> StepLoop::RestoreOrCreate(
 
 void StepLoop::LoadFromDisk(const LiveSequence& sequence,
                             int64_t cached_tokens) {
-  const absl::Span<const int32_t> tokens = sequence.tokens;
+  const absl::Span<const int32_t> tokens = sequence.RestorableTokens();
   const int64_t kept = options_.store->LongestPrefix(tokens);
   if (kept < cached_tokens + kMinTokensOnDisk) return;
   absl::StatusOr<StateSnapshot> loaded = options_.store->Load(
@@ -256,6 +258,7 @@ StepLoop::Work StepLoop::MakeWork(LiveSequence* sequence, int64_t num_tokens) {
   const int64_t begin = sequence->state->num_tokens;
   // A plan counts tokens that were restored since as still to be read.
   num_tokens = std::min(num_tokens, sequence->known_tokens() - begin);
+  num_tokens = sequence->CutForPromptScores(begin, num_tokens);
   SY_CHECK(num_tokens >= 1);
   Work work;
   work.sequence = sequence;
@@ -267,6 +270,9 @@ StepLoop::Work StepLoop::MakeWork(LiveSequence* sequence, int64_t num_tokens) {
       absl::MakeConstSpan(sequence->tokens).subspan(begin, num_tokens);
   const bool last = begin + num_tokens == sequence->known_tokens();
   work.chunk.logits = last ? LogitsOf::kLastToken : LogitsOf::kNothing;
+  if (sequence->WantsPromptScores(begin)) {
+    work.chunk.logits = LogitsOf::kEveryToken;
+  }
   work.chunk.deadline = sequence->request.deadline;
   work.chunk.want_hidden = sequence->may_draft && work.prompt;
   if (!sequence->drafts.empty()) {
@@ -391,8 +397,6 @@ void StepLoop::Compute(const StepPlan& plan, absl::Time now) {
 
 SampleJob StepLoop::JobOf(LiveSequence* sequence,
                           const std::vector<float>& logits) const {
-  SY_CHECK(static_cast<int64_t>(logits.size()) % options_.limits.vocab_size ==
-           0);
   return {.logits = logits,
           .params = &sequence->request.sampling,
           .history = &sequence->history,
@@ -408,12 +412,17 @@ std::vector<std::vector<SampledToken>> StepLoop::SampleAll(
   std::vector<SampleJob> jobs;
   std::vector<size_t> work_of_job;
   for (size_t i = 0; i < works.size(); ++i) {
+    const LiveSequence& sequence = *works[i].sequence;
+    // Not yet at the end of what is known.
     if (!results[i].status.ok() ||
-        works[i].chunk.logits == LogitsOf::kNothing) {
+        sequence.state->num_tokens < sequence.known_tokens()) {
       continue;
     }
     jobs.push_back(JobOf(works[i].sequence, results[i].logits));
     jobs.back().drafts = works[i].drafts();
+    // Of a prompt whose every token has logits, the last row.
+    jobs.back().logits = jobs.back().logits.last(
+        (jobs.back().drafts.size() + 1) * options_.limits.vocab_size);
     work_of_job.push_back(i);
   }
   std::vector<std::vector<SampledToken>> of_jobs(jobs.size());
@@ -436,6 +445,9 @@ void StepLoop::Advance(const Work& work, const ChunkResult& result,
   }
   SY_CHECK(sequence->state->health == StateHealth::kClean);
   KeepSnapshots(work);
+  if (work.prompt && work.chunk.logits == LogitsOf::kEveryToken) {
+    GivePromptScores(sequence, work.begin, result.logits, options_.pool);
+  }
   if (sampled.empty()) return;
   SY_CHECK(sequence->state->num_tokens == sequence->known_tokens());
   if (work.chunk.provisional_tokens > 0) {

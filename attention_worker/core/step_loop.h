@@ -72,6 +72,12 @@ class StepLoop {
 
   bool empty() const { return sequences_.empty(); }
 
+  // Forgets the prefixes kept in memory.
+  void FlushCache() {
+    while (cache_.EvictOne()) {
+    }
+  }
+
   // Ends every sequence with `status`.
   void FailAll(const absl::Status& status);
 

@@ -230,6 +230,14 @@ SampledToken SampleToken(absl::Span<const float> logits,
                 num_top);
 }
 
+SampledToken ScoreToken(absl::Span<const float> logits, int32_t id,
+                        int num_top) {
+  SampledToken token;
+  token.id = id;
+  FillLogprobs(CandidateRow(logits), num_top, &token);
+  return token;
+}
+
 namespace {
 
 // A job's rows, and how they are cut into blocks for finding their maxima.

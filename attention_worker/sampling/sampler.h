@@ -53,6 +53,10 @@ SampledToken SampleToken(absl::Span<const float> logits,
                          const TokenHistory& history, int64_t position,
                          bool want_logprob, int num_top);
 
+// A token that is given, with its logprobs.
+SampledToken ScoreToken(absl::Span<const float> logits, int32_t id,
+                        int num_top);
+
 // The next tokens of one sequence: one, and one more for every drafted token
 // that turns out right. Nothing is owned.
 struct SampleJob {

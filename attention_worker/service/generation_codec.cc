@@ -130,6 +130,9 @@ absl::StatusOr<GenerationRequest> GenerationRequestFromProto(
   }
   out.max_tokens = request.max_tokens();
   out.want_logprobs = request.want_logprobs();
+  if (request.has_prompt_logprobs_from()) {
+    out.prompt_logprobs_from = request.prompt_logprobs_from();
+  }
   // Larger than an int can be: as refused as anything above the limit.
   if (request.num_top_logprobs() > static_cast<uint32_t>(kMaxTopLogprobs)) {
     return absl::InvalidArgumentError(

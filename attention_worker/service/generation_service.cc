@@ -71,4 +71,15 @@ grpc::ServerUnaryReactor* GenerationService::GetWorkerInfo(
   return reactor;
 }
 
+grpc::ServerUnaryReactor* GenerationService::FlushCache(
+    grpc::CallbackServerContext* context,
+    const v1::FlushCacheRequest* /*request*/,
+    v1::FlushCacheReply* /*response*/) {
+  const absl::StatusOr<Engine*> engine = options_.backend->engine();
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  reactor->Finish(rpc::ToGrpcStatus(engine.ok() ? (*engine)->FlushCache()
+                                                : engine.status()));
+  return reactor;
+}
+
 }  // namespace switchyard::attention_worker

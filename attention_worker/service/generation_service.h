@@ -43,6 +43,10 @@ class GenerationService final : public v1::Generation::CallbackService {
       const v1::GetWorkerInfoRequest* request,
       v1::WorkerInfo* response) override;
 
+  grpc::ServerUnaryReactor* FlushCache(grpc::CallbackServerContext* context,
+                                       const v1::FlushCacheRequest* request,
+                                       v1::FlushCacheReply* response) override;
+
  private:
   const Options options_;
 };

@@ -5,6 +5,7 @@
 #define SWITCHYARD_ROUTER_CLIENT_ATTENTION_CLIENT_H_
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
@@ -50,11 +51,15 @@ struct TokenRequest {
   std::vector<int32_t> stop_token_ids;
   bool want_logprobs = false;
   int num_top_logprobs = 0;
+  // From this token of the prompt on, at least 1, tokens of the prompt come
+  // too, before the output's; needs want_logprobs.
+  absl::optional<int64_t> prompt_logprobs_from = {};
   absl::Time deadline = absl::InfiniteFuture();
   int priority = 0;    // lower goes first
   std::string client;  // who asks; see the proto
 };
 
+// A token of the output, or one of the prompt whose logprob was asked for.
 struct TokenEvent {
   int32_t id = 0;
   int64_t position = 0;
@@ -134,6 +139,13 @@ class AttentionClient {
 
   // The listener's OnDone comes with CANCELLED soon, unless it came already.
   virtual void Cancel(const std::string& request_id) = 0;
+
+  // Makes the worker forget the prefixes that it keeps in memory, before any
+  // request that comes after. FAILED_PRECONDITION: it has requests. `done` is
+  // called once, from any thread.
+  virtual void FlushCache(std::function<void(absl::Status)> done) {
+    done(absl::UnimplementedError("this worker cannot forget its prefixes"));
+  }
 };
 
 }  // namespace switchyard::router

@@ -151,6 +151,15 @@ absl::StatusOr<v1::GenerateRequest> TokenRequestToProto(
   out.set_client(request.client);
   out.set_want_logprobs(request.want_logprobs);
   out.set_num_top_logprobs(static_cast<uint32_t>(request.num_top_logprobs));
+  if (request.prompt_logprobs_from) {
+    if (*request.prompt_logprobs_from < 1 ||
+        *request.prompt_logprobs_from > kMaxUint32) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "prompt_logprobs_from is ", *request.prompt_logprobs_from));
+    }
+    out.set_prompt_logprobs_from(
+        static_cast<uint32_t>(*request.prompt_logprobs_from));
+  }
   out.set_model_fingerprint(std::string(model_fingerprint));
   return out;
 }

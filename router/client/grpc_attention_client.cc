@@ -251,6 +251,27 @@ class GrpcAttentionClient final : public AttentionClient {
     calls_->Cancel(request_id);
   }
 
+  void FlushCache(std::function<void(absl::Status)> done) override {
+    struct Call {
+      grpc::ClientContext context;
+      v1::FlushCacheRequest request;
+      v1::FlushCacheReply reply;
+    };
+    auto call = std::make_shared<Call>();
+    call->context.set_deadline(
+        absl::ToChronoTime(absl::Now() + options_.poll_timeout));
+    stub_->async()->FlushCache(
+        &call->context, &call->request, &call->reply,
+        [call, done = std::move(done), name = name()](grpc::Status status) {
+          const absl::Status result = rpc::FromGrpcStatus(status);
+          done(result.ok()
+                   ? result
+                   : absl::Status(result.code(),
+                                  absl::StrCat("attention worker ", name, ": ",
+                                               result.message())));
+        });
+  }
+
  private:
   // The poll thread.
   void Poll() ABSL_LOCKS_EXCLUDED(mutex_) {

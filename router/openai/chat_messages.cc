@@ -1,5 +1,6 @@
 #include "router/openai/chat_messages.h"
 
+#include <algorithm>
 #include <string>
 #include <utility>
 
@@ -139,6 +140,20 @@ absl::Status NormaliseReasoning(const std::string& path, Json* message) {
   return absl::OkStatus();
 }
 
+// A coding agent's system prompt begins with a line of its own, of which the
+// end changes with every request: "x-anthropic-billing-header: ...;
+// cch=1a2b3;". No prefix of two prompts would be the same, and the model has no
+// use for it.
+void SteadyBillingHeader(std::string* text) {
+  const size_t line = text->find("x-anthropic-billing-header:");
+  if (line == std::string::npos) return;
+  const size_t end = std::min(text->find('\n', line), text->size());
+  const size_t value = text->find("cch=", line);
+  if (value >= end) return;
+  const size_t stop = std::min(text->find(';', value), end);
+  text->replace(value, stop - value, "cch=0");
+}
+
 absl::StatusOr<Json> NormaliseMessage(const Json& message,
                                       const std::string& path) {
   if (!message.is_object()) {
@@ -147,6 +162,7 @@ absl::StatusOr<Json> NormaliseMessage(const Json& message,
   }
   SY_ASSIGN_OR_RETURN(std::string role, NormaliseRole(message, path));
   SY_ASSIGN_OR_RETURN(std::string content, NormaliseContent(message, path));
+  if (role == "system") SteadyBillingHeader(&content);
   Json normal = Json::object();
   normal["role"] = std::move(role);
   normal["content"] = std::move(content);

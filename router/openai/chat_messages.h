@@ -13,8 +13,10 @@ namespace switchyard::router {
 // developer becomes system, function becomes tool) and a string `content` (null
 // and missing become ""; text parts are joined by line feeds). Arguments of
 // tool calls that are the JSON text of an object become that object; other text
-// stays. `reasoning` is also understood as `reasoning_content`. Nulls vanish;
-// other fields stay. INVALID_ARGUMENT with the path of what is wrong.
+// stays. What changes with every request in the line that a known coding agent
+// puts into system messages becomes a constant. `reasoning` is also understood
+// as `reasoning_content`. Nulls vanish; other fields stay. INVALID_ARGUMENT
+// with the path of what is wrong.
 absl::StatusOr<Json> NormaliseMessages(const Json& messages);
 
 // An array of {"type":"function","function":{"name":...}}, or null if there are

@@ -111,17 +111,28 @@ std::string ErrorBody(const ApiError& error) {
                      {"code", text_or_null(error.code)}}}});
 }
 
+void AddErrorHeaders(const ApiError& error, HttpResponse* response) {
+  if (error.retry_after_seconds > 0) {
+    response->headers.emplace_back("Retry-After",
+                                   absl::StrCat(error.retry_after_seconds));
+  }
+  if (error.never_retry) {
+    response->headers.emplace_back("x-should-retry", "false");
+  }
+}
+
 HttpResponse ErrorResponse(const ApiError& error) {
   HttpResponse response;
   response.status = error.http_status;
   response.body = ErrorBody(error);
-  if (error.retry_after_seconds > 0) {
-    response.headers.emplace_back("Retry-After",
-                                  absl::StrCat(error.retry_after_seconds));
-  }
-  if (error.never_retry) {
-    response.headers.emplace_back("x-should-retry", "false");
-  }
+  AddErrorHeaders(error, &response);
+  return response;
+}
+
+HttpResponse JsonResponse(int status, const Json& body) {
+  HttpResponse response;
+  response.status = status;
+  response.body = DumpJson(body);
   return response;
 }
 

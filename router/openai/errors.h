@@ -7,6 +7,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
+#include "base/json.h"
 #include "router/http/http_message.h"
 
 namespace switchyard::router {
@@ -36,6 +37,10 @@ ApiError HttpError(int http_status, absl::string_view message);
 // {"error":{"message":...,"type":...,"param":...,"code":...}}
 std::string ErrorBody(const ApiError& error);
 HttpResponse ErrorResponse(const ApiError& error);
+// Retry-After and the like.
+void AddErrorHeaders(const ApiError& error, HttpResponse* response);
+
+HttpResponse JsonResponse(int status, const Json& body);
 
 }  // namespace switchyard::router
 

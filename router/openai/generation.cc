@@ -7,10 +7,22 @@
 #include "router/openai/errors.h"
 
 namespace switchyard::router {
+
 namespace {
 
-constexpr char kDone[] = "data: [DONE]\n\n";
-constexpr char kKeepAlive[] = ": keep-alive\n\n";
+// The first token of a prompt has no logprob, and is not asked for.
+void AskForPrompt(int64_t from, TokenRequest* request,
+                  std::vector<TokenEvent>* scored) {
+  const int64_t size = static_cast<int64_t>(request->prompt_ids.size());
+  if (from == 0) {
+    TokenEvent first;
+    first.id = request->prompt_ids[0];
+    scored->push_back(std::move(first));
+  }
+  if (std::max<int64_t>(from, 1) < size) {
+    request->prompt_logprobs_from = std::max<int64_t>(from, 1);
+  }
+}
 
 }  // namespace
 
@@ -71,7 +83,7 @@ void Generation::MakeChoice(size_t prompt, int number) {
     choice.result.message.content = plan_.echo[prompt];
   }
   choice.text = std::make_unique<ChoiceText>(ChoiceText::Options{
-      .tokenizer = plan_.shape.tokenizer,
+      .tokenizer = plan_.tokenizer,
       .skip_special_tokens = plan_.params.skip_special_tokens,
       .stop = plan_.params.stop,
       .include_stop_str_in_output = plan_.params.include_stop_str_in_output,
@@ -82,7 +94,7 @@ void Generation::MakeChoice(size_t prompt, int number) {
       .reasoning = plan_.params.reasoning});
 
   TokenRequest request;
-  request.id = absl::StrCat(plan_.shape.id, ".", index);
+  request.id = absl::StrCat(plan_.id, ".", index);
   request.prompt_ids = plan_.prompts[prompt];
   request.prefix_boundaries = plan_.prefix_boundaries;
   request.sampling = plan_.params.sampling;
@@ -94,8 +106,18 @@ void Generation::MakeChoice(size_t prompt, int number) {
   request.deadline = deadline_;
   request.priority = plan_.params.priority;
   request.client = plan_.params.client;
+  if (plan_.prompt_logprobs_from) {
+    AskForPrompt(*plan_.prompt_logprobs_from, &request,
+                 &choice.result.scored_prompt);
+  }
   // The stream belongs to this: its callbacks come only while it lives.
   TokenStream::Callbacks callbacks;
+  callbacks.on_prompt_token = [weak = weak_from_this(),
+                               index](const TokenEvent& e) {
+    if (auto live = weak.lock()) {
+      live->choices_[index].result.scored_prompt.push_back(e);
+    }
+  };
   callbacks.on_token = [weak = weak_from_this(), index](const TokenEvent& e) {
     if (auto live = weak.lock()) live->OnToken(index, e);
   };
@@ -132,16 +154,15 @@ void Generation::OnToken(size_t index, const TokenEvent& event) {
   if (choice.num_tokens == 0 && event.cached_prompt_tokens) {
     choice.usage.cached_prompt_tokens = *event.cached_prompt_tokens;
   }
+  if (plan_.prefill_only) return;
   ++choice.num_tokens;
   OutputDelta delta = choice.text->AddToken(event.id);
-  const bool wants_tokens =
-      plan_.shape.logprobs || plan_.shape.return_token_ids;
   if (!plan_.params.stream) {
-    if (wants_tokens) choice.result.tokens.push_back(event);
+    if (plan_.want_tokens) choice.result.tokens.push_back(event);
     Collect(&choice, delta);
-  } else if (wants_tokens || !delta.empty() || !choice.sent_first) {
+  } else if (plan_.want_tokens || !delta.empty() || !choice.sent_first) {
     std::vector<TokenEvent> tokens;
-    if (wants_tokens) tokens.push_back(event);
+    if (plan_.want_tokens) tokens.push_back(event);
     SendUpdate(&choice, std::move(delta), std::move(tokens));
   }
   // Also told by OnGone(), but that comes behind what is queued on the strand.
@@ -171,10 +192,12 @@ void Generation::OnTokensDone(size_t index, const absl::Status& status,
   FinishChoice(index, finish);
 }
 
-void Generation::FinishChoice(size_t index, TokenFinish finish) {
+void Generation::FinishChoice(size_t index, TokenFinish finish,
+                              const std::string& interrupted) {
   Choice& choice = choices_[index];
   OutputDelta rest = choice.text->Finish();
   choice.done = true;
+  choice.result.since_arrival = environment_->timers->Now() - arrival_;
   if (!choice.text->matched_stop().empty()) {
     choice.result.stop_reason = choice.text->matched_stop();
   } else if (const auto token = choice.text->stop_token();
@@ -183,8 +206,10 @@ void Generation::FinishChoice(size_t index, TokenFinish finish) {
     choice.result.stop_reason = *token;
   }
   // A stop string may be found only now, in what had been held back.
-  const bool stopped = choice.text->stopped() || finish == TokenFinish::kStop;
-  choice.result.finish_reason = !stopped                        ? "length"
+  const bool stopped = !plan_.prefill_only &&
+                       (choice.text->stopped() || finish == TokenFinish::kStop);
+  choice.result.finish_reason = !interrupted.empty()            ? interrupted
+                                : !stopped                      ? "length"
                                 : choice.text->has_tool_calls() ? "tool_calls"
                                                                 : "stop";
   choice.usage.prompt_tokens =
@@ -218,39 +243,42 @@ void Generation::Collect(Choice* choice, const OutputDelta& delta) {
 void Generation::SendUpdate(Choice* choice, OutputDelta delta,
                             std::vector<TokenEvent> tokens) {
   ChoiceUpdate update;
-  update.index = choice->result.index;
   update.first = !choice->sent_first;
   update.delta = std::move(delta);
   update.tokens = std::move(tokens);
-  update.text_offset = choice->text_offset;
   if (update.first) {
     choice->sent_first = true;
     update.delta.content =
         choice->result.message.content + update.delta.content;  // echo
     update.prompt_ids = choice->result.prompt_ids;
+    update.scored_prompt = std::move(choice->result.scored_prompt);
   }
-  if (plan_.shape.logprobs && plan_.shape.api == Api::kCompletions) {
-    choice->text_offset +=
-        CountCharacters(*plan_.shape.tokenizer, update.tokens);
-  }
-  Json chunk = Chunk(plan_.shape, update);
-  if (plan_.params.continuous_usage_stats) {
-    chunk["usage"] = UsageJson(CountUsage());
-  }
-  SendEvent(chunk);
+  Send(choice, std::move(update));
 }
 
 void Generation::SendFinish(Choice* choice) {
   if (!choice->sent_first) SendUpdate(choice, {}, {});
   ChoiceUpdate update;
-  update.index = choice->result.index;
   update.finish_reason = choice->result.finish_reason;
   update.stop_reason = choice->result.stop_reason;
-  Json chunk = Chunk(plan_.shape, update);
-  if (plan_.params.continuous_usage_stats) {
-    chunk["usage"] = UsageJson(CountUsage());
-  }
-  SendEvent(chunk);
+  Send(choice, std::move(update));
+}
+
+void Generation::Send(Choice* choice, ChoiceUpdate update) {
+  update.index = choice->result.index;
+  update.usage = UsageOf(*choice);
+  update.since_arrival = environment_->timers->Now() - arrival_;
+  SendEvents(plan_.format->Update(update, [this]() { return CountUsage(); }));
+}
+
+Usage Generation::UsageOf(const Choice& choice) const {
+  Usage usage;
+  usage.prompt_tokens =
+      static_cast<int64_t>(plan_.prompts[choice.prompt].size());
+  usage.cached_tokens = choice.usage.cached_prompt_tokens;
+  usage.completion_tokens = choice.num_tokens;
+  usage.reasoning_tokens = choice.text->reasoning_tokens();
+  return usage;
 }
 
 Usage Generation::CountUsage() const {
@@ -271,11 +299,10 @@ Usage Generation::CountUsage() const {
 
 void Generation::FinishAnswer() {
   if (!plan_.params.stream) return SendWhole();
-  if (plan_.params.include_usage) {
-    SendEvent(UsageChunk(plan_.shape, CountUsage()));
-  }
+  if (!streaming_) StartStream();
+  std::string last = plan_.format->End(CountUsage());
   ReleaseTicket();
-  writer_->Write(kDone);
+  writer_->Write(std::move(last));
   writer_->Finish();
   End();
 }
@@ -283,9 +310,11 @@ void Generation::FinishAnswer() {
 void Generation::SendWhole() {
   std::vector<ChoiceResult> results;
   results.reserve(choices_.size());
-  for (Choice& choice : choices_) results.push_back(std::move(choice.result));
-  HttpResponse response;
-  response.body = DumpJson(WholeResponse(plan_.shape, results, CountUsage()));
+  for (Choice& choice : choices_) {
+    choice.result.usage = UsageOf(choice);
+    results.push_back(std::move(choice.result));
+  }
+  HttpResponse response = plan_.format->Whole(results, CountUsage());
   ReleaseTicket();
   writer_->Send(std::move(response));
   End();
@@ -299,12 +328,11 @@ void Generation::StartStream() {
   writer_->StartStream(head);
 }
 
-void Generation::SendEvent(const Json& json) {
+void Generation::SendEvents(std::string events) {
+  if (events.empty()) return;
   if (!streaming_) StartStream();
   last_write_ = environment_->timers->Now();
-  if (!writer_->Write(absl::StrCat("data: ", DumpJson(json), "\n\n"))) {
-    client_gone_ = true;
-  }
+  if (!writer_->Write(std::move(events))) client_gone_ = true;
 }
 
 TimerQueue::Id Generation::At(absl::Time when, void (Generation::*function)()) {
@@ -327,7 +355,7 @@ void Generation::OnKeepAliveTimer() {
   if (now >= last_write_ + environment_->keep_alive_interval) {
     if (!streaming_) StartStream();
     last_write_ = now;
-    writer_->Write(kKeepAlive);
+    writer_->Write(plan_.format->KeepAlive());
   }
   SetKeepAliveTimer();
 }
@@ -353,12 +381,21 @@ void Generation::Fail(const absl::Status& status) {
   const ApiError error = ToApiError(status);
   ReleaseTicket();
   if (streaming_) {
-    writer_->Write(absl::StrCat("data: ", ErrorBody(error), "\n\n", kDone));
+    writer_->Write(plan_.format->StreamedError(error));
     writer_->Finish();
   } else {
-    writer_->Send(ErrorResponse(error));
+    writer_->Send(plan_.format->Error(error));
   }
   End();
+}
+
+void Generation::Interrupt(const std::string& reason) {
+  const auto self = shared_from_this();
+  for (size_t i = 0; i < choices_.size() && writer_ != nullptr; ++i) {
+    if (choices_[i].done) continue;
+    choices_[i].tokens->Cancel();
+    FinishChoice(i, TokenFinish::kStop, reason);
+  }
 }
 
 void Generation::Abandon() {
@@ -366,6 +403,7 @@ void Generation::Abandon() {
   const auto self = shared_from_this();
   for (Choice& choice : choices_) choice.tokens->Cancel();
   environment_->metrics->OnAborted();
+  plan_.format->Abandoned();
   End();
 }
 

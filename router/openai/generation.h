@@ -1,9 +1,9 @@
 // One request's choices, from token ids to the answer: streams or collects
 // them, cuts at stop strings, ends with usage, or with an error.
 //
-// Above: api.h makes the plan. Below: TokenStream (workers), ChoiceText (text),
-// response.h (JSON), ResponseWriter (the client). Not here: JSON in, HTTP
-// routes.
+// Above: an API makes the plan. Below: TokenStream (workers), ChoiceText
+// (text), AnswerFormat (what the API says), ResponseWriter (the client). Not
+// here: JSON, HTTP routes.
 
 #ifndef SWITCHYARD_ROUTER_OPENAI_GENERATION_H_
 #define SWITCHYARD_ROUTER_OPENAI_GENERATION_H_
@@ -22,28 +22,41 @@
 #include "router/admission/admission.h"
 #include "router/http/http_message.h"
 #include "router/http/timer_queue.h"
+#include "router/openai/answer_format.h"
 #include "router/openai/choice_text.h"
 #include "router/openai/request.h"
-#include "router/openai/response.h"
 #include "router/openai/router_metrics.h"
 #include "router/openai/token_stream.h"
 
 namespace switchyard::router {
 
 struct GenerationPlan {
-  ResponseShape shape;
+  std::unique_ptr<AnswerFormat> format;
+  std::string id;           // of the answer; unique, for workers and logs
   GenerationParams params;  // sampling.seed set, whoever chose it
   std::vector<std::vector<int32_t>> prompts;  // params.n choices each
   // Of a chat's prompt: where messages begin, as token indices, ascending.
   std::vector<int64_t> prefix_boundaries;
   std::vector<std::string> echo;  // text before each prompt's choices, or empty
   std::vector<int64_t> max_tokens;      // of each prompt, >= 1
+  bool prefill_only = false;            // max_tokens are 1, and not shown
   std::vector<int32_t> stop_token_ids;  // end of sequence and the request's own
   absl::optional<OutputSyntax> syntax;  // absent: text stays whole
   // Is told the tokens of prompts and outputs, once, however it ends; may be
   // null.
   std::function<void(int64_t tokens)> on_end;
   int max_tool_calls = std::numeric_limits<int>::max();
+  // Of each prompt, the first token whose logprob is wanted; absent: none.
+  absl::optional<int64_t> prompt_logprobs_from;
+  bool want_tokens = false;  // the format looks at tokens, not only at text
+  const text::Tokenizer* tokenizer = nullptr;  // not owned; outlives this
+  // Under which others may end the answer; not unique.
+  std::vector<std::string> names;
+  // Where the answer goes instead of to the client's connection, whose strand
+  // it still lives on; null: to the client.
+  std::function<std::shared_ptr<ResponseWriter>(
+      std::shared_ptr<ResponseWriter> client)>
+      wrap_writer;
 };
 
 struct GenerationEnvironment {
@@ -73,8 +86,13 @@ class Generation : public std::enable_shared_from_this<Generation> {
   void Start();
   // Ends the answer with this error, as an event if it streams already.
   void Fail(const absl::Status& status);
+  // Ends what is not done yet as if it were complete; `reason` is its
+  // finish_reason.
+  void Interrupt(const std::string& reason);
   // The client is gone.
   void Abandon();
+
+  const std::vector<std::string>& names() const { return plan_.names; }
 
  private:
   struct Choice {
@@ -85,7 +103,6 @@ class Generation : public std::enable_shared_from_this<Generation> {
     bool sent_first = false;
     bool done = false;
     int64_t num_tokens = 0;
-    int64_t text_offset = 0;
     absl::Time last_token = absl::InfinitePast();
     TokenUsage usage;
   };
@@ -95,18 +112,22 @@ class Generation : public std::enable_shared_from_this<Generation> {
   void OnToken(size_t index, const TokenEvent& event);
   void OnTokensDone(size_t index, const absl::Status& status,
                     TokenFinish finish, const TokenUsage& usage);
-  void FinishChoice(size_t index, TokenFinish finish);
+  void FinishChoice(size_t index, TokenFinish finish,
+                    const std::string& interrupted = "");
   void Collect(Choice* choice, const OutputDelta& delta);
   void Observe(Choice* choice);
   void SendUpdate(Choice* choice, OutputDelta delta,
                   std::vector<TokenEvent> tokens);
   void SendFinish(Choice* choice);
+  void Send(Choice* choice, ChoiceUpdate update);
   void SendWhole();
   void FinishAnswer();
+  Usage UsageOf(const Choice& choice) const;
   Usage CountUsage() const;
 
   void StartStream();
-  void SendEvent(const Json& json);
+  // SSE events, or "".
+  void SendEvents(std::string events);
   // Before the last bytes: a client that has its answer may ask again at once.
   void ReleaseTicket();
   void SetKeepAliveTimer();

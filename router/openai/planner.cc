@@ -78,100 +78,126 @@ std::vector<int64_t> MessageStarts(absl::Span<const int32_t> ids,
 }  // namespace
 
 absl::StatusOr<GenerationPlan> Planner::Plan(Api api, absl::string_view body,
-                                             int64_t max_model_len) const {
-  absl::StatusOr<Json> json = ParseJson(body);
-  if (!json.ok()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("the request's body is not valid JSON: ",
-                     std::string(json.status().message())));
-  }
+                                             const PlanContext& context) const {
+  SY_ASSIGN_OR_RETURN(const Json json, ParseBody(body));
   GenerationPlan plan;
-  plan.shape.api = api;
-  SY_RETURN_IF_ERROR(api == Api::kChat ? PlanChat(*json, &plan)
-                                       : PlanCompletions(*json, &plan));
-  plan.shape.tokenizer = options_.tokenizer;
-  plan.shape.logprobs = plan.params.logprobs;
-  plan.shape.top_logprobs = plan.params.top_logprobs;
-  plan.shape.return_token_ids = plan.params.return_token_ids;
-  plan.shape.tokens_as_ids = plan.params.tokens_as_ids;
-  plan.shape.usage_in_chunks = plan.params.stream && plan.params.include_usage;
-  if (!plan.params.ignore_eos) plan.stop_token_ids = options_.eos_token_ids;
-  for (const int32_t id : plan.params.stop_token_ids) {
-    plan.stop_token_ids.push_back(id);
+  if (api == Api::kChat) {
+    SY_ASSIGN_OR_RETURN(ChatRequest request,
+                        ParseChatRequest(json, options_.defaults));
+    SY_ASSIGN_OR_RETURN(plan,
+                        PlanChat(std::move(request), context, "messages"));
+  } else {
+    SY_ASSIGN_OR_RETURN(CompletionRequest request,
+                        ParseCompletionRequest(json, options_.defaults));
+    SY_ASSIGN_OR_RETURN(plan,
+                        PlanPrompts(std::move(request), context, "prompt"));
   }
-  if (const auto most = plan.params.truncate_prompt_tokens) {
-    const int64_t room =
-        max_model_len -
-        std::min(plan.params.max_tokens.value_or(1), max_model_len - 1);
-    for (auto& prompt : plan.prompts) {
-      Truncate(*most < 0 ? room : *most, &prompt, &plan.prefix_boundaries);
-    }
-  }
-  SY_RETURN_IF_ERROR(SetMaxTokens(max_model_len, &plan));
+  const GenerationParams& params = plan.params;
+  const char* prefix = api == Api::kChat ? "chatcmpl-" : "cmpl-";
+  plan.id = absl::StrCat(prefix, context.id);
+  ResponseShape shape;
+  shape.api = api;
+  shape.id = params.request_id.empty() ? plan.id : params.request_id;
+  shape.created = context.created;
+  shape.model = context.model;
+  shape.system_fingerprint = context.system_fingerprint;
+  shape.logprobs = params.logprobs;
+  shape.top_logprobs = params.top_logprobs;
+  shape.return_token_ids = params.return_token_ids;
+  shape.tokens_as_ids = params.tokens_as_ids;
+  shape.include_usage = params.include_usage;
+  shape.continuous_usage_stats = params.continuous_usage_stats;
+  shape.tokenizer = options_.tokenizer;
+  plan.want_tokens = params.logprobs || params.return_token_ids;
+  plan.names = {shape.id};
+  plan.format = std::make_unique<OpenAiFormat>(std::move(shape));
   return plan;
 }
 
-absl::Status Planner::PlanChat(const Json& body, GenerationPlan* plan) const {
-  SY_ASSIGN_OR_RETURN(ChatRequest request,
-                      ParseChatRequest(body, options_.defaults));
+absl::StatusOr<std::vector<int32_t>> Planner::ChatTokens(
+    const ChatRequest& request) const {
   absl::StatusOr<std::string> text =
       RenderChat(options_.chat_format, request.prompt);
   if (!text.ok()) {
     return ParamError("messages", std::string(text.status().message()));
   }
-  plan->prompts.push_back(options_.tokenizer->Encode(*text));
-  plan->prefix_boundaries =
-      MessageStarts(plan->prompts.back(), *options_.tokenizer);
-  plan->syntax = SyntaxOf(options_.chat_format, request);
-  if (!request.parallel_tool_calls) plan->max_tool_calls = 1;
-  plan->params = std::move(request.params);
-  if (request.thinking_budget && !NeverThinks(options_.chat_format)) {
-    SY_ASSIGN_OR_RETURN(
-        plan->params.sampling.thinking_budget,
-        BudgetOf(options_.chat_format, request, *options_.tokenizer));
-  }
-  return absl::OkStatus();
+  return options_.tokenizer->Encode(*text);
 }
 
-absl::Status Planner::PlanCompletions(const Json& body,
-                                      GenerationPlan* plan) const {
-  SY_ASSIGN_OR_RETURN(CompletionRequest request,
-                      ParseCompletionRequest(body, options_.defaults));
+absl::StatusOr<GenerationPlan> Planner::PlanChat(ChatRequest request,
+                                                 const PlanContext& context,
+                                                 const char* param) const {
+  GenerationPlan plan;
+  SY_ASSIGN_OR_RETURN(std::vector<int32_t> ids, ChatTokens(request));
+  plan.prefix_boundaries = MessageStarts(ids, *options_.tokenizer);
+  plan.prompts.push_back(std::move(ids));
+  plan.syntax = SyntaxOf(options_.chat_format, request);
+  if (!request.parallel_tool_calls) plan.max_tool_calls = 1;
+  plan.params = std::move(request.params);
+  if (request.thinking_budget && !NeverThinks(options_.chat_format)) {
+    SY_ASSIGN_OR_RETURN(
+        plan.params.sampling.thinking_budget,
+        BudgetOf(options_.chat_format, request, *options_.tokenizer));
+  }
+  SY_RETURN_IF_ERROR(Complete(context, param, &plan));
+  return plan;
+}
+
+absl::StatusOr<GenerationPlan> Planner::PlanPrompts(CompletionRequest request,
+                                                    const PlanContext& context,
+                                                    const char* param) const {
+  GenerationPlan plan;
+  plan.prefill_only = request.prefill_only;
+  if (request.echo && request.params.logprobs) plan.prompt_logprobs_from = 0;
   for (Prompt& prompt : request.prompts) {
     std::string* text = std::get_if<std::string>(&prompt);
     std::vector<int32_t> ids =
         text != nullptr ? options_.tokenizer->Encode(*text)
                         : std::get<std::vector<int32_t>>(std::move(prompt));
     if (request.echo) {
-      plan->echo.push_back(
+      plan.echo.push_back(
           text != nullptr
               ? std::move(*text)
               : options_.tokenizer->Decode(ids, /*skip_special_tokens=*/false));
     }
-    plan->prompts.push_back(std::move(ids));
+    plan.prompts.push_back(std::move(ids));
   }
-  plan->params = std::move(request.params);
-  return absl::OkStatus();
+  plan.params = std::move(request.params);
+  SY_RETURN_IF_ERROR(Complete(context, param, &plan));
+  return plan;
 }
 
-absl::Status Planner::SetMaxTokens(int64_t max_model_len,
-                                   GenerationPlan* plan) const {
-  const char* param = plan->shape.api == Api::kChat ? "messages" : "prompt";
+absl::Status Planner::Complete(const PlanContext& context, const char* param,
+                               GenerationPlan* plan) const {
+  GenerationParams& params = plan->params;
+  const int64_t most = context.max_model_len;
+  if (const auto kept = params.truncate_prompt_tokens) {
+    const int64_t room =
+        most - std::min(params.max_tokens.value_or(1), most - 1);
+    for (auto& prompt : plan->prompts) {
+      Truncate(*kept < 0 ? room : *kept, &prompt, &plan->prefix_boundaries);
+    }
+  }
   for (const auto& prompt : plan->prompts) {
     const int64_t length = static_cast<int64_t>(prompt.size());
     if (length == 0) return ParamError(param, "has no tokens");
-    if (length >= max_model_len) {
+    if (length >= most) {
       return ParamError(
           param, absl::StrCat("the prompt has ", length,
-                              " tokens, but this model's context holds ",
-                              max_model_len,
+                              " tokens, but this model's context holds ", most,
                               " tokens, prompt and output together; shorten "
                               "the prompt"));
     }
     plan->max_tokens.push_back(
-        std::min(plan->params.max_tokens.value_or(max_model_len),
-                 max_model_len - length));
+        std::min(params.max_tokens.value_or(most), most - length));
   }
+  if (!params.has_seed) params.sampling.seed = context.seed;
+  if (!params.ignore_eos) plan->stop_token_ids = options_.eos_token_ids;
+  for (const int32_t id : params.stop_token_ids) {
+    plan->stop_token_ids.push_back(id);
+  }
+  plan->id = context.id;
+  plan->tokenizer = options_.tokenizer;
   return absl::OkStatus();
 }
 

@@ -19,6 +19,16 @@
 
 namespace switchyard::router {
 
+// What the clock, chance and the workers say about one request.
+struct PlanContext {
+  int64_t max_model_len = 0;  // prompt and output together
+  std::string id;             // unique; hexadecimal
+  int64_t created = 0;        // Unix seconds
+  std::string model;          // the served name
+  std::string system_fingerprint;
+  uint64_t seed = 0;  // of a request that has none
+};
+
 // Immutable, so thread-safe.
 class Planner {
  public:
@@ -30,17 +40,29 @@ class Planner {
   };
   explicit Planner(Options options) : options_(std::move(options)) {}
 
-  // Leaves out what the clock, chance and the workers decide: the shape's id,
-  // created, model and system_fingerprint, and the seed of a request without
-  // one. `max_model_len` bounds prompt and output together: max_tokens is cut
-  // to what is left, and a prompt that leaves nothing is INVALID_ARGUMENT.
+  // The body of /v1/chat/completions or /v1/completions.
   absl::StatusOr<GenerationPlan> Plan(Api api, absl::string_view body,
-                                      int64_t max_model_len) const;
+                                      const PlanContext& context) const;
+
+  // For other APIs: everything but the plan's format. max_tokens is cut to what
+  // the context leaves; a prompt that leaves nothing is INVALID_ARGUMENT, about
+  // the field `param`.
+  absl::StatusOr<GenerationPlan> PlanChat(ChatRequest request,
+                                          const PlanContext& context,
+                                          const char* param) const;
+  absl::StatusOr<GenerationPlan> PlanPrompts(CompletionRequest request,
+                                             const PlanContext& context,
+                                             const char* param) const;
+
+  // The ids of a chat's prompt.
+  absl::StatusOr<std::vector<int32_t>> ChatTokens(
+      const ChatRequest& request) const;
+
+  const Options& options() const { return options_; }
 
  private:
-  absl::Status PlanChat(const Json& body, GenerationPlan* plan) const;
-  absl::Status PlanCompletions(const Json& body, GenerationPlan* plan) const;
-  absl::Status SetMaxTokens(int64_t max_model_len, GenerationPlan* plan) const;
+  absl::Status Complete(const PlanContext& context, const char* param,
+                        GenerationPlan* plan) const;
 
   const Options options_;
 };

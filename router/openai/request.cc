@@ -152,14 +152,14 @@ absl::Status ReadStreaming(FieldReader* reader, GenerationParams* out) {
 
 // Everything but logprobs, whose type differs between the APIs.
 absl::Status ReadShared(FieldReader* reader, const RequestDefaults& defaults,
-                        GenerationParams* out) {
+                        int64_t least_tokens, GenerationParams* out) {
   SY_RETURN_IF_ERROR(RefuseUnsupported(reader));
   reader->String("model");  // any name is served; its type is still checked
   ReadSampling(reader, defaults.generation, &out->sampling);
   SY_RETURN_IF_ERROR(
       ReadTokenRules(reader, "min_tokens", defaults.vocab_size, out));
   SY_RETURN_IF_ERROR(ReadSeed(reader, out));
-  out->max_tokens = reader->Int("max_tokens", 1, kMaxTokens);
+  out->max_tokens = reader->Int("max_tokens", least_tokens, kMaxTokens);
   if (const auto newer = reader->Int("max_completion_tokens", 1, kMaxTokens)) {
     out->max_tokens = newer;
   }
@@ -189,6 +189,13 @@ absl::Status ReadShared(FieldReader* reader, const RequestDefaults& defaults,
   out->client = reader->String("user").value_or("");
   if (out->client.size() > kMaxUserBytes) {
     reader->Fail("user",
+                 absl::StrCat("has more than ", kMaxUserBytes, " bytes"));
+  }
+  for (const char* name : {"request_id", "rid"}) {
+    out->request_id = reader->String(name).value_or(out->request_id);
+  }
+  if (out->request_id.size() > kMaxUserBytes) {
+    reader->Fail("request_id",
                  absl::StrCat("has more than ", kMaxUserBytes, " bytes"));
   }
   if (const auto seconds =
@@ -325,6 +332,17 @@ absl::Status CheckBody(const Json& body) {
 
 }  // namespace
 
+absl::StatusOr<Json> ParseBody(absl::string_view body) {
+  absl::StatusOr<Json> json = ParseJson(body);
+  if (!json.ok()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("the request's body is not valid JSON: ",
+                     std::string(json.status().message())));
+  }
+  SY_RETURN_IF_ERROR(CheckBody(*json));
+  return json;
+}
+
 absl::StatusOr<ChatRequest> ParseChatRequest(const Json& body,
                                              const RequestDefaults& defaults) {
   SY_RETURN_IF_ERROR(CheckBody(body));
@@ -334,7 +352,7 @@ absl::StatusOr<ChatRequest> ParseChatRequest(const Json& body,
   const Json* messages = reader.Find("messages");
   if (messages == nullptr) return ParamError("messages", "is missing");
   SY_ASSIGN_OR_RETURN(request.prompt.messages, NormaliseMessages(*messages));
-  SY_RETURN_IF_ERROR(ReadShared(&reader, defaults, &params));
+  SY_RETURN_IF_ERROR(ReadShared(&reader, defaults, 1, &params));
   SY_RETURN_IF_ERROR(ReadTools(&reader, &request));
   SY_RETURN_IF_ERROR(ReadTemplateArguments(&reader, &request.prompt));
   params.logprobs = reader.Bool("logprobs").value_or(false);
@@ -359,7 +377,7 @@ absl::StatusOr<CompletionRequest> ParseCompletionRequest(
   if (prompt == nullptr) return ParamError("prompt", "is missing");
   SY_RETURN_IF_ERROR(
       ReadPrompts(*prompt, defaults.vocab_size, &request.prompts));
-  SY_RETURN_IF_ERROR(ReadShared(&reader, defaults, &params));
+  SY_RETURN_IF_ERROR(ReadShared(&reader, defaults, 0, &params));
   // OpenAI's default for this API.
   if (!params.max_tokens) params.max_tokens = 16;
   if (const auto top = reader.Int("logprobs", 0, kMaxTopLogprobs)) {
@@ -367,8 +385,10 @@ absl::StatusOr<CompletionRequest> ParseCompletionRequest(
     params.top_logprobs = static_cast<int>(*top);
   }
   request.echo = reader.Bool("echo").value_or(false);
-  if (request.echo && params.logprobs) {
-    reader.Fail("echo", "is not supported together with logprobs");
+  if (params.max_tokens == 0) {
+    if (!request.echo) reader.Fail("max_tokens", "can be 0 only with echo");
+    request.prefill_only = true;
+    params.max_tokens = 1;
   }
   if (request.prompts.size() * static_cast<size_t>(params.n) >
       static_cast<size_t>(defaults.max_choices)) {

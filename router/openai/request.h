@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "absl/types/optional.h"
 #include "base/json.h"
@@ -61,7 +62,8 @@ struct GenerationParams {
   absl::optional<int64_t> truncate_prompt_tokens;
   ReasoningOutput reasoning = ReasoningOutput::kStreamed;
   absl::optional<absl::Duration> timeout;
-  int priority = 0;  // lower goes first
+  std::string request_id;  // the client's name for the answer, or ""
+  int priority = 0;        // lower goes first
   // Who asks, for fairness: the request's `user`, and the API key in a form
   // that does not give it away.
   std::string client;
@@ -83,7 +85,11 @@ struct CompletionRequest {
   GenerationParams params;
   std::vector<Prompt> prompts;  // >= 1
   bool echo = false;
+  bool prefill_only = false;  // max_tokens: 0
 };
+
+// A JSON object. INVALID_ARGUMENT: something else.
+absl::StatusOr<Json> ParseBody(absl::string_view body);
 
 // INVALID_ARGUMENT with the path of the field (errors.h, ParamError).
 absl::StatusOr<ChatRequest> ParseChatRequest(const Json& body,

@@ -11,11 +11,6 @@ namespace {
 // JSON has no infinity: what vLLM prints for a token of probability 0.
 constexpr double kMinLogprob = -9999.0;
 
-// As a double, a float32 prints with the digits that bring it back exactly.
-Json LogprobJson(float logprob) {
-  return std::isfinite(logprob) ? static_cast<double>(logprob) : kMinLogprob;
-}
-
 std::string TokenText(const text::Tokenizer& tokenizer, int32_t id) {
   return tokenizer.Decode({id}, /*skip_special_tokens=*/false);
 }
@@ -72,6 +67,12 @@ Json CompletionLogprobs(const ResponseShape& shape,
     const std::string text = TokenText(*shape.tokenizer, event.id);
     offsets.push_back(text_offset);
     text_offset += Characters(text);
+    if (event.position == 0) {  // of an echoed prompt: nothing was before it
+      logprobs.push_back(nullptr);
+      texts.push_back(TokenName(shape, event.id));
+      tops.push_back(nullptr);
+      continue;
+    }
     logprobs.push_back(LogprobJson(event.logprob));
     // Several tokens may have the same text (parts of characters): the best
     // counts.
@@ -177,28 +178,36 @@ Json MessageJson(const ResponseShape& shape, const ChoiceResult& choice) {
   return message;
 }
 
-}  // namespace
-
-Json UsageJson(const Usage& usage) {
-  return {{"prompt_tokens", usage.prompt_tokens},
-          {"completion_tokens", usage.completion_tokens},
-          {"total_tokens", usage.prompt_tokens + usage.completion_tokens},
-          {"prompt_tokens_details", {{"cached_tokens", usage.cached_tokens}}},
-          {"completion_tokens_details",
-           {{"reasoning_tokens", usage.reasoning_tokens}}}};
+// The characters (code points) that these tokens' texts have, each by itself.
+int64_t CountCharacters(const text::Tokenizer& tokenizer,
+                        absl::Span<const TokenEvent> tokens) {
+  int64_t count = 0;
+  for (const TokenEvent& event : tokens) {
+    count += Characters(TokenText(tokenizer, event.id));
+  }
+  return count;
 }
 
-Json Chunk(const ResponseShape& shape, const ChoiceUpdate& update) {
+// An echoed prompt's tokens, and the output's.
+std::vector<TokenEvent> Joined(const std::vector<TokenEvent>& prompt,
+                               const std::vector<TokenEvent>& output) {
+  std::vector<TokenEvent> all = prompt;
+  all.insert(all.end(), output.begin(), output.end());
+  return all;
+}
+
+Json Chunk(const ResponseShape& shape, const ChoiceUpdate& update,
+           int64_t text_offset) {
   Json choice = {{"index", update.index}};
   if (shape.api == Api::kChat) {
     choice["delta"] = DeltaJson(shape, update);
   } else {
     choice["text"] = update.delta.content;
   }
+  const std::vector<TokenEvent> scored =
+      Joined(update.scored_prompt, update.tokens);
   choice["logprobs"] =
-      update.tokens.empty()
-          ? Json(nullptr)
-          : LogprobsJson(shape, update.tokens, update.text_offset);
+      scored.empty() ? Json(nullptr) : LogprobsJson(shape, scored, text_offset);
   choice["finish_reason"] = TextOrNull(update.finish_reason);
   if (!update.finish_reason.empty()) choice["stop_reason"] = update.stop_reason;
   Json chunk = Head(shape, /*chunk=*/true);
@@ -210,52 +219,90 @@ Json Chunk(const ResponseShape& shape, const ChoiceUpdate& update) {
     }
   }
   chunk["choices"] = Json::array({std::move(choice)});
-  if (shape.usage_in_chunks) chunk["usage"] = nullptr;
   return chunk;
 }
 
-Json UsageChunk(const ResponseShape& shape, const Usage& usage) {
-  Json chunk = Head(shape, /*chunk=*/true);
+}  // namespace
+
+// As a double, a float32 prints with the digits that bring it back exactly.
+Json LogprobJson(float logprob) {
+  return std::isfinite(logprob) ? static_cast<double>(logprob) : kMinLogprob;
+}
+
+std::string DataEvent(const Json& json) {
+  return absl::StrCat("data: ", DumpJson(json), "\n\n");
+}
+
+Json UsageJson(const Usage& usage) {
+  return {{"prompt_tokens", usage.prompt_tokens},
+          {"completion_tokens", usage.completion_tokens},
+          {"total_tokens", usage.prompt_tokens + usage.completion_tokens},
+          {"prompt_tokens_details", {{"cached_tokens", usage.cached_tokens}}},
+          {"completion_tokens_details",
+           {{"reasoning_tokens", usage.reasoning_tokens}}}};
+}
+
+std::string OpenAiFormat::Update(const ChoiceUpdate& update,
+                                 absl::FunctionRef<Usage()> total) {
+  int64_t offset = 0;
+  if (shape_.logprobs && shape_.api == Api::kCompletions) {
+    const size_t index = static_cast<size_t>(update.index);
+    if (text_offsets_.size() <= index) text_offsets_.resize(index + 1);
+    offset = text_offsets_[index];
+    text_offsets_[index] +=
+        CountCharacters(*shape_.tokenizer, update.scored_prompt) +
+        CountCharacters(*shape_.tokenizer, update.tokens);
+  }
+  Json chunk = Chunk(shape_, update, offset);
+  if (shape_.continuous_usage_stats) {
+    chunk["usage"] = UsageJson(total());
+  } else if (shape_.include_usage) {
+    chunk["usage"] = nullptr;
+  }
+  return DataEvent(chunk);
+}
+
+std::string OpenAiFormat::End(const Usage& total) {
+  if (!shape_.include_usage) return kDoneEvent;
+  Json chunk = Head(shape_, /*chunk=*/true);
   chunk["choices"] = Json::array();
-  chunk["usage"] = UsageJson(usage);
-  return chunk;
+  chunk["usage"] = UsageJson(total);
+  return absl::StrCat(DataEvent(chunk), kDoneEvent);
 }
 
-Json WholeResponse(const ResponseShape& shape,
-                   absl::Span<const ChoiceResult> choices, const Usage& usage) {
-  Json response = Head(shape, /*chunk=*/false);
+std::string OpenAiFormat::StreamedError(const ApiError& error) {
+  return absl::StrCat("data: ", ErrorBody(error), "\n\n", kDoneEvent);
+}
+
+HttpResponse OpenAiFormat::Whole(absl::Span<const ChoiceResult> choices,
+                                 const Usage& total) {
+  Json response = Head(shape_, /*chunk=*/false);
   Json list = Json::array();
   for (const ChoiceResult& result : choices) {
     Json choice = {{"index", result.index}};
-    if (shape.api == Api::kChat) {
-      choice["message"] = MessageJson(shape, result);
+    if (shape_.api == Api::kChat) {
+      choice["message"] = MessageJson(shape_, result);
     } else {
       choice["text"] = result.message.content;
     }
-    choice["logprobs"] = LogprobsJson(shape, result.tokens, 0);
+    choice["logprobs"] =
+        LogprobsJson(shape_, Joined(result.scored_prompt, result.tokens), 0);
     choice["finish_reason"] = TextOrNull(result.finish_reason);
     choice["stop_reason"] = result.stop_reason;
-    if (shape.return_token_ids) {
+    if (shape_.return_token_ids) {
       choice["token_ids"] = TokenIds(result.tokens);
       if (result.prompt_ids != nullptr) {
-        (shape.api == Api::kChat ? response : choice)["prompt_token_ids"] =
+        (shape_.api == Api::kChat ? response : choice)["prompt_token_ids"] =
             *result.prompt_ids;
       }
     }
     list.push_back(std::move(choice));
   }
   response["choices"] = std::move(list);
-  response["usage"] = UsageJson(usage);
-  return response;
-}
-
-int64_t CountCharacters(const text::Tokenizer& tokenizer,
-                        absl::Span<const TokenEvent> tokens) {
-  int64_t count = 0;
-  for (const TokenEvent& event : tokens) {
-    count += Characters(TokenText(tokenizer, event.id));
-  }
-  return count;
+  response["usage"] = UsageJson(total);
+  HttpResponse http;
+  http.body = DumpJson(response);
+  return http;
 }
 
 }  // namespace switchyard::router

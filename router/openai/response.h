@@ -1,6 +1,5 @@
-// Answers of /v1/chat/completions and /v1/completions as JSON: whole ones and
-// the chunks of a stream. Pure functions of values; Not here: SSE framing,
-// HTTP.
+// Answers of /v1/chat/completions and /v1/completions: whole ones and the
+// chunks of a stream.
 
 #ifndef SWITCHYARD_ROUTER_OPENAI_RESPONSE_H_
 #define SWITCHYARD_ROUTER_OPENAI_RESPONSE_H_
@@ -11,7 +10,7 @@
 
 #include "absl/types/span.h"
 #include "base/json.h"
-#include "router/client/attention_client.h"
+#include "router/openai/answer_format.h"
 #include "router/text/output_parser.h"
 #include "text/tokenizer.h"
 
@@ -29,53 +28,38 @@ struct ResponseShape {
   bool logprobs = false;
   int top_logprobs = 0;
   bool return_token_ids = false;
-  bool tokens_as_ids = false;    // "token_id:7" where logprobs show a token
-  bool usage_in_chunks = false;  // "usage": null unless set
+  bool tokens_as_ids = false;  // "token_id:7" where logprobs show a token
+  bool include_usage = false;  // in a chunk of its own, at the end
+  bool continuous_usage_stats = false;  // in every chunk
   const text::Tokenizer* tokenizer = nullptr;
-};
-
-struct Usage {
-  int64_t prompt_tokens = 0;
-  int64_t cached_tokens = 0;
-  int64_t completion_tokens = 0;
-  int64_t reasoning_tokens = 0;
-};
-
-// What is new of one choice.
-struct ChoiceUpdate {
-  int index = 0;
-  bool first = false;  // of its choice: carries the role
-  OutputDelta delta;
-  std::vector<TokenEvent> tokens;  // new ones, for logprobs and token_ids
-  int64_t text_offset = 0;    // characters of the choice before these tokens
-  std::string finish_reason;  // "": not finished
-  Json stop_reason;           // matched stop string or token id, or null
-  const std::vector<int32_t>* prompt_ids =
-      nullptr;  // in the first, if asked for
-};
-
-// One whole choice.
-struct ChoiceResult {
-  int index = 0;
-  ParsedMessage message;
-  std::vector<TokenEvent> tokens;
-  std::string finish_reason;
-  Json stop_reason;
-  const std::vector<int32_t>* prompt_ids = nullptr;
 };
 
 Json UsageJson(const Usage& usage);
 
-Json Chunk(const ResponseShape& shape, const ChoiceUpdate& update);
-// The last one of a stream with include_usage: no choices.
-Json UsageChunk(const ResponseShape& shape, const Usage& usage);
-Json WholeResponse(const ResponseShape& shape,
-                   absl::Span<const ChoiceResult> choices, const Usage& usage);
+// SSE: "data: ...\n\n".
+std::string DataEvent(const Json& json);
+inline constexpr char kDoneEvent[] = "data: [DONE]\n\n";
 
-// The characters (code points) that these tokens' texts have, each by itself:
-// how logprobs' text_offset counts.
-int64_t CountCharacters(const text::Tokenizer& tokenizer,
-                        absl::Span<const TokenEvent> tokens);
+// Of logprobs: no infinity, which JSON has not.
+Json LogprobJson(float logprob);
+
+// /v1/chat/completions and /v1/completions.
+class OpenAiFormat final : public AnswerFormat {
+ public:
+  explicit OpenAiFormat(ResponseShape shape) : shape_(std::move(shape)) {}
+
+  std::string Update(const ChoiceUpdate& update,
+                     absl::FunctionRef<Usage()> total) override;
+  std::string End(const Usage& total) override;
+  std::string StreamedError(const ApiError& error) override;
+  HttpResponse Whole(absl::Span<const ChoiceResult> choices,
+                     const Usage& total) override;
+
+ private:
+  const ResponseShape shape_;
+  // Characters of each choice before its next token: logprobs' text_offset.
+  std::vector<int64_t> text_offsets_;
+};
 
 }  // namespace switchyard::router
 

@@ -115,7 +115,8 @@ TokenStream::TokenStream(Environment environment, TokenRequest request,
                          Callbacks callbacks)
     : environment_(std::move(environment)),
       request_(std::move(request)),
-      callbacks_(std::move(callbacks)) {}
+      callbacks_(std::move(callbacks)),
+      next_prompt_token_(request_.prompt_logprobs_from.value_or(0)) {}
 
 TokenStream::~TokenStream() {
   for (const Attempt& attempt : attempts_) attempt.mailbox->Close();
@@ -213,8 +214,13 @@ void TokenStream::Drain(const Mailbox* from) {
   // The others began with as many tokens: what they say now comes too late.
   if (!events.empty()) CancelAttempts(/*but=*/from);
   for (const TokenEvent& event : events) {
+    const int64_t prompt = static_cast<int64_t>(request_.prompt_ids.size());
+    const bool of_prompt =
+        request_.prompt_logprobs_from && event.position < prompt;
+    if (of_prompt && event.position < next_prompt_token_) continue;  // again
     const int64_t expected =
-        static_cast<int64_t>(request_.prompt_ids.size() + output_ids_.size());
+        of_prompt ? next_prompt_token_
+                  : prompt + static_cast<int64_t>(output_ids_.size());
     if (event.position != expected) {
       // The contract of the wire is broken: what follows cannot be trusted.
       CancelAttempts(/*but=*/nullptr);
@@ -223,6 +229,12 @@ void TokenStream::Drain(const Mailbox* from) {
               "attention worker ", last_worker_, " sent the token of position ",
               event.position, " where ", expected, " was expected")),
           TokenFinish::kStop, {});
+    }
+    if (of_prompt) {
+      ++next_prompt_token_;
+      if (callbacks_.on_prompt_token) callbacks_.on_prompt_token(event);
+      if (ended_) return;
+      continue;
     }
     if (!cached_prompt_tokens_) {
       cached_prompt_tokens_ = event.cached_prompt_tokens;

@@ -40,6 +40,9 @@ class TokenStream : public std::enable_shared_from_this<TokenStream> {
   };
   struct Callbacks {
     std::function<void(const TokenEvent&)> on_token;
+    // Before all others: of the prompt, if TokenRequest::prompt_logprobs_from
+    // is set; once each, also if the prompt is read twice.
+    std::function<void(const TokenEvent&)> on_prompt_token = nullptr;
     // Once, last.
     std::function<void(const absl::Status&, TokenFinish, const TokenUsage&)>
         on_done;
@@ -95,6 +98,7 @@ class TokenStream : public std::enable_shared_from_this<TokenStream> {
   std::vector<Attempt> attempts_;  // those that run, in order of their start
   std::string last_worker_;        // of the attempt that ended last
   std::vector<int32_t> output_ids_;
+  int64_t next_prompt_token_ = 0;  // to be told of
   // What the first attempt that gave a token said: what a replay finds is the
   // request's own doing.
   absl::optional<int64_t> cached_prompt_tokens_;

@@ -111,6 +111,17 @@ std::vector<std::shared_ptr<AttentionClient>> WorkerPool::TakeRemoved() {
   return taken;
 }
 
+std::vector<WorkerLease> WorkerPool::LeaseAll() {
+  MutexLock lock(&mutex_);
+  std::vector<WorkerLease> leases;
+  for (auto& [number, place] : places_) {
+    if (place.removed) continue;
+    ++place.in_flight;
+    leases.push_back(WorkerLease(this, number, place.worker));
+  }
+  return leases;
+}
+
 absl::StatusOr<WorkerLease> WorkerPool::Choose(
     absl::Span<const std::string> exclude) {
   MutexLock lock(&mutex_);

@@ -75,6 +75,10 @@ class WorkerPool {
   absl::StatusOr<WorkerLease> Choose(
       absl::Span<const std::string> exclude = {});
 
+  // A place at every worker that is not removed, ready or not; for what
+  // concerns all of them.
+  std::vector<WorkerLease> LeaseAll() ABSL_LOCKS_EXCLUDED(mutex_);
+
   struct WorkerStatus {
     std::string name;
     AttentionWorkerInfo info;

@@ -70,6 +70,11 @@ class LocalAttentionClient final : public router::AttentionClient {
     if (engine.ok()) (*engine)->Cancel(request_id);
   }
 
+  void FlushCache(std::function<void(absl::Status)> done) override {
+    const absl::StatusOr<attention_worker::Engine*> engine = backend_->engine();
+    done(engine.ok() ? (*engine)->FlushCache() : engine.status());
+  }
+
  private:
   absl::Status Submit(const router::TokenRequest& request,
                       std::shared_ptr<router::TokenListener> listener) {

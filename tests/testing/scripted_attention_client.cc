@@ -52,6 +52,26 @@ bool ScriptedAttentionClient::Call::Token(int32_t id) {
   return true;
 }
 
+void ScriptedAttentionClient::Call::PromptTokens() {
+  if (!request_.prompt_logprobs_from) return;
+  MutexLock calling(&calling_);
+  const auto listener = Listener();
+  if (listener == nullptr) return;
+  for (size_t i = static_cast<size_t>(*request_.prompt_logprobs_from);
+       i < request_.prompt_ids.size(); ++i) {
+    router::TokenEvent event;
+    event.id = request_.prompt_ids[i];
+    event.position = static_cast<int64_t>(i);
+    event.logprob = FakeLogprob(event.id, event.position);
+    for (int top = 0; top < request_.num_top_logprobs; ++top) {
+      event.top_logprobs.emplace_back(
+          top == 0 ? event.id : top,
+          event.logprob - static_cast<float>(top) / 3.0f);
+    }
+    listener->OnToken(event);
+  }
+}
+
 void ScriptedAttentionClient::Call::TokenAt(int32_t id, int64_t position) {
   MutexLock calling(&calling_);
   router::TokenEvent event;
@@ -184,6 +204,7 @@ void ScriptedAttentionClient::Generate(
   if (!failure.ok()) return call->Done(failure);
   if (!answer) return;
   const TokenRequest& asked = call->request();
+  call->PromptTokens();
   TokenFinish finish = TokenFinish::kStop;
   for (size_t i = asked.resumed_output_ids.size(); i < answer->size(); ++i) {
     call->Token((*answer)[i]);
@@ -194,6 +215,22 @@ void ScriptedAttentionClient::Generate(
     }
   }
   call->Done(absl::OkStatus(), finish);
+}
+
+void ScriptedAttentionClient::FlushCache(
+    std::function<void(absl::Status)> done) {
+  absl::Status failure;
+  {
+    MutexLock lock(&mutex_);
+    ++num_flushes_;
+    failure = failure_;
+  }
+  done(failure);
+}
+
+int ScriptedAttentionClient::num_flushes() const {
+  MutexLock lock(&mutex_);
+  return num_flushes_;
 }
 
 void ScriptedAttentionClient::Cancel(const std::string& request_id) {

@@ -37,6 +37,8 @@ class ScriptedAttentionClient final : public router::AttentionClient {
     bool Token(int32_t id);
     void Done(absl::Status status,
               router::TokenFinish finish = router::TokenFinish::kStop);
+    // Those of the prompt whose logprobs were asked for, if any.
+    void PromptTokens();
     // A token of a position whose turn it may not be.
     void TokenAt(int32_t id, int64_t position);
     bool cancelled() const;
@@ -88,6 +90,8 @@ class ScriptedAttentionClient final : public router::AttentionClient {
   void Generate(router::TokenRequest request,
                 std::shared_ptr<router::TokenListener> listener) override;
   void Cancel(const std::string& request_id) override;
+  void FlushCache(std::function<void(absl::Status)> done) override;
+  int num_flushes() const;
 
  private:
   const std::string name_;
@@ -97,6 +101,7 @@ class ScriptedAttentionClient final : public router::AttentionClient {
   std::vector<std::shared_ptr<Call>> calls_ ABSL_GUARDED_BY(mutex_);
   absl::optional<std::vector<int32_t>> answer_ ABSL_GUARDED_BY(mutex_);
   absl::Status failure_ ABSL_GUARDED_BY(mutex_);
+  int num_flushes_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 
 }  // namespace switchyard::testing

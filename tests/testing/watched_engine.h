@@ -45,6 +45,7 @@ class WatchedEngine final : public attention_worker::Engine {
     return engine_->Submit(std::move(request), std::move(watched));
   }
   void Cancel(const std::string& id) override { engine_->Cancel(id); }
+  absl::Status FlushCache() override { return engine_->FlushCache(); }
   attention_worker::EngineLoad load() const override { return engine_->load(); }
   void Stop() override { engine_->Stop(); }
 

@@ -86,6 +86,30 @@ TEST_F(EngineTest, Generates) {
   EXPECT_EQ(engine_->load().state_bytes_budget, 1 << 20);
 }
 
+TEST_F(EngineTest, FlushesTheCacheWhenNobodyUsesIt) {
+  Start();
+  runner_.Hold();
+  auto busy = Submit(Request("a", 20, 5));
+  ASSERT_TRUE(runner_.WaitUntilHeld());
+  EXPECT_THAT(
+      engine_->FlushCache(),
+      StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("1 requests")));
+  runner_.Release();
+  ASSERT_TRUE(busy->WaitUntilDone());
+  // A conversation that goes on.
+  GenerationRequest turn = Request("b", 20, 5);
+  for (const int32_t id : busy->ids()) turn.prompt_ids.push_back(id);
+  turn.prompt_ids.push_back(1);
+  auto warm = Submit(turn);
+  ASSERT_TRUE(warm->WaitUntilDone());
+  EXPECT_EQ(warm->usage().cached_prompt_tokens, 24);
+  EXPECT_THAT(engine_->FlushCache(), IsOk());
+  auto cold = Submit(turn);
+  ASSERT_TRUE(cold->WaitUntilDone());
+  EXPECT_EQ(cold->usage().cached_prompt_tokens, 0);
+  EXPECT_EQ(cold->ids(), warm->ids());
+}
+
 TEST_F(EngineTest, OptionsAreChecked) {
   const auto text = [&](auto change) {
     Engine::Options options = options_;

@@ -107,6 +107,15 @@ INSTANTIATE_TEST_SUITE_P(
                   r->sampling.rules.thinking = ThinkingBudget{.tokens = 1};
                 },
                 "0 closing_ids"},
+        Refusal{"prompt_logprobs",
+                [](auto* r) {
+                  r->want_logprobs = true;
+                  r->prompt_logprobs_from = 0;
+                },
+                "prompt_logprobs_from is 0"},
+        Refusal{"prompt_logprobs_unwanted",
+                [](auto* r) { r->prompt_logprobs_from = 1; },
+                "want_logprobs set"},
         Refusal{"no_id", [](auto* r) { r->id = ""; }, "no id"},
         Refusal{"long_id", [](auto* r) { r->id = std::string(257, 'x'); },
                 "257 bytes; at most 256"},

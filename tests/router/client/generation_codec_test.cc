@@ -40,6 +40,7 @@ TokenRequest Request() {
   request.stop_token_ids = {7, 8};
   request.want_logprobs = true;
   request.num_top_logprobs = 20;
+  request.prompt_logprobs_from = 2;
   return request;
 }
 
@@ -77,6 +78,7 @@ TEST(GenerationWireTest, ARequestSurvivesTheWire) {
   EXPECT_THAT(got->stop_token_ids, ElementsAre(7, 8));
   EXPECT_TRUE(got->want_logprobs);
   EXPECT_EQ(got->num_top_logprobs, 20);
+  EXPECT_EQ(got->prompt_logprobs_from, 2);
 }
 
 TEST(GenerationWireTest, ATokenSurvivesTheWire) {

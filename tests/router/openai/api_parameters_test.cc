@@ -158,6 +158,37 @@ TEST_F(ApiTest, TokensCanBeNamedByTheirIds) {
   EXPECT_EQ(text["choices"][0]["logprobs"]["tokens"][1], "token_id:6");
 }
 
+// What evaluation harnesses score texts with.
+TEST_F(ApiTest, AnEchoedPromptHasLogprobs) {
+  Start();
+  workers_[0]->Answer({5});
+  const Json choice =
+      PostJson(kCompletions,
+               R"({"prompt":[9,8,7],"echo":true,"logprobs":1,"max_tokens":0})")
+          ["choices"][0];
+  EXPECT_EQ(choice["text"], tokenizer_->Decode({9, 8, 7}, false));
+  EXPECT_EQ(choice["finish_reason"], "length");
+  const Json logprobs = choice["logprobs"];
+  ASSERT_EQ(logprobs["tokens"].size(), 3u);
+  EXPECT_TRUE(logprobs["token_logprobs"][0].is_null());
+  EXPECT_TRUE(logprobs["top_logprobs"][0].is_null());
+  EXPECT_EQ(static_cast<float>(logprobs["token_logprobs"][2].get<double>()),
+            testing::FakeLogprob(7, 2));
+  EXPECT_EQ(logprobs["text_offset"][1], tokenizer_->Decode({9}, false).size());
+  // With output behind it, streamed.
+  Json names = Json::array();
+  for (const std::string& event :
+       Events(Post(kCompletions,
+                   R"({"prompt":[9,8],"echo":true,"logprobs":0,"stream":true})")
+                  .body)) {
+    if (event == "[DONE]") continue;
+    const Json part = (*ParseJson(event))["choices"][0]["logprobs"];
+    if (part.is_null()) continue;
+    for (const Json& name : part["tokens"]) names.push_back(name);
+  }
+  EXPECT_EQ(names.size(), 3u);
+}
+
 TEST_F(ApiTest, StrictServersRefuseFieldsThatNobodyKnows) {
   RouterServer::Options options;
   options.strict_fields = true;

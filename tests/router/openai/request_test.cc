@@ -204,6 +204,21 @@ TEST(ChatRequestTest, NormalisesTheDialectsOfMessages) {
       R"({"role":"assistant","content":""}])");
 }
 
+TEST(ChatRequestTest, AVolatileBillingHeaderDoesNotSpoilThePrefix) {
+  const auto system = [](const std::string& role, const std::string& hash) {
+    const auto request = Chat(absl::StrCat(
+        R"({"messages":[{"role":")", role,
+        R"(","content":"x-anthropic-billing-header: cc_version=2; cch=)", hash,
+        R"(;\nYou are an agent; cch=kept"},{"role":"user","content":"hi"}]})"));
+    return request->prompt.messages[0]["content"].get<std::string>();
+  };
+  EXPECT_EQ(system("system", "1a2b3"),
+            "x-anthropic-billing-header: cc_version=2; cch=0;\nYou are an "
+            "agent; cch=kept");
+  EXPECT_EQ(system("system", "1a2b3"), system("developer", "ffff"));
+  EXPECT_NE(system("user", "1a2b3"), system("user", "ffff"));
+}
+
 struct BadCase {
   std::string json;
   std::string param;
@@ -332,7 +347,7 @@ TEST(CompletionRequestTest, RefusesWithThePathOfWhatIsWrong) {
       {R"({"prompt":["a",null]})", "prompt[1]"},
       {R"({"prompt":["a","b","c"],"n":3})", "prompt"},
       {R"({"prompt":"a","logprobs":21})", "logprobs"},
-      {R"({"prompt":"a","echo":true,"logprobs":1})", "echo"},
+      {R"({"prompt":"a","max_tokens":0})", "max_tokens"},
       {R"({"prompt":"a","suffix":"b"})", "suffix"},
   };
   for (const BadCase& bad : cases) {

@@ -1,0 +1,223 @@
+#include "router/openai/answer_service.h"
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "absl/algorithm/container.h"
+#include "absl/strings/str_cat.h"
+#include "base/log.h"
+#include "base/version.h"
+#include "model/sha256.h"
+
+namespace switchyard::router {
+namespace {
+
+// Who asks, in a form that does not give the key away; "" without one.
+std::string KeyHash(const HttpRequest& request) {
+  const std::string* key = request.FindHeader("authorization");
+  if (key == nullptr) key = request.FindHeader("x-api-key");
+  if (key == nullptr) return "";
+  model::Sha256 hash;
+  hash.Update(*key);
+  return hash.FinishHex().substr(0, 16);
+}
+
+}  // namespace
+
+// A request between its acceptance and its generation.
+struct AnswerService::Job {
+  PlanContext context;
+  std::string body;
+  std::string client;  // whose API key it was; "": there are none
+  std::string key_hash;
+  std::string request_id;
+  absl::Time arrival;
+  ErrorFunction error;
+  std::unique_ptr<Admission::Ticket> ticket;
+  std::shared_ptr<ResponseWriter> writer;
+  bool gone = false;  // the strand's
+};
+
+AnswerService::AnswerService(Options options) : options_(std::move(options)) {}
+
+PlanContext AnswerService::MakeContext() {
+  PlanContext context;
+  context.max_model_len = options_.max_model_len;
+  context.id =
+      absl::StrCat(absl::Hex(options_.random(), absl::kZeroPad16),
+                   absl::Hex(options_.random() >> 32, absl::kZeroPad8));
+  context.created = absl::ToUnixSeconds(options_.generation.timers->Now());
+  context.model = options_.served_model_name;
+  std::string fingerprint;
+  for (const auto& worker : options_.workers->Describe()) {
+    if (!worker.not_ready.empty() && !worker.can_wait) continue;
+    fingerprint = worker.info.model_fingerprint;
+    if (worker.info.max_model_len > 0) {
+      context.max_model_len =
+          std::min(context.max_model_len, worker.info.max_model_len);
+    }
+  }
+  // Of the build and the weights: what a seed's meaning depends on.
+  context.system_fingerprint =
+      absl::StrCat("switchyard-", kVersion, "-", fingerprint.substr(0, 12));
+  context.seed = options_.random();
+  return context;
+}
+
+void AnswerService::Answer(HttpRequest request,
+                           std::shared_ptr<ResponseWriter> writer,
+                           PlanFunction plan, ErrorFunction error) {
+  absl::StatusOr<std::unique_ptr<Admission::Ticket>> ticket =
+      options_.admission->Admit();
+  if (!ticket.ok()) return writer->Send(error(ToApiError(ticket.status())));
+  auto job = std::make_shared<Job>();
+  job->body = std::move(request.body);
+  job->client = request.client;
+  job->request_id = *request.FindHeader("x-request-id");
+  job->key_hash = KeyHash(request);
+  job->arrival = options_.generation.timers->Now();
+  job->context = MakeContext();
+  job->error = std::move(error);
+  job->ticket = *std::move(ticket);
+  job->writer = std::move(writer);
+  const bool any = absl::c_any_of(
+      options_.workers->Describe(), [](const WorkerPool::WorkerStatus& worker) {
+        return worker.not_ready.empty() || worker.can_wait;
+      });
+  if (!any) {
+    // Refused before any work is done for it, with what Choose() says of each
+    // worker. Only now: a choice that is not used takes another's turn.
+    if (const auto worker = options_.workers->Choose(); !worker.ok()) {
+      return job->writer->Send(job->error(ToApiError(worker.status())));
+    }
+  }
+  job->writer->OnGone([weak = std::weak_ptr<Job>(job)] {
+    if (auto live = weak.lock()) live->gone = true;
+  });
+  const int64_t bytes = static_cast<int64_t>(job->body.size());
+  const absl::Status queued =
+      options_.text_pool->Submit(bytes, [this, job, plan = std::move(plan)] {
+        auto made = std::make_shared<absl::StatusOr<GenerationPlan>>(
+            plan(job->body, job->context));
+        job->body = std::string();
+        job->writer->Post([this, job, made] { Start(job, made.get()); });
+      });
+  if (!queued.ok()) job->writer->Send(job->error(ToApiError(queued)));
+}
+
+void AnswerService::Compute(HttpRequest request,
+                            std::shared_ptr<ResponseWriter> writer,
+                            TextFunction compute, ErrorFunction error) {
+  const int64_t bytes = static_cast<int64_t>(request.body.size());
+  const absl::Status queued = options_.text_pool->Submit(
+      bytes, [body = std::move(request.body), context = MakeContext(), writer,
+              compute = std::move(compute), error] {
+        absl::StatusOr<HttpResponse> made = compute(body, context);
+        auto response = std::make_shared<HttpResponse>(
+            made.ok() ? *std::move(made) : error(ToApiError(made.status())));
+        // On the strand: there, whoever drops the writer last does so behind.
+        writer->Post(
+            [writer, response] { writer->Send(std::move(*response)); });
+      });
+  if (!queued.ok()) writer->Send(error(ToApiError(queued)));
+}
+
+bool AnswerService::ready() const {
+  return !options_.admission->closed() &&
+         absl::c_any_of(options_.workers->Describe(),
+                        [](const WorkerPool::WorkerStatus& worker) {
+                          return worker.not_ready.empty();
+                        });
+}
+
+void AnswerService::Start(const std::shared_ptr<Job>& job,
+                          absl::StatusOr<GenerationPlan>* plan) {
+  if (job->gone) return options_.generation.metrics->OnAborted();
+  if (plan->ok()) return Run(job, **plan);
+  job->ticket.reset();
+  job->writer->Send(job->error(ToApiError(plan->status())));
+}
+
+void AnswerService::Run(const std::shared_ptr<Job>& job, GenerationPlan& plan) {
+  plan.params.client = absl::StrCat(job->key_hash, "/", plan.params.client);
+  if (options_.access != nullptr) {
+    plan.on_end = [access = options_.access, client = job->client](
+                      int64_t tokens) { access->Charge(client, tokens); };
+  }
+  const absl::Duration timeout =
+      std::min(plan.params.timeout.value_or(options_.request_timeout),
+               options_.request_timeout);
+  absl::Status aborted;
+  uint64_t key = 0;
+  {
+    MutexLock lock(&mutex_);
+    key = ++last_generation_;
+  }
+  Log(LogLevel::kDebug,
+      absl::StrCat("request ", job->request_id, " is ", plan.id, ", seed ",
+                   plan.params.sampling.seed));
+  std::shared_ptr<ResponseWriter> writer = job->writer;
+  if (plan.wrap_writer) writer = plan.wrap_writer(std::move(writer));
+  auto generation = std::make_shared<Generation>(
+      &options_.generation, std::move(plan), job->arrival,
+      job->arrival + timeout, std::move(job->ticket), writer, [this, key] {
+        Active ended;  // destroyed without the lock
+        MutexLock lock(&mutex_);
+        ended = std::move(active_[key]);
+        active_.erase(key);
+      });
+  {
+    MutexLock lock(&mutex_);
+    active_[key] = {generation, writer};
+    aborted = aborted_;
+  }
+  if (!aborted.ok()) return generation->Fail(aborted);
+  generation->Start();
+}
+
+int AnswerService::Interrupt(absl::string_view name,
+                             const std::string& reason) {
+  return InterruptWhere(
+      [name](const Generation& generation) {
+        return absl::c_linear_search(generation.names(), name);
+      },
+      reason);
+}
+
+int AnswerService::InterruptAll(const std::string& reason) {
+  return InterruptWhere([](const Generation&) { return true; }, reason);
+}
+
+int AnswerService::InterruptWhere(
+    absl::FunctionRef<bool(const Generation&)> which,
+    const std::string& reason) {
+  std::vector<Active> found;
+  {
+    MutexLock lock(&mutex_);
+    for (const auto& [key, entry] : active_) {
+      if (which(*entry.generation)) found.push_back(entry);
+    }
+  }
+  for (const Active& entry : found) {
+    entry.writer->Post([generation = entry.generation, reason] {
+      generation->Interrupt(reason);
+    });
+  }
+  return static_cast<int>(found.size());
+}
+
+void AnswerService::AbortAll(const absl::Status& status) {
+  std::vector<Active> active;
+  {
+    MutexLock lock(&mutex_);
+    aborted_ = status;
+    for (const auto& [key, entry] : active_) active.push_back(entry);
+  }
+  for (const Active& entry : active) {
+    entry.writer->Post(
+        [generation = entry.generation, status] { generation->Fail(status); });
+  }
+}
+
+}  // namespace switchyard::router
