@@ -125,6 +125,11 @@ ABSL_FLAG(
     "the machine's or cgroup's memory");
 ABSL_FLAG(absl::Duration, expert_wait_timeout, absl::Seconds(30),
           "how long a step waits for an expert that nobody holds");
+ABSL_FLAG(
+    std::string, expert_fallback, "wait",
+    "what becomes of an expert that no expert worker holds: wait for one, "
+    "or local: compute it here, from --model's files, which are read when "
+    "that happens");
 ABSL_FLAG(double, verify_fraction, 0,
           "share of the experts' rows that two expert workers compute, to be "
           "compared bit for bit; whoever computes wrongly gets no more rows");
@@ -183,6 +188,7 @@ absl::StatusOr<ServerOptions> OptionsFromFlags() {
       absl::GetFlag(FLAGS_speculative_num_draft_tokens);
   options.speculative.adaptive = absl::GetFlag(FLAGS_speculative_adaptive);
   options.expert_wait_timeout = absl::GetFlag(FLAGS_expert_wait_timeout);
+  options.expert_fallback = absl::GetFlag(FLAGS_expert_fallback);
   options.verify_fraction = absl::GetFlag(FLAGS_verify_fraction);
   options.join_probes = absl::GetFlag(FLAGS_join_probes);
   options.max_request_time = absl::GetFlag(FLAGS_request_timeout);

@@ -115,6 +115,11 @@ absl::Status CheckNumbers(const ServerOptions& options) {
                                                    options.port, " and ",
                                                    options.metrics_port));
   }
+  if (options.expert_fallback != "wait" && options.expert_fallback != "local") {
+    return absl::InvalidArgumentError(absl::StrCat("expert_fallback is \"",
+                                                   options.expert_fallback,
+                                                   "\"; it is wait or local"));
+  }
   if (options.spin > rpc::kMaxSpin) {
     return absl::InvalidArgumentError(absl::StrCat(
         "spinning is for at most ", absl::FormatDuration(rpc::kMaxSpin),
@@ -311,6 +316,7 @@ AttentionWorker::Options AttentionServer::WorkerOptions() {
   worker.expert_wait_timeout = options_.expert_wait_timeout;
   worker.verify_fraction = options_.verify_fraction;
   worker.join_probes = options_.join_probes;
+  worker.local_fallback = options_.expert_fallback == "local";
   worker.verify_checksums = options_.verify_checksums;
   worker.model_name = options_.model_name;
   worker.registry = registry_.get();

@@ -64,6 +64,8 @@ struct ServerOptions {
   absl::Duration expert_wait_timeout = absl::Seconds(30);
   double verify_fraction = 0;  // ExpertDispatcherOptions
   int join_probes = 2;         // HolderHealthOptions
+  // "wait" for an expert worker that holds an expert, or compute it "local"ly.
+  std::string expert_fallback = "wait";
   absl::Duration max_request_time = absl::InfiniteDuration();
   bool verify_checksums = false;
 

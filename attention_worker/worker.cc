@@ -1,6 +1,7 @@
 #include "attention_worker/worker.h"
 
 #include <algorithm>
+#include <atomic>
 #include <filesystem>
 #include <random>
 #include <thread>
@@ -27,6 +28,7 @@
 #include "base/thread.h"
 #include "base/version.h"
 #include "experts/expert_engine.h"
+#include "experts/on_demand_engine.h"
 #include "model/checksums.h"
 
 namespace switchyard::attention_worker {
@@ -223,6 +225,7 @@ class AttentionWorkerImpl final : public AttentionWorker {
   absl::Status OpenCheckpoint();
   absl::StatusOr<MemoryPlan> DecideMemory();
   absl::Status MakeExperts();
+  absl::StatusOr<std::shared_ptr<ExpertClient>> MakeFallback();
   absl::Status MakeModel(const MemoryPlan& plan) ABSL_LOCKS_EXCLUDED(mutex_);
 
   bool drafts() const { return max_draft_tokens_ > 0; }
@@ -256,6 +259,8 @@ class AttentionWorkerImpl final : public AttentionWorker {
   mutable Mutex clients_mutex_;
   std::vector<std::shared_ptr<ExpertClient>> clients_
       ABSL_GUARDED_BY(clients_mutex_);
+
+  mutable std::atomic<bool> were_complete_{false};  // every expert had a holder
 
   // The loading thread's own.
   std::string phase_;
@@ -378,6 +383,9 @@ absl::Status AttentionWorkerImpl::MakeExperts() {
   dispatcher.quantize_rows = kernels::IsQuantized(checkpoint_->expert_dtype());
   dispatcher.registry = options_.registry;
   dispatcher.max_wait = options_.expert_wait_timeout;
+  if (options_.expert_clients && options_.local_fallback) {
+    SY_ASSIGN_OR_RETURN(dispatcher.fallback, MakeFallback());
+  }
   dispatcher.verify_fraction = options_.verify_fraction;
   dispatcher.health.join_probes = options_.join_probes;
   auto made = NewExpertDispatcher(std::move(dispatcher));
@@ -390,6 +398,32 @@ absl::Status AttentionWorkerImpl::MakeExperts() {
   dispatcher_ = std::move(made);
   heat_ = std::move(meter);
   return absl::OkStatus();
+}
+
+absl::StatusOr<std::shared_ptr<ExpertClient>>
+AttentionWorkerImpl::MakeFallback() {
+  experts::OnDemandEngine::Options fallback;
+  fallback.checkpoint = checkpoint_.get();
+  fallback.experts = ExpertsOf(*checkpoint_, drafts());
+  fallback.pool = pool_.get();
+  metrics::Counter* const reads = options_.registry->AddCounter(
+      "switchyard_expert_fallback_reads_total",
+      "Experts that were read from the checkpoint because no expert worker "
+      "held them when they were wanted.");
+  fallback.on_read = [reads](const experts::ExpertEngine::Pair& pair) {
+    if (reads->value() == 0) {
+      LogWarning(
+          absl::StrCat("no expert worker holds expert ", pair.expert,
+                       " of layer ", pair.layer,
+                       ": it is computed here, as others will be; "
+                       "switchyard_expert_fallback_reads_total counts them"));
+    }
+    reads->Increment();
+  };
+  SY_ASSIGN_OR_RETURN(local_experts_,
+                      experts::OnDemandEngine::Create(std::move(fallback)));
+  return std::make_shared<LocalExpertClient>(local_experts_.get(),
+                                             options_.registry, "fallback");
 }
 
 absl::Status AttentionWorkerImpl::MakeModel(const MemoryPlan& plan) {
@@ -506,8 +540,14 @@ WorkerInfo AttentionWorkerImpl::info() const {
   info.version = kVersion;
   if (loaded) {
     const model::ExpertSet missing = dispatcher_->MissingExperts();
-    info.state =
-        missing.empty() ? WorkerState::kReady : WorkerState::kWaitingExperts;
+    // Who computes what is missing is ready all the same, but not before the
+    // expert workers have been there: a pool that starts is not to be computed
+    // here.
+    if (missing.empty()) were_complete_.store(true, std::memory_order_relaxed);
+    const bool stands_in = options_.local_fallback &&
+                           were_complete_.load(std::memory_order_relaxed);
+    info.state = missing.empty() || stands_in ? WorkerState::kReady
+                                              : WorkerState::kWaitingExperts;
     info.message = DescribeMissing(missing);
     std::vector<std::shared_ptr<ExpertClient>> clients;
     {

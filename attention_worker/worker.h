@@ -74,8 +74,11 @@ class AttentionWorker : public GenerationBackend {
     int64_t snapshot_dir_bytes = int64_t{64} << 30;
     SpeculativeOptions speculative;
     absl::Duration expert_wait_timeout = absl::Seconds(30);
-    double verify_fraction = 0;     // ExpertDispatcherOptions
-    int join_probes = 0;            // HolderHealthOptions
+    double verify_fraction = 0;  // ExpertDispatcherOptions
+    int join_probes = 0;         // HolderHealthOptions
+    // What no expert worker holds is computed here, from the mapped files, read
+    // when it is wanted first; false: it is waited for.
+    bool local_fallback = false;
     bool verify_checksums = false;  // against SHA256SUMS, before loading
 
     std::string model_name;  // label of the metrics; "": the directory's name
