@@ -80,6 +80,9 @@ ABSL_FLAG(int, replicas, 2,
 ABSL_FLAG(absl::Duration, rebalance_delay, absl::Seconds(1),
           "with --placement=auto: how long a worker that vanished without a "
           "word keeps its share");
+ABSL_FLAG(absl::Duration, join_delay, absl::Milliseconds(300),
+          "with --placement=auto: workers that come within so long of one "
+          "another get their shares together");
 ABSL_FLAG(int, load_threads, 0,
           "with --placement=auto: threads that load; 0: half of --threads");
 ABSL_FLAG(std::string, host, "0.0.0.0",
@@ -145,6 +148,7 @@ absl::StatusOr<ServerOptions> OptionsFromFlags() {
   options.max_experts = absl::GetFlag(FLAGS_experts_budget);
   options.replicas = absl::GetFlag(FLAGS_replicas);
   options.rebalance_delay = absl::GetFlag(FLAGS_rebalance_delay);
+  options.join_delay = absl::GetFlag(FLAGS_join_delay);
   options.load_threads = absl::GetFlag(FLAGS_load_threads);
   options.host = absl::GetFlag(FLAGS_host);
   options.port = absl::GetFlag(FLAGS_port);

@@ -90,11 +90,12 @@ absl::Status CheckPlacement(const ServerOptions& options) {
   if (options.memory_bytes < 0 || options.max_experts < 0 ||
       options.replicas < 1 || options.replicas > 16 ||
       options.load_threads < 0 || options.load_threads > 256 ||
-      options.rebalance_delay < absl::ZeroDuration()) {
+      options.rebalance_delay < absl::ZeroDuration() ||
+      options.join_delay < absl::ZeroDuration()) {
     return absl::InvalidArgumentError(absl::StrCat(
         "memory ", options.memory_bytes, ", experts ", options.max_experts,
         ", load threads ", options.load_threads,
-        " and the delay must not be negative, replicas 1 to 16, not ",
+        " and the delays must not be negative, replicas 1 to 16, not ",
         options.replicas));
   }
   return absl::OkStatus();
@@ -456,6 +457,7 @@ void ExpertServer::KeepHoldings() {
   options.plan.experts = AllExperts(*checkpoint_);
   options.plan.replicas = options_.replicas;
   options.plan.rebalance_delay = options_.rebalance_delay;
+  options.plan.join_delay = options_.join_delay;
   options.room = budget_ + std::max<int64_t>(1, budget_ * kSparePercent / 100);
   options.view = [this] { return membership_->view(); };
   options.advertise = [this](const model::ExpertSet& holdings) {

@@ -36,6 +36,7 @@ struct ServerOptions {
   int64_t max_experts = 0;
   int replicas = 2;  // the same on all workers
   absl::Duration rebalance_delay = absl::Seconds(1);
+  absl::Duration join_delay = absl::Milliseconds(300);
   int load_threads = 0;  // 0: half of `threads`
 
   // Routers to join, host:port (fabric/client/membership_client.h); empty:

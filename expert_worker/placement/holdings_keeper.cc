@@ -92,13 +92,14 @@ bool HoldingsKeeper::Drain(absl::Time deadline) {
 void HoldingsKeeper::Run() {
   while (true) {
     bool draining = false;
+    bool view_changed = false;
     {
       MutexLock lock(&mutex_);
       if (stopping_) return;
-      woken_ = false;
+      view_changed = std::exchange(woken_, false);
       draining = draining_;
     }
-    const bool more = Step(draining);
+    const bool more = Step(draining, view_changed);
     MutexLock lock(&mutex_);
     if (draining && advertised_.empty() && !drained_) {
       drained_ = true;
@@ -112,11 +113,13 @@ void HoldingsKeeper::Run() {
   }
 }
 
-bool HoldingsKeeper::Step(bool draining) {
+bool HoldingsKeeper::Step(bool draining, bool view_changed) {
   const absl::Time now = absl::Now();
+  FreeWithdrawn(now);
+  if (!view_changed && !look_again_ && !draining) return false;
   const HoldingsPlan plan =
       planner_.Plan(*options_.view(), advertised_, draining, now);
-  FreeWithdrawn(now);
+  look_again_ = plan.waits || !plan.load.empty();
   if (!plan.ready) return false;
   if (ready_since_ == absl::InfiniteFuture()) ready_since_ = now;
   metrics_.epoch->Set(static_cast<double>(plan.epoch));

@@ -90,9 +90,9 @@ class HoldingsKeeper {
   using Key = std::pair<int, int>;  // layer, expert
 
   void Run() ABSL_LOCKS_EXCLUDED(mutex_);
-  // One look at the view, and at most one batch. True: there is more to do at
-  // once.
-  bool Step(bool draining);
+  // One look at the view, if it has changed or time may have changed what
+  // follows from it, and at most one batch. True: there is more to do at once.
+  bool Step(bool draining, bool view_changed);
   bool LoadBatch(const HoldingsPlan& plan, absl::Time now);
   void FreeWithdrawn(absl::Time now);
   void Advertise();
@@ -107,6 +107,7 @@ class HoldingsKeeper {
   std::map<Key, absl::Time> failed_;     // until when not to try again
   absl::Time ready_since_ = absl::InfiniteFuture();
   bool completed_ = false;
+  bool look_again_ = true;    // though the view is the same
   int64_t extra_credit_ = 0;  // bytes
   absl::Time credit_time_;
 

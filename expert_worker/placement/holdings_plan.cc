@@ -141,6 +141,7 @@ HoldingsPlan HoldingsPlanner::Plan(const fabric::View& view,
   }
   UpdatePlacement(peers, view, holders);
   plan.epoch = epoch_;
+  plan.waits = !lost_.empty() || !newcomers_.empty();
 
   const int me = placement_.MemberIndex(self->address);
   // Of the placement's members, by its numbers; null: lost for now.

@@ -39,6 +39,9 @@ struct HoldingsPlan {
   int64_t wanted = 0;
   // Counts the placements that this worker has seen.
   int64_t epoch = 0;
+  // With the same view the plan may be another one later: somebody is waited
+  // for.
+  bool waits = true;
 };
 
 // One thread.

@@ -67,6 +67,8 @@ class Elastic(e2e_case.TestCase):
             e2e_case.BINARIES, e2e_case.DEMO, attention_workers=2,
             router_flags=["--member-lease", f"{2 * e2e_case.SLOWER}s"],
             expert_flags=["--threads", "1", "--replicas", str(REPLICAS),
+                          # Those that are started together come together.
+                          "--join-delay", f"{2 * e2e_case.SLOWER}s",
                           "--drain-timeout", f"{30 * e2e_case.SLOWER}s"],
             attention_flags=["--threads", "1"])
         self.addCleanup(self.cluster.close)
