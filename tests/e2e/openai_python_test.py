@@ -137,6 +137,50 @@ class OpenAiPython(e2e_case.TestCase):
         self.assertEqual(answer.choices[0].finish_reason, "length")
         self.assertEqual(answer.usage.completion_tokens, 2)
 
+    def test_thinking_budget(self):
+        def think(budget):
+            return self.client.chat.completions.create(
+                model="default", messages=[{"role": "user", "content":
+                                            "A factory builds 8 parts and each needs 5 minutes. "
+                                            "How many minutes does it need?"}],
+                extra_body={"enable_thinking": True, "thinking_budget": budget})
+        free, bound = think(1000), think(3)
+        spent = free.usage.completion_tokens_details.reasoning_tokens
+        self.assertGreater(spent, 6)
+        # Three tokens, and those that close it.
+        self.assertLessEqual(bound.usage.completion_tokens_details.reasoning_tokens, 6)
+        self.assertTrue(free.choices[0].message.reasoning_content.startswith(
+            bound.choices[0].message.reasoning_content))
+        self.assertTrue(bound.choices[0].message.content)
+
+    def test_rules_about_tokens(self):
+        plain = self.client.chat.completions.create(
+            model="default", messages=MEXICO, extra_body={"return_token_ids": True})
+        ids = plain.choices[0].token_ids
+        banned = self.client.chat.completions.create(
+            model="default", messages=MEXICO, logit_bias={str(ids[0]): -100},
+            extra_body={"return_token_ids": True}, max_tokens=20)
+        self.assertNotEqual(banned.choices[0].token_ids[0], ids[0])
+        longer = self.client.chat.completions.create(
+            model="default", messages=MEXICO, max_tokens=len(ids) + 5,
+            extra_body={"return_token_ids": True, "min_tokens": len(ids) + 2})
+        self.assertEqual(longer.choices[0].token_ids[:len(ids) - 1], ids[:-1])
+        self.assertGreater(len(longer.choices[0].token_ids), len(ids) + 1)
+
+    def test_an_echoed_prompt_has_the_logprobs_of_its_generation(self):
+        prompt = "<|im_start|>user\nTell me the capital of Mexico.<|im_end|>\n"
+        out = self.client.completions.create(
+            model="default", prompt=prompt, max_tokens=8, temperature=0, logprobs=1,
+            extra_body={"return_token_ids": True}).choices[0]
+        scored = self.client.completions.create(
+            model="default", prompt=out.prompt_token_ids + out.token_ids, max_tokens=0,
+            echo=True, logprobs=1)
+        again = scored.choices[0].logprobs
+        self.assertIsNone(again.token_logprobs[0])
+        self.assertEqual(len(again.tokens), scored.usage.prompt_tokens)
+        self.assertEqual(again.token_logprobs[-len(out.token_ids):],
+                         out.logprobs.token_logprobs)
+
     def test_seeded_sampling_repeats(self):
         def sample(seed):
             return self.client.chat.completions.create(
