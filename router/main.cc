@@ -1,4 +1,5 @@
-// switchyard-router: the front of the cluster. Text in over OpenAI's HTTP API,
+// switchyard-router: the front of the cluster. Text in over HTTP (OpenAI's
+// chat, completions and responses, Anthropic's messages, SGLang's /generate),
 // token ids to attention workers over gRPC, and text back.
 //
 //   switchyard-router --model=/models/qwen3-next
@@ -12,7 +13,8 @@
 // tokenizer and the chat template; no weights. It serves at once: /livez says
 // 200, /readyz (and /health) 503 until an attention worker can take requests,
 // with how each of them is. /metrics is for Prometheus. Every flag can also be
-// set by an environment variable: SWITCHYARD_ and its name in upper case.
+// set by an environment variable, SWITCHYARD_ and its name in upper case, or in
+// the JSON object of --config=FILE.
 //
 // There is no TLS and no authentication here: put a proxy in front of anything
 // but a trusted network.
@@ -189,7 +191,8 @@ absl::Status Run(int argc, char** argv) {
           argc, argv,
           "switchyard-router --model DIR {--attention-workers HOST:PORT,... | "
           "--grpc-port PORT}\n"
-          "Serves a Qwen3-Next model over OpenAI's HTTP API."));
+          "Serves a Qwen3-Next model over OpenAI's, Anthropic's and SGLang's "
+          "APIs."));
   if (!arguments.empty()) {
     return absl::InvalidArgumentError(
         absl::StrCat("unexpected argument \"", arguments.front(),
