@@ -149,9 +149,13 @@ class CheckedLoad:
             thread.start()
         return self
 
+    def finish_soon(self):
+        """No thread begins another request."""
+        self._stopping.set()
+
     def stop(self):
         """Lets every thread finish the request that it is at."""
-        self._stopping.set()
+        self.finish_soon()
         deadline = time.monotonic() + self._timeout + 10
         for thread in self._threads:
             thread.join(max(0, deadline - time.monotonic()))

@@ -171,6 +171,12 @@ class Cluster:
         self.router_grpc_ports = [free_port() for _ in range(num_routers)]
         self.sockets = (tempfile.TemporaryDirectory(prefix="switchyard-")
                         if unix_sockets else None)
+        # By index, where a test puts something between: a command before the worker's,
+        # the host that it listens on, and the addresses that others are given.
+        self.expert_prefix = {}
+        self.expert_listens_on = {}
+        self.expert_seen_at = {}
+        self.attention_seen_at = {}
         self.experts = [None] * len(self.expert_deal)
         self.attentions = [None] * num_attention
         self.routers = [None] * num_routers
@@ -237,15 +243,18 @@ class Cluster:
     def start_expert(self, index):
         held = self.expert_deal[index]
         which = "--slice" if "/" in held else "--experts"
+        host = self.expert_listens_on.get(index) or self._host(f"expert-{index}")
         self.experts[index] = Process(f"expert-worker-{index}", [
+            *self.expert_prefix.get(index, ()),
             self._binary("switchyard-expert-worker"), "--model", self.model,
-            which, held, "--host", self._host(f"expert-{index}"),
+            which, held, "--host", host,
             "--port", str(self.expert_ports[index]),
             "--metrics-port", str(self.expert_metrics_ports[index]),
             *self.expert_flags], env=self.env, on_line=self.on_line)
 
     def start_attention(self, index=0):
-        workers = ",".join(map(self.expert_address, range(len(self.expert_deal))))
+        workers = ",".join(self.expert_seen_at.get(i) or self.expert_address(i)
+                           for i in range(len(self.expert_deal)))
         self.attentions[index] = Process(f"attention-worker-{index}", [
             self._binary("switchyard-attention-worker"), "--model", self.model,
             "--host", self._host(f"attention-{index}"),
@@ -255,7 +264,8 @@ class Cluster:
             env=self.env, on_line=self.on_line)
 
     def start_router(self, index=0):
-        workers = ",".join(map(self.attention_address, range(len(self.attentions))))
+        workers = ",".join(self.attention_seen_at.get(i) or self.attention_address(i)
+                           for i in range(len(self.attentions)))
         self.routers[index] = Process(f"router-{index}", [
             self._binary("switchyard-router"), "--model", self.model,
             "--host", LOOPBACK, "--port", str(self.ports[index]),

@@ -1,0 +1,73 @@
+"""A short run of scripts/chaos, and whether its checker sees what it must."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+
+import e2e_case
+import checked_load
+from local_cluster import OneProcess
+
+SECONDS = 20
+
+
+class Chaos(e2e_case.TestCase):
+    def test_short_run(self):
+        with tempfile.TemporaryDirectory(prefix="switchyard-") as folder:
+            report = os.path.join(folder, "report.json")
+            done = subprocess.run(
+                [sys.executable, os.path.join(e2e_case.ROOT, "scripts", "chaos"),
+                 "--seconds", str(SECONDS), "--json", report, "--binaries",
+                 e2e_case.BINARIES, "--model", e2e_case.DEMO, "--streams", "8"],
+                capture_output=True, text=True, timeout=280 * e2e_case.SLOWER, check=False)
+            print(done.stdout)
+            self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+            with open(report, encoding="utf-8") as file:
+                result = json.load(file)
+        self.assertEqual(result["failed"], [])
+        self.assertEqual(result["changed"], [])
+        self.assertGreater(result["answers"], 0)
+        faults = sum(row["count"] for kind, row in result["silences"].items()
+                     if kind != "none")
+        self.assertGreaterEqual(faults, 3)
+
+    def test_mistakes_are_refused(self):
+        done = subprocess.run(
+            [sys.executable, os.path.join(e2e_case.ROOT, "scripts", "chaos"),
+             "--faults", "kill,lightning", "--binaries", e2e_case.BINARIES],
+            capture_output=True, text=True, timeout=60 * e2e_case.SLOWER, check=False)
+        self.assertNotEqual(done.returncode, 0)
+        self.assertIn("lightning", done.stderr)
+
+    def test_the_checker_sees_what_changes_and_what_fails(self):
+        with OneProcess(e2e_case.BINARIES, e2e_case.DEMO) as server:
+            load = checked_load.CheckedLoad(server.port, checked_load.requests(8, tokens=8),
+                                            streams=2).expect()
+            load._expected[3].token_ids[5] += 1
+            load._expected[6].logprobs.append(None)
+            load.start()
+            deadline = time.monotonic() + 60 * e2e_case.SLOWER
+            while load.num_done() < 16:
+                self.assertLess(time.monotonic(), deadline, "no answers come")
+                time.sleep(0.01)
+            load.stop()
+            self.assertEqual(load.failures, [])
+            self.assertEqual({change[0] for change in load.changed}, {3, 6})
+            lost = checked_load.CheckedLoad(server.port, checked_load.requests(2, tokens=3000),
+                                            streams=2, timeout=30)
+            lost._expected = [checked_load.Answer()] * 2
+            lost.start()
+            while lost.num_events() < 10:
+                self.assertLess(time.monotonic(), deadline, "no events come")
+                time.sleep(0.01)
+            lost.finish_soon()
+            server.process.kill()
+            lost.stop()
+            self.assertEqual(len(lost.failures), 2)
+
+
+if __name__ == "__main__":
+    e2e_case.main()
