@@ -83,6 +83,10 @@ ABSL_FLAG(int64_t, requests_per_minute, 0,
           "number");
 ABSL_FLAG(int64_t, tokens_per_minute, 0,
           "the same in tokens of prompts and answers");
+ABSL_FLAG(
+    std::string, otlp_traces_endpoint, "",
+    "host:port of an OpenTelemetry collector (OTLP over gRPC): gets a span "
+    "of every request, unless its traceparent says no; default: no traces");
 ABSL_FLAG(std::string, ssl_certfile, "",
           "certificate for HTTPS (PEM, with what leads to its CA); read again "
           "when it changes; default: plain HTTP");
@@ -157,6 +161,7 @@ absl::StatusOr<RouterServer::Options> OptionsFromFlags() {
   options.api_key_file = absl::GetFlag(FLAGS_api_key_file);
   options.requests_per_minute = absl::GetFlag(FLAGS_requests_per_minute);
   options.tokens_per_minute = absl::GetFlag(FLAGS_tokens_per_minute);
+  options.otlp_traces_endpoint = absl::GetFlag(FLAGS_otlp_traces_endpoint);
   options.certificate_file = absl::GetFlag(FLAGS_ssl_certfile);
   options.private_key_file = absl::GetFlag(FLAGS_ssl_keyfile);
   options.http_threads = absl::GetFlag(FLAGS_http_threads);

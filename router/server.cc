@@ -38,6 +38,7 @@
 #include "router/tokens/api.h"
 #include "rpc/server.h"
 #include "text/tokenizer.h"
+#include "tracing/client/otlp_exporter.h"
 
 namespace switchyard::router {
 namespace {
@@ -164,7 +165,7 @@ class RouterServerImpl final : public RouterServer {
   }
   absl::Status MakeParts();
   void MakeMembership();
-  void MakeApis(const std::function<uint64_t()>& random);
+  absl::Status MakeApis(const std::function<uint64_t()>& random);
   absl::Status StartHttp();
   absl::Status StartRpc();
   void UpdateHealth();
@@ -189,6 +190,7 @@ class RouterServerImpl final : public RouterServer {
   std::unique_ptr<Planner> planner_;
   std::unique_ptr<TextPool> text_pool_;
   std::unique_ptr<AnswerService> answers_;
+  std::unique_ptr<tracing::SpanSink> spans_;  // null: no traces
   std::unique_ptr<FrontDoor> front_door_;
   std::unique_ptr<OpenAiApi> openai_;
   std::unique_ptr<AnthropicApi> anthropic_;
@@ -277,16 +279,26 @@ absl::Status RouterServerImpl::MakeParts() {
   answers.generation.failover_timeout = options_.failover_timeout;
   answers.random = random;
   answers_ = std::make_unique<AnswerService>(std::move(answers));
-  MakeApis(random);
+  SY_RETURN_IF_ERROR(MakeApis(random));
   return absl::OkStatus();
 }
 
-void RouterServerImpl::MakeApis(const std::function<uint64_t()>& random) {
+absl::Status RouterServerImpl::MakeApis(
+    const std::function<uint64_t()>& random) {
   FrontDoor::Options front;
   front.metrics = metrics_.get();
   front.timers = timers_;
   front.random = random;
   front.access = access_.get();
+  if (!options_.otlp_traces_endpoint.empty()) {
+    SY_ASSIGN_OR_RETURN(spans_,
+                        tracing::NewOtlpExporter(
+                            {.endpoint = options_.otlp_traces_endpoint,
+                             .service_name = "switchyard-router",
+                             .instance_id = absl::StrCat(absl::Hex(random())),
+                             .registry = registry_}));
+  }
+  front.spans = spans_.get();
   front_door_ = std::make_unique<FrontDoor>(std::move(front));
   Routes* const routes = front_door_->routes();
   const int64_t now = absl::ToUnixSeconds(timers_->Now());
@@ -313,6 +325,7 @@ void RouterServerImpl::MakeApis(const std::function<uint64_t()>& random) {
   operations_ = std::make_unique<Operations>(answers_.get(), registry_,
                                              std::move(topology));
   operations_->AddRoutes(routes);
+  return absl::OkStatus();
 }
 
 void RouterServerImpl::MakeMembership() {

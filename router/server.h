@@ -55,6 +55,9 @@ class RouterServer {
     int http_threads = 2;
     int text_threads = 2;
 
+    // host:port of an OpenTelemetry collector (OTLP over gRPC); "": no traces.
+    std::string otlp_traces_endpoint;
+
     // Whom to let in, and how much each may take; see AccessGuard::Options.
     std::vector<std::string> api_keys;
     std::string admin_api_key;

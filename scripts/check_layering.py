@@ -61,12 +61,13 @@ PARTS = {
     "router/access": "",
     "router/admission": "",
     "router/http": "",
+    "router/page": "http",
     "router/openai": "access admission client http routing text",
     "router/anthropic": "http openai",
     "router/responses": "http openai",
     "router/sglang": "http openai text",
     "router/tokens": "http openai",
-    "router/front": "access http openai",
+    "router/front": "access http openai page",
 }
 
 # Where bytes of other processes are turned into our types, and back.

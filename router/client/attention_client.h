@@ -55,8 +55,9 @@ struct TokenRequest {
   // too, before the output's; needs want_logprobs.
   absl::optional<int64_t> prompt_logprobs_from = {};
   absl::Time deadline = absl::InfiniteFuture();
-  int priority = 0;    // lower goes first
-  std::string client;  // who asks; see the proto
+  int priority = 0;         // lower goes first
+  std::string client;       // who asks; see the proto
+  std::string traceparent;  // of the span that this serves; "": not traced
 };
 
 // A token of the output, or one of the prompt whose logprob was asked for.

@@ -88,7 +88,9 @@ class GenerateCall final : public grpc::ClientReadReactor<v1::GenerateReply> {
         listener_(std::move(listener)),
         live_(std::move(live)) {}
 
-  void Start(v1::Generation::Stub* stub, absl::Time deadline) {
+  void Start(v1::Generation::Stub* stub, absl::Time deadline,
+             const std::string& traceparent) {
+    if (!traceparent.empty()) context_.AddMetadata("traceparent", traceparent);
     if (deadline != absl::InfiniteFuture()) {
       context_.set_deadline(absl::ToChronoTime(deadline));
     }
@@ -244,7 +246,7 @@ class GrpcAttentionClient final : public AttentionClient {
     auto* call =
         new GenerateCall(options_.address, std::move(request.id),
                          *std::move(message), std::move(listener), calls_);
-    call->Start(stub_.get(), request.deadline);
+    call->Start(stub_.get(), request.deadline, request.traceparent);
   }
 
   void Cancel(const std::string& request_id) override {

@@ -8,6 +8,8 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "absl/time/clock.h"
+#include "router/front/traced_writer.h"
 #include "router/openai/errors.h"
 
 namespace switchyard::router {
@@ -134,6 +136,14 @@ void FrontDoor::Handle(HttpRequest request,
   }
   if (given == nullptr) {
     request.headers.emplace_back("x-request-id", request_id);
+  }
+  if (options_.spans != nullptr && !match.pattern.empty()) {
+    tracing::Span span = BeginSpan(request, match.pattern, absl::Now());
+    if (span.context.sampled) {
+      span.attributes.emplace_back("switchyard.request_id", request_id);
+      request.traceparent = tracing::FormatTraceparent(span.context);
+      writer = TracedWriter(std::move(writer), options_.spans, std::move(span));
+    }
   }
   const auto tracked = std::make_shared<TrackedWriter>(
       std::move(writer), request_id, std::move(on_status));

@@ -17,6 +17,7 @@
 #include "router/http/routes.h"
 #include "router/http/timer_queue.h"
 #include "router/openai/router_metrics.h"
+#include "tracing/span/span.h"
 
 namespace switchyard::router {
 
@@ -26,8 +27,9 @@ class FrontDoor {
   struct Options {
     RouterMetrics* metrics = nullptr;  // not owned, like the next
     TimerQueue* timers = nullptr;
-    AccessGuard* access = nullptr;     // null: everybody is welcome
-    std::function<uint64_t()> random;  // thread-safe; for ids
+    AccessGuard* access = nullptr;       // null: everybody is welcome
+    std::function<uint64_t()> random;    // thread-safe; for ids
+    tracing::SpanSink* spans = nullptr;  // null: no traces
   };
   explicit FrontDoor(Options options) : options_(std::move(options)) {}
 

@@ -7,6 +7,7 @@
 #include "base/json.h"
 #include "base/version.h"
 #include "router/openai/errors.h"
+#include "router/page/operators_page.h"
 
 namespace switchyard::router {
 namespace {
@@ -74,10 +75,21 @@ void Operations::AddRoutes(Routes* routes) {
                   HandleReadiness(writer);
                 });
   }
+  routes->Add("GET", "/", [](const RoutedRequest&, const Writer& writer) {
+    writer->Send(OperatorsPage());
+  });
   routes->Add(
       "GET", "/version", [](const RoutedRequest&, const Writer& writer) {
         writer->Send(JsonResponse(200, {{"version", std::string(kVersion)}}));
       });
+  if (topology_) {
+    routes->Add("GET", "/topology",
+                [this](const RoutedRequest&, const Writer& writer) {
+                  HttpResponse response;
+                  response.body = topology_();
+                  writer->Send(std::move(response));
+                });
+  }
   routes->Add(
       "GET", "/metrics", [this](const RoutedRequest&, const Writer& writer) {
         HttpResponse response;

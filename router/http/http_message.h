@@ -23,6 +23,8 @@ struct HttpRequest {
   std::string peer;  // "127.0.0.1:50312", for logs
   // Whose API key came with it, as access/ found; "": nobody's.
   std::string client;
+  // For calls that serve it, if it is traced: a traceparent header's value.
+  std::string traceparent;
 
   // The first header of that lower-case name; null if there is none.
   const std::string* FindHeader(const char* name) const {

@@ -32,6 +32,7 @@ struct AnswerService::Job {
   std::string client;  // whose API key it was; "": there are none
   std::string key_hash;
   std::string request_id;
+  std::string traceparent;
   absl::Time arrival;
   ErrorFunction error;
   std::unique_ptr<Admission::Ticket> ticket;
@@ -74,6 +75,7 @@ void AnswerService::Answer(HttpRequest request,
   auto job = std::make_shared<Job>();
   job->body = std::move(request.body);
   job->client = request.client;
+  job->traceparent = request.traceparent;
   job->request_id = *request.FindHeader("x-request-id");
   job->key_hash = KeyHash(request);
   job->arrival = options_.generation.timers->Now();
@@ -154,6 +156,7 @@ void AnswerService::Run(const std::shared_ptr<Job>& job, GenerationPlan& plan) {
     MutexLock lock(&mutex_);
     key = ++last_generation_;
   }
+  plan.traceparent = job->traceparent;
   Log(LogLevel::kDebug,
       absl::StrCat("request ", job->request_id, " is ", plan.id, ", seed ",
                    plan.params.sampling.seed));

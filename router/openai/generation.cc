@@ -106,6 +106,7 @@ void Generation::MakeChoice(size_t prompt, int number) {
   request.deadline = deadline_;
   request.priority = plan_.params.priority;
   request.client = plan_.params.client;
+  request.traceparent = plan_.traceparent;
   if (plan_.prompt_logprobs_from) {
     AskForPrompt(*plan_.prompt_logprobs_from, &request,
                  &choice.result.scored_prompt);

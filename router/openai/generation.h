@@ -45,6 +45,7 @@ struct GenerationPlan {
   // Is told the tokens of prompts and outputs, once, however it ends; may be
   // null.
   std::function<void(int64_t tokens)> on_end;
+  std::string traceparent;  // "": not traced
   int max_tool_calls = std::numeric_limits<int>::max();
   // Of each prompt, the first token whose logprob is wanted; absent: none.
   absl::optional<int64_t> prompt_logprobs_from;
