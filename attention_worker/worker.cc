@@ -29,7 +29,9 @@
 #include "base/version.h"
 #include "experts/expert_engine.h"
 #include "experts/on_demand_engine.h"
+#include "grammar/vocabulary.h"
 #include "model/checksums.h"
+#include "text/tokenizer.h"
 
 namespace switchyard::attention_worker {
 namespace {
@@ -129,6 +131,20 @@ absl::Status CheckOptions(const AttentionWorker::Options& options) {
   }
   SY_CHECK(options.registry != nullptr);
   return DraftTokens(options.speculative, /*has_mtp=*/true).status();
+}
+
+// For outputs that must follow a grammar. Null, with a warning, if the
+// directory has no tokenizer: other requests need none.
+std::shared_ptr<const grammar::Vocabulary> ReadVocabulary(
+    const std::string& model_dir, int64_t size) {
+  const absl::StatusOr<std::unique_ptr<text::Tokenizer>> tokenizer =
+      text::Tokenizer::Load(model_dir);
+  if (!tokenizer.ok()) {
+    LogWarning(absl::StrCat("no structured output and no forced tool calls: ",
+                            tokenizer.status().ToString()));
+    return nullptr;
+  }
+  return grammar::Vocabulary::Create(**tokenizer, size);
 }
 
 class AttentionWorkerImpl final : public AttentionWorker {
@@ -483,6 +499,7 @@ absl::Status AttentionWorkerImpl::MakeModel(const MemoryPlan& plan) {
   engine.metrics = metrics_.get();
   engine.timer = &timer_;
   engine.pool = pool_.get();
+  engine.vocabulary = ReadVocabulary(options_.model_dir, engine.vocab_size);
   SY_ASSIGN_OR_RETURN(std::unique_ptr<Engine> made, Engine::Create(engine));
   loading_progress_->Set(1);
   MutexLock lock(&mutex_);

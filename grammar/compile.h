@@ -10,16 +10,10 @@
 
 #include "absl/status/statusor.h"
 #include "grammar/compiled_grammar.h"
+#include "grammar/grammar_kind.h"
 #include "grammar/vocabulary.h"
 
 namespace switchyard::grammar {
-
-enum class GrammarKind {
-  kJsonSchema,  // text: a schema
-  kRegex,       // text: an expression for the whole output
-  kEbnf,        // text: rules (ebnf.h)
-  kToolCalls,   // text: JSON (tool_calls.h)
-};
 
 inline constexpr size_t kMaxGrammarBytes = size_t{1} << 20;
 

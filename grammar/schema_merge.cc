@@ -75,6 +75,50 @@ void MergeProperties(const Json& a, const Json& b, Json* out) {
   if (!merged.empty()) (*out)["properties"] = std::move(merged);
 }
 
+// The schema of the i-th item; true if nothing is said.
+Json ItemAt(const Json& schema, size_t i) {
+  const auto prefix = schema.find("prefixItems");
+  if (prefix != schema.end() && prefix->is_array() && i < prefix->size()) {
+    return (*prefix)[i];
+  }
+  return schema.contains("items") ? schema["items"] : Json(true);
+}
+
+// Items behind one's own prefix fall under one's items.
+void MergeItems(const Json& a, const Json& b, Json* out) {
+  size_t fixed = 0;
+  for (const Json* schema : {&a, &b}) {
+    const auto prefix = schema->find("prefixItems");
+    if (prefix != schema->end() && prefix->is_array()) {
+      fixed = std::max(fixed, prefix->size());
+    }
+  }
+  Json prefix = Json::array();
+  for (size_t i = 0; i < fixed; ++i) {
+    prefix.push_back(BothOf(ItemAt(a, i), ItemAt(b, i)));
+  }
+  if (fixed > 0) (*out)["prefixItems"] = std::move(prefix);
+  if (a.contains("items") || b.contains("items")) {
+    (*out)["items"] = BothOf(ItemAt(a, fixed), ItemAt(b, fixed));
+  }
+}
+
+// Tuples as they were written before draft 2020-12.
+Json WithPrefixItems(Json schema) {
+  const auto items = schema.find("items");
+  if (items == schema.end() || !items->is_array()) return schema;
+  schema["prefixItems"] = Json(*items);
+  schema.erase("items");
+  if (schema.contains("additionalItems")) {
+    schema["items"] = Json(schema["additionalItems"]);
+  }
+  return schema;
+}
+
+bool IsMergedApart(const std::string& key) {
+  return key == "properties" || key == "prefixItems" || key == "items";
+}
+
 absl::StatusOr<Json> MergeKeyword(const std::string& key, const Json& a,
                                   const Json& b, const std::string& path) {
   if (a == b) return a;
@@ -92,8 +136,7 @@ absl::StatusOr<Json> MergeKeyword(const std::string& key, const Json& a,
     for (const Json& pattern : b) out.push_back(pattern);
     return out;
   }
-  if (key == "items" || key == "additionalProperties" ||
-      key == "propertyNames") {
+  if (key == "additionalProperties" || key == "propertyNames") {
     return BothOf(a, b);
   }
   if (key == "patternProperties" && a.is_object() && b.is_object()) {
@@ -152,14 +195,14 @@ absl::StatusOr<Json> MergeSchemas(const Json& first, const Json& second,
     return absl::InvalidArgumentError(
         absl::StrCat(path, ": must be an object or a boolean"));
   }
-  const Json a = WithEnum(WithPatternList(first));
-  const Json b = WithEnum(WithPatternList(second));
+  const Json a = WithPrefixItems(WithEnum(WithPatternList(first)));
+  const Json b = WithPrefixItems(WithEnum(WithPatternList(second)));
   Json out = Json::object();
   for (const auto& [key, value] : a.items()) {
-    if (key != "properties") out[key] = value;
+    if (!IsMergedApart(key)) out[key] = value;
   }
   for (const auto& [key, value] : b.items()) {
-    if (key == "properties") continue;
+    if (IsMergedApart(key)) continue;
     if (!out.contains(key)) {
       out[key] = value;
     } else if (IsAnnotation(key)) {
@@ -175,6 +218,7 @@ absl::StatusOr<Json> MergeSchemas(const Json& first, const Json& second,
     }
   }
   MergeProperties(a, b, &out);
+  MergeItems(a, b, &out);
   return out;
 }
 

@@ -222,7 +222,10 @@ absl::Status SchemaCompiler::CheckKeywords(const Json& schema,
   if (mode_ == Mode::kLenient) return absl::OkStatus();
   for (const char* keyword : kUnsupported) {
     const auto it = schema.find(keyword);
-    if (it == schema.end() || *it == false) continue;
+    if (it == schema.end()) continue;
+    const bool says_nothing =
+        absl::string_view(keyword) == "uniqueItems" && *it == false;
+    if (says_nothing) continue;
     return At(absl::StrCat(path, "/", keyword),
               "this keyword is not supported by this server");
   }

@@ -95,9 +95,13 @@ class Builder {
       return Sequence({text, Repeat(Sequence({Rule(any_call), text}), 0,
                                     options_.parallel ? -1 : 1)});
     }
-    if (!options_.parallel) return Rule(any_call);
-    return Sequence({Rule(any_call),
-                     Repeat(Sequence({Literal("\n"), Rule(any_call)}), 0, -1)});
+    const Expression several = Sequence(
+        {Rule(any_call), Repeat(Sequence({Literal("\n"), Rule(any_call)}), 0,
+                                options_.parallel ? -1 : 0)});
+    if (!options_.answer) return several;
+    SY_ASSIGN_OR_RETURN(Expression answer,
+                        strict_.Compile(*options_.answer, "#"));
+    return Choice({several, std::move(answer)});
   }
 
  private:
@@ -264,6 +268,7 @@ absl::StatusOr<ToolCallOptions> ToolCallOptions::FromJson(const Json& json) {
   options.format = format == "json" ? Format::kJson : Format::kXml;
   options.free_text = json.value("free_text", Json(false)) == true;
   options.parallel = json.value("parallel", Json(true)) == true;
+  if (json.contains("answer")) options.answer = json["answer"];
   for (const Json& tool : *tools) {
     if (!tool.is_object() || !tool.value("name", Json()).is_string()) {
       return absl::InvalidArgumentError("tool calls: a tool without a name");

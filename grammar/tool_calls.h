@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/types/optional.h"
 #include "base/json.h"
 #include "grammar/budget.h"
 #include "grammar/expression.h"
@@ -36,10 +37,13 @@ struct ToolCallOptions {
   std::vector<Tool> tools;  // >= 1
   // Text around calls, and no call at all. Else: calls and nothing but.
   bool free_text = false;
+  // If not absent: calls, or an answer of this schema.
+  absl::optional<Json> answer;
   bool parallel = true;  // several calls
 
   // {"format": "json" | "xml", "tools": [{"name", "parameters", "strict"}],
-  //  "free_text": bool, "parallel": bool}. INVALID_ARGUMENT: not that.
+  //  "free_text": bool, "parallel": bool, "answer": SCHEMA}. INVALID_ARGUMENT:
+  //  not that.
   static absl::StatusOr<ToolCallOptions> FromJson(const Json& json);
 };
 

@@ -16,16 +16,16 @@ std::shared_ptr<const Vocabulary> Vocabulary::Create(
     const absl::string_view bytes = tokenizer.TokenBytes(id);
     tokens[id].assign(bytes.data(), bytes.size());
   }
-  std::shared_ptr<const Vocabulary> made = Create(tokens);
-  auto vocabulary = std::shared_ptr<Vocabulary>(new Vocabulary(*made));
-  vocabulary->think_begin_ = tokenizer.AddedTokenId("<think>");
-  vocabulary->think_end_ = tokenizer.AddedTokenId("</think>");
-  return vocabulary;
+  return Create(tokens, tokenizer.AddedTokenId("<think>"),
+                tokenizer.AddedTokenId("</think>"));
 }
 
 std::shared_ptr<const Vocabulary> Vocabulary::Create(
-    const std::vector<std::string>& tokens) {
+    const std::vector<std::string>& tokens, absl::optional<int32_t> think_begin,
+    absl::optional<int32_t> think_end) {
   auto out = std::shared_ptr<Vocabulary>(new Vocabulary);
+  out->think_begin_ = think_begin;
+  out->think_end_ = think_end;
   out->size_ = static_cast<int64_t>(tokens.size());
   for (const std::string& token : tokens) {
     out->begin_of_id_.push_back(static_cast<int64_t>(out->all_bytes_.size()));

@@ -28,7 +28,9 @@ class Vocabulary {
       const text::Tokenizer& tokenizer, int64_t size);
   // tokens[id]: its bytes; empty: none.
   static std::shared_ptr<const Vocabulary> Create(
-      const std::vector<std::string>& tokens);
+      const std::vector<std::string>& tokens,
+      absl::optional<int32_t> think_begin = {},
+      absl::optional<int32_t> think_end = {});
 
   int64_t size() const { return size_; }
   int64_t mask_words() const { return (size_ + 63) / 64; }

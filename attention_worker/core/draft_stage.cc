@@ -117,6 +117,7 @@ DraftStage::Pass DraftStage::MakePass(const StepRead& read, int depth) {
   pass.job.depth = depth;
   pass.job.params = &sequence->request.sampling;
   pass.job.history = &sequence->history;
+  pass.job.constraint = sequence->constraint.get();
   pass.job.position = sequence->known_tokens();
   return pass;
 }

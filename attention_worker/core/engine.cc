@@ -10,6 +10,7 @@
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 #include "attention_worker/core/engine_metrics.h"
+#include "attention_worker/core/grammar_compiler.h"
 #include "attention_worker/core/request_limits.h"
 #include "attention_worker/core/step_loop.h"
 #include "attention_worker/scheduler/decode_first.h"
@@ -95,6 +96,9 @@ class EngineImpl final : public Engine {
       options_.metrics = own_metrics_.get();
     }
     load_.state_bytes_budget = options_.state_memory_bytes;
+    if (options_.vocabulary != nullptr) {
+      compiler_ = std::make_unique<GrammarCompiler>(options_.vocabulary);
+    }
     step_thread_ = StartThread("sy-step", [this] { Run(); });
   }
 
@@ -104,42 +108,25 @@ class EngineImpl final : public Engine {
                       std::unique_ptr<TokenSink> sink) override
       ABSL_LOCKS_EXCLUDED(mutex_) {
     SY_RETURN_IF_ERROR(CheckRequest(request, limits_));
-    const int64_t tokens = TokensOf(request);
-    MutexLock lock(&mutex_);
-    if (stopping_) {
-      return absl::UnavailableError(
-          "this worker is stopping; send the request to another one");
+    if (!request.format) return Enqueue(std::move(request), std::move(sink));
+    if (compiler_ == nullptr) {
+      return absl::FailedPreconditionError(
+          "this worker has no tokenizer, and so cannot hold an output to a "
+          "grammar; put tokenizer.json into its model directory");
     }
-    const int64_t waiting = static_cast<int64_t>(live_.size()) - load_.running;
-    if (waiting >= options_.max_queued_requests) {
-      return absl::ResourceExhaustedError(absl::StrCat(
-          "the queue is full: ", waiting, " requests wait (the limit is ",
-          options_.max_queued_requests, ") and ", load_.running,
-          " run; try later, or another worker"));
-    }
-    if (live_tokens_ + tokens > options_.max_queued_tokens) {
-      return absl::ResourceExhaustedError(absl::StrCat(
-          "the queue is full: the ", live_.size(), " requests here have ",
-          live_tokens_, " tokens, and this one ", tokens, " (the limit is ",
-          options_.max_queued_tokens, "); try later, or another worker"));
-    }
-    if (!live_.emplace(request.id, Live{.tokens = tokens}).second) {
-      return absl::AlreadyExistsError(
-          absl::StrCat("a request with the id ", request.id, " is running"));
-    }
-    live_tokens_ += tokens;
-    options_.metrics->RequestAccepted(request);
-    inbox_.push_back(
-        {std::move(request), std::move(sink), options_.clock->Now()});
-    wake_.Signal();
-    return absl::OkStatus();
+    return CompileThenEnqueue(std::move(request), std::move(sink));
   }
 
   void Cancel(const std::string& id) override ABSL_LOCKS_EXCLUDED(mutex_) {
     MutexLock lock(&mutex_);
     // Only ids of live requests are kept, so the set is no larger than they
     // are.
-    if (!live_.contains(id)) return;
+    const auto it = live_.find(id);
+    if (it == live_.end()) return;
+    if (it->second.compiling) {
+      it->second.cancelled = true;  // told to the loop when it knows the id
+      return;
+    }
     cancelled_.insert(id);
     wake_.Signal();
   }
@@ -169,6 +156,8 @@ class EngineImpl final : public Engine {
       stopping_ = true;
       wake_.Signal();
     }
+    // What it still has comes to the inbox, and the step thread waits for it.
+    if (compiler_ != nullptr) compiler_->Stop();
     // Several callers may come at once; all return after the thread has ended.
     MutexLock lock(&join_mutex_);
     if (step_thread_.joinable()) step_thread_.join();
@@ -179,10 +168,87 @@ class EngineImpl final : public Engine {
     GenerationRequest request;
     std::unique_ptr<TokenSink> sink;
     absl::Time submitted;
+    absl::Status refused = absl::OkStatus();
   };
   struct Live {
     int64_t tokens = 0;  // prompt and resumed ones
+    bool compiling = false;
+    bool cancelled = false;  // while compiling
   };
+
+  absl::Status Enqueue(GenerationRequest request,
+                       std::unique_ptr<TokenSink> sink)
+      ABSL_LOCKS_EXCLUDED(mutex_) {
+    MutexLock lock(&mutex_);
+    SY_RETURN_IF_ERROR(AdmitLocked(request, /*compiling=*/false));
+    inbox_.push_back(
+        {std::move(request), std::move(sink), options_.clock->Now()});
+    wake_.Signal();
+    return absl::OkStatus();
+  }
+
+  absl::Status CompileThenEnqueue(GenerationRequest request,
+                                  std::unique_ptr<TokenSink> sink)
+      ABSL_LOCKS_EXCLUDED(mutex_) {
+    // std::function wants to copy what it holds.
+    const auto arrival = std::make_shared<Arrival>();
+    {
+      MutexLock lock(&mutex_);
+      SY_RETURN_IF_ERROR(AdmitLocked(request, /*compiling=*/true));
+      ++compiling_;
+      *arrival = {std::move(request), std::move(sink), options_.clock->Now()};
+    }
+    const OutputFormat& format = *arrival->request.format;
+    compiler_->Compile(
+        format.kind, format.text,
+        format.reasoning == OutputReasoning::kNone ? 0 : kNewlinesBehindThought,
+        [this, arrival](GrammarCompiler::Result compiled) {
+          if (compiled.ok()) {
+            arrival->request.grammar = *std::move(compiled);
+          } else {
+            arrival->refused = compiled.status();
+          }
+          MutexLock lock(&mutex_);
+          --compiling_;
+          Live& live = live_.at(arrival->request.id);
+          live.compiling = false;
+          if (live.cancelled) cancelled_.insert(arrival->request.id);
+          inbox_.push_back(std::move(*arrival));
+          wake_.Signal();
+        });
+    return absl::OkStatus();
+  }
+
+  // Takes the request into the number of live ones.
+  absl::Status AdmitLocked(const GenerationRequest& request, bool compiling)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    const int64_t tokens = TokensOf(request);
+    if (stopping_) {
+      return absl::UnavailableError(
+          "this worker is stopping; send the request to another one");
+    }
+    const int64_t waiting = static_cast<int64_t>(live_.size()) - load_.running;
+    if (waiting >= options_.max_queued_requests) {
+      return absl::ResourceExhaustedError(absl::StrCat(
+          "the queue is full: ", waiting, " requests wait (the limit is ",
+          options_.max_queued_requests, ") and ", load_.running,
+          " run; try later, or another worker"));
+    }
+    if (live_tokens_ + tokens > options_.max_queued_tokens) {
+      return absl::ResourceExhaustedError(absl::StrCat(
+          "the queue is full: the ", live_.size(), " requests here have ",
+          live_tokens_, " tokens, and this one ", tokens, " (the limit is ",
+          options_.max_queued_tokens, "); try later, or another worker"));
+    }
+    const Live live = {.tokens = tokens, .compiling = compiling};
+    if (!live_.emplace(request.id, live).second) {
+      return absl::AlreadyExistsError(
+          absl::StrCat("a request with the id ", request.id, " is running"));
+    }
+    live_tokens_ += tokens;
+    options_.metrics->RequestAccepted(request);
+    return absl::OkStatus();
+  }
 
   StepLoop::Options LoopOptions() {
     StepLoop::Options loop;
@@ -228,12 +294,19 @@ class EngineImpl final : public Engine {
       }
       // Nothing ran when it was asked for, so what has arrived came after.
       if (flush) loop.FlushCache();
-      for (Arrival& arrival : arrivals) {
-        loop.Add(std::move(arrival.request), std::move(arrival.sink),
-                 arrival.submitted);
-      }
+      AddAll(std::move(arrivals), &loop);
       if (!stopping) loop.Step(cancelled);
     }
+    std::vector<Arrival> compiled;
+    {
+      // The compiler is stopping too: it has a last word on each.
+      MutexLock lock(&mutex_);
+      while (compiling_ > 0) {
+        wake_.WaitUntil(&mutex_, absl::Now() + kIdleWait);
+      }
+      compiled.swap(inbox_);
+    }
+    AddAll(std::move(compiled), &loop);
     loop.FailAll(absl::UnavailableError(
         "this worker is stopping; send the request to another one"));
     // While the loop's cache still has what is to be saved.
@@ -242,6 +315,18 @@ class EngineImpl final : public Engine {
     }
     MutexLock lock(&mutex_);
     SY_CHECK(live_.empty() && live_tokens_ == 0 && inbox_.empty());
+  }
+
+  static void AddAll(std::vector<Arrival> arrivals, StepLoop* loop) {
+    for (Arrival& arrival : arrivals) {
+      if (arrival.refused.ok()) {
+        loop->Add(std::move(arrival.request), std::move(arrival.sink),
+                  arrival.submitted);
+      } else {
+        loop->Refuse(std::move(arrival.request), std::move(arrival.sink),
+                     arrival.submitted, arrival.refused);
+      }
+    }
   }
 
   void Forget(const std::string& id) ABSL_LOCKS_EXCLUDED(mutex_) {
@@ -275,6 +360,9 @@ class EngineImpl final : public Engine {
   absl::flat_hash_set<std::string> cancelled_ ABSL_GUARDED_BY(mutex_);
   bool flush_ ABSL_GUARDED_BY(mutex_) = false;
   EngineLoad load_ ABSL_GUARDED_BY(mutex_);
+  int64_t compiling_ ABSL_GUARDED_BY(mutex_) = 0;
+
+  std::unique_ptr<GrammarCompiler> compiler_;  // null: no vocabulary
 
   Mutex join_mutex_;
   std::thread step_thread_ ABSL_GUARDED_BY(join_mutex_);

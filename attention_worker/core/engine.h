@@ -16,16 +16,28 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "absl/types/optional.h"
 #include "attention_worker/layers/model_runner.h"
 #include "attention_worker/layers/mtp_head.h"
+#include "attention_worker/sampling/output_constraint.h"
 #include "attention_worker/sampling/sampler.h"
 #include "attention_worker/state/snapshot_store.h"
 #include "base/clock.h"
 #include "base/compute_pool.h"
+#include "grammar/compiled_grammar.h"
+#include "grammar/grammar_kind.h"
+#include "grammar/vocabulary.h"
 
 namespace switchyard::attention_worker {
 
 class EngineMetrics;  // attention_worker/core/engine_metrics.h
+
+// What the output must look like.
+struct OutputFormat {
+  grammar::GrammarKind kind = grammar::GrammarKind::kJsonSchema;
+  std::string text;
+  OutputReasoning reasoning = OutputReasoning::kNone;
+};
 
 struct GenerationRequest {
   std::string id;  // unique among live requests; for logs and Cancel
@@ -47,6 +59,9 @@ struct GenerationRequest {
   // From this token of the prompt on, at least 1, the prompt's tokens are given
   // out too, before the output's; needs want_logprobs. -1: none.
   int64_t prompt_logprobs_from = -1;
+  absl::optional<OutputFormat> format = {};
+  // Of `format`: Submit() sees to it.
+  std::shared_ptr<const grammar::CompiledGrammar> grammar = {};
   absl::Time deadline = absl::InfiniteFuture();
 };
 
@@ -111,6 +126,8 @@ class Engine {
     // Keeps prefixes beyond memory and life of the engine. Not owned; null:
     // nobody does.
     SnapshotStore* store = nullptr;
+    // The tokenizer's; null: requests with a format are refused.
+    std::shared_ptr<const grammar::Vocabulary> vocabulary;
     // Drafts as many tokens as the runner's states have room for
     // (ModelRunner::Options::max_draft_tokens). Not owned; null, and only then,
     // if that is 0.
@@ -129,8 +146,9 @@ class Engine {
   // Queues the request. INVALID_ARGUMENT: empty prompt, an id outside the
   // vocabulary, a parameter out of range, or longer than max_model_len or the
   // whole state budget allows (with the numbers). RESOURCE_EXHAUSTED: the queue
-  // is full. ALREADY_EXISTS: the id is in use. UNAVAILABLE: stopping. `sink` is
-  // then never called.
+  // is full. ALREADY_EXISTS: the id is in use. UNAVAILABLE: stopping.
+  // FAILED_PRECONDITION: a format, and no vocabulary. `sink` is then never
+  // called. What is wrong with a format's grammar is the sink's last word.
   virtual absl::Status Submit(GenerationRequest request,
                               std::unique_ptr<TokenSink> sink) = 0;
 

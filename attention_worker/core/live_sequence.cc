@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/algorithm/container.h"
+#include "absl/strings/str_cat.h"
 
 namespace switchyard::attention_worker {
 namespace {
@@ -48,6 +49,11 @@ LiveSequence::LiveSequence(GenerationRequest generation_request,
                           ? prompt_tokens_
                           : request.prompt_logprobs_from;
   const auto& resumed = generation_request.resumed_output_ids;
+  if (request.grammar != nullptr) {
+    constraint = std::make_unique<OutputConstraint>(
+        request.grammar, request.format->reasoning, request.stop_token_ids);
+    for (const int32_t id : resumed) TakeUnderConstraint(id);
+  }
   for (size_t i = 0; i < resumed.size(); ++i) {
     Observe(request.sampling.rules, static_cast<int64_t>(i), resumed[i],
             &history.progress);
@@ -63,9 +69,16 @@ void LiveSequence::Append(int32_t id, absl::Time now) {
   Observe(request.sampling.rules, known_tokens() - prompt_tokens_, id,
           &history.progress);
   tokens.push_back(id);
+  if (constraint != nullptr) TakeUnderConstraint(id);
   if (LooksAtHistory(request.sampling)) ++history.generated[id];
   if (!first_token.has_value()) first_token = now;
   last_token = now;
+}
+
+void LiveSequence::TakeUnderConstraint(int32_t id) {
+  if (!constraint_status_.ok() || constraint->Take(id)) return;
+  constraint_status_ = absl::InvalidArgumentError(absl::StrCat(
+      "token ", id, " of the output does not follow the request's grammar"));
 }
 
 std::optional<FinishReason> LiveSequence::CompleteBecause() const {
@@ -73,17 +86,25 @@ std::optional<FinishReason> LiveSequence::CompleteBecause() const {
       absl::c_linear_search(request.stop_token_ids, tokens.back())) {
     return FinishReason::kStop;
   }
+  if (constraint != nullptr && constraint->complete()) {
+    return FinishReason::kStop;
+  }
   if (known_tokens() >= max_tokens_) return FinishReason::kLength;
   return std::nullopt;
 }
 
-int64_t LiveSequence::CountUntilStop(
-    absl::Span<const SampledToken> chosen) const {
+int64_t LiveSequence::CountUntilStop(absl::Span<const SampledToken> chosen) {
   int64_t count = 0;
+  if (constraint != nullptr) constraint->BeginTrial();
   for (const SampledToken& token : chosen) {
     ++count;
     if (absl::c_linear_search(request.stop_token_ids, token.id)) break;
+    if (constraint != nullptr &&
+        (!constraint->Take(token.id) || constraint->complete())) {
+      break;
+    }
   }
+  if (constraint != nullptr) constraint->EndTrial();
   return count;
 }
 

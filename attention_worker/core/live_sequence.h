@@ -8,9 +8,11 @@
 #include <optional>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "attention_worker/core/engine.h"
+#include "attention_worker/sampling/output_constraint.h"
 #include "attention_worker/sampling/sampler.h"
 #include "attention_worker/scheduler/sequence.h"
 #include "attention_worker/speculative/acceptance.h"
@@ -25,6 +27,10 @@ class LiveSequence {
   LiveSequence(GenerationRequest request, std::unique_ptr<TokenSink> sink,
                int64_t max_tokens, absl::Time submitted, int max_drafts = 0);
 
+  // INVALID_ARGUMENT: the output does not follow its grammar. Possible only of
+  // one that was begun elsewhere, or where tokens are forced.
+  const absl::Status& constraint_status() const { return constraint_status_; }
+
   // Takes `id` as the next token of the output.
   void Append(int32_t id, absl::Time now);
 
@@ -34,7 +40,7 @@ class LiveSequence {
 
   // Of tokens that were chosen one after another, those up to the first that
   // ends the output.
-  int64_t CountUntilStop(absl::Span<const SampledToken> chosen) const;
+  int64_t CountUntilStop(absl::Span<const SampledToken> chosen);
 
   SequenceView View() const;
   GenerationUsage Usage(absl::Time now) const;
@@ -64,6 +70,7 @@ class LiveSequence {
   bool may_draft = false;       // the MTP head reads what the model reads
   std::vector<int32_t> drafts;  // of the next tokens; in kDecoding only
   Acceptance acceptance;
+  std::unique_ptr<OutputConstraint> constraint;  // null: none
   // Token counts after which the state is kept for others; those still ahead.
   std::vector<int64_t> snapshot_points;
   // Of the prompt, at the first admission: read by somebody before.
@@ -76,6 +83,9 @@ class LiveSequence {
   absl::Time last_token;
 
  private:
+  void TakeUnderConstraint(int32_t id);
+
+  absl::Status constraint_status_;
   const int64_t prompt_tokens_;
   const int64_t max_tokens_;
 };

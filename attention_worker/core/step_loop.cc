@@ -69,6 +69,17 @@ void StepLoop::Add(GenerationRequest request, std::unique_ptr<TokenSink> sink,
   sequences_.back()->may_draft = drafts_.Admit();
 }
 
+void StepLoop::Refuse(GenerationRequest request,
+                      std::unique_ptr<TokenSink> sink, absl::Time submitted,
+                      const absl::Status& status) {
+  const int64_t max_tokens = options_.limits.MaxTokensOf(request);
+  sequences_.push_back(std::make_unique<LiveSequence>(
+      std::move(request), std::move(sink), max_tokens, submitted));
+  Finish(sequences_.back().get(), status, FinishReason::kStop,
+         options_.clock->Now());
+  RemoveFinished();
+}
+
 bool StepLoop::Step(const absl::flat_hash_set<std::string>& cancelled) {
   if (sequences_.empty()) return false;
   const absl::Time now = options_.clock->Now();
@@ -99,7 +110,10 @@ void StepLoop::EndCancelledAndExpired(
   for (const auto& sequence : sequences_) {
     // A replay may bring an output that is complete already.
     const std::optional<FinishReason> complete = sequence->CompleteBecause();
-    if (complete.has_value()) {
+    if (!sequence->constraint_status().ok()) {
+      Finish(sequence.get(), sequence->constraint_status(), FinishReason::kStop,
+             now);
+    } else if (complete.has_value()) {
       Finish(sequence.get(), absl::OkStatus(), *complete, now);
     } else if (cancelled.contains(sequence->request.id)) {
       Finish(sequence.get(), absl::CancelledError("the request was cancelled"),
@@ -245,7 +259,10 @@ void StepLoop::SampleRestored() {
     const std::vector<float> logits =
         options_.runner->LastLogits(sequence->state.get());
     options_.metrics->TokensSampled(1);
-    const SampleJob job[] = {JobOf(sequence.get(), logits)};
+    SampleJob job[] = {JobOf(sequence.get(), logits)};
+    const std::vector<std::vector<uint64_t>> masks =
+        MasksOf(sequence.get(), {});
+    job[0].masks = masks;
     std::vector<SampledToken> tokens;
     SampleTokens(job, options_.pool, absl::MakeSpan(&tokens, 1));
     const absl::Time now = options_.clock->Now();
@@ -405,6 +422,24 @@ SampleJob StepLoop::JobOf(LiveSequence* sequence,
           .num_top = sequence->request.num_top_logprobs};
 }
 
+std::vector<std::vector<uint64_t>> StepLoop::MasksOf(
+    LiveSequence* sequence, absl::Span<const int32_t> drafts) {
+  std::vector<std::vector<uint64_t>> masks;
+  OutputConstraint* const constraint = sequence->constraint.get();
+  if (constraint == nullptr) return masks;
+  constraint->BeginTrial();
+  for (size_t row = 0; row <= drafts.size(); ++row) {
+    std::vector<uint64_t> mask(static_cast<size_t>(constraint->mask_words()));
+    // Nothing is allowed where the output is complete: whatever is chosen there
+    // is not taken.
+    if (!constraint->FillMask(absl::MakeSpan(mask))) break;
+    masks.push_back(std::move(mask));
+    if (row < drafts.size() && !constraint->Take(drafts[row])) break;
+  }
+  constraint->EndTrial();
+  return masks;
+}
+
 std::vector<std::vector<SampledToken>> StepLoop::SampleAll(
     const std::vector<Work>& works,
     const std::vector<ChunkResult>& results) const {
@@ -425,6 +460,14 @@ std::vector<std::vector<SampledToken>> StepLoop::SampleAll(
         (jobs.back().drafts.size() + 1) * options_.limits.vocab_size);
     work_of_job.push_back(i);
   }
+  std::vector<std::vector<std::vector<uint64_t>>> masks(jobs.size());
+  options_.pool->ParallelFor(
+      static_cast<int64_t>(jobs.size()), 1, [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; ++i) {
+          masks[i] = MasksOf(works[work_of_job[i]].sequence, jobs[i].drafts);
+          jobs[i].masks = masks[i];
+        }
+      });
   std::vector<std::vector<SampledToken>> of_jobs(jobs.size());
   SampleTokens(jobs, options_.pool, absl::MakeSpan(of_jobs));
   std::vector<std::vector<SampledToken>> tokens(works.size());
@@ -515,10 +558,16 @@ void StepLoop::Extend(LiveSequence* sequence, SampledToken sampled,
   }
   sequence->Append(token.token.id, now);
   sequence->phase = SequencePhase::kDecoding;
+  // What breaks the grammar is not for the client; FinishIfComplete() says why.
+  if (!sequence->constraint_status().ok()) return;
   sequence->sink->OnToken(token);
 }
 
 void StepLoop::FinishIfComplete(LiveSequence* sequence, absl::Time now) {
+  if (!sequence->constraint_status().ok()) {
+    Finish(sequence, sequence->constraint_status(), FinishReason::kStop, now);
+    return;
+  }
   const std::optional<FinishReason> complete = sequence->CompleteBecause();
   if (complete.has_value()) {
     Finish(sequence, absl::OkStatus(), *complete, now);

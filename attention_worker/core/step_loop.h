@@ -66,6 +66,10 @@ class StepLoop {
   void Add(GenerationRequest request, std::unique_ptr<TokenSink> sink,
            absl::Time submitted);
 
+  // Of a request that cannot be begun: its last word, at once.
+  void Refuse(GenerationRequest request, std::unique_ptr<TokenSink> sink,
+              absl::Time submitted, const absl::Status& status);
+
   // One turn: ends what is cancelled or expired, plans, computes, samples,
   // hands out. False if there was nothing to do.
   bool Step(const absl::flat_hash_set<std::string>& cancelled);
@@ -112,6 +116,11 @@ class StepLoop {
   // After a step: what of its snapshots others are likely to share.
   void SaveSharedPrefixes(const std::vector<Work>& works);
   void Compute(const StepPlan& plan, absl::Time now);
+  // What the output's grammar allows after each of the drafts before, and
+  // before the first; up to the first draft that it does not allow. Empty:
+  // there is no grammar.
+  static std::vector<std::vector<uint64_t>> MasksOf(
+      LiveSequence* sequence, absl::Span<const int32_t> drafts);
   // The next token of every work whose chunk asked for logits and got them.
   std::vector<std::vector<SampledToken>> SampleAll(
       const std::vector<Work>& works,

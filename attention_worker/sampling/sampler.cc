@@ -1,6 +1,7 @@
 #include "attention_worker/sampling/sampler.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <limits>
 
@@ -192,9 +193,38 @@ void FillLogprobs(const CandidateRow& row, int num_top, SampledToken* token) {
 
 int32_t Greedy(const CandidateRow& row) { return TopCandidates(row, 1)[0].id; }
 
+// The allowed entries of a row, in order: what is drawn from under a grammar.
+struct AllowedEntries {
+  AllowedEntries(absl::Span<const float> logits,
+                 absl::Span<const uint64_t> allowed) {
+    SY_CHECK(allowed.size() * 64 >= logits.size());
+    for (size_t word = 0; word < allowed.size(); ++word) {
+      for (uint64_t bits = allowed[word]; bits != 0; bits &= bits - 1) {
+        const size_t id =
+            word * 64 + static_cast<size_t>(std::countr_zero(bits));
+        if (id >= logits.size()) break;
+        values.push_back(logits[id]);
+        ids.push_back(static_cast<int32_t>(id));
+      }
+    }
+    SY_CHECK(!ids.empty());
+  }
+
+  std::vector<float> values;
+  std::vector<int32_t> ids;
+};
+
+int32_t Choose(const CandidateRow& row, const SamplingParams& params,
+               int64_t position) {
+  if (params.temperature < kGreedyTemperature) return Greedy(row);
+  return Draw(row, params)
+      .Token(PhiloxUniform(params.seed, static_cast<uint64_t>(position)));
+}
+
 SampledToken Sample(const CandidateRow& raw, const SamplingParams& params,
                     const TokenHistory& history, int64_t position,
-                    bool want_logprob, int num_top) {
+                    bool want_logprob, int num_top,
+                    absl::Span<const uint64_t> allowed) {
   SY_CHECK(!raw.logits.empty());
   const int64_t index = position - history.prompt_tokens;
   SampledToken token;
@@ -211,11 +241,13 @@ SampledToken Sample(const CandidateRow& raw, const SamplingParams& params,
     ApplyRules(params.rules, index, absl::MakeSpan(changed));
     row = CandidateRow(changed);
   }
-  token.id = params.temperature < kGreedyTemperature
-                 ? Greedy(row)
-                 : Draw(row, params)
-                       .Token(PhiloxUniform(params.seed,
-                                            static_cast<uint64_t>(position)));
+  if (allowed.empty()) {
+    token.id = Choose(row, params, position);
+  } else {
+    const AllowedEntries entries(row.logits, allowed);
+    token.id = entries.ids[static_cast<size_t>(
+        Choose(CandidateRow(entries.values), params, position))];
+  }
   if (want_logprob) FillLogprobs(raw, num_top, &token);
   return token;
 }
@@ -225,9 +257,10 @@ SampledToken Sample(const CandidateRow& raw, const SamplingParams& params,
 SampledToken SampleToken(absl::Span<const float> logits,
                          const SamplingParams& params,
                          const TokenHistory& history, int64_t position,
-                         bool want_logprob, int num_top) {
+                         bool want_logprob, int num_top,
+                         absl::Span<const uint64_t> allowed) {
   return Sample(CandidateRow(logits), params, history, position, want_logprob,
-                num_top);
+                num_top, allowed);
 }
 
 SampledToken ScoreToken(absl::Span<const float> logits, int32_t id,
@@ -272,7 +305,10 @@ std::vector<SampledToken> SampleRows(const JobRows& rows,
         Sample(CandidateRow(rows.Logits(row),
                             maxima.subspan(row * rows.blocks, rows.blocks)),
                *job.params, *job.history, job.position + row, job.want_logprob,
-               job.num_top));
+               job.num_top,
+               row < static_cast<int64_t>(job.masks.size())
+                   ? absl::MakeConstSpan(job.masks[row])
+                   : absl::Span<const uint64_t>()));
     if (row + 1 == rows.count || tokens.back().id != job.drafts[row]) break;
     if (penalties) ++job.history->generated[job.drafts[row]];
     Observe(job.params->rules, job.position + row - job.history->prompt_tokens,

@@ -44,14 +44,16 @@ struct SampledToken {
   std::vector<std::pair<int32_t, float>> top_logprobs;
 };
 
-// Order as in Transformers: penalties, the rules' changes, temperature, top-k,
-// top-p, min-p, draw. A token that the rules force is not drawn.
-// `position` is the index in the sequence of the token being chosen. NaN logits
-// count as -infinity.
+// Order as in Transformers: penalties, the rules' changes, the mask,
+// temperature, top-k, top-p, min-p, draw. A token that the rules force is not
+// drawn. `allowed`: a bit for each token that may be chosen, one at least; it
+// outdoes the rules. Empty: all may. `position` is the index in the sequence of
+// the token being chosen. NaN logits count as -infinity.
 SampledToken SampleToken(absl::Span<const float> logits,
                          const SamplingParams& params,
                          const TokenHistory& history, int64_t position,
-                         bool want_logprob, int num_top);
+                         bool want_logprob, int num_top,
+                         absl::Span<const uint64_t> allowed = {});
 
 // A token that is given, with its logprobs.
 SampledToken ScoreToken(absl::Span<const float> logits, int32_t id,
@@ -62,6 +64,8 @@ SampledToken ScoreToken(absl::Span<const float> logits, int32_t id,
 struct SampleJob {
   absl::Span<const float> logits;         // [drafts + 1, V]
   absl::Span<const int32_t> drafts = {};  // guesses of the tokens to be chosen
+  // Of each row, as SampleToken's `allowed`; fewer than rows: empty ones.
+  absl::Span<const std::vector<uint64_t>> masks = {};
   const SamplingParams* params = nullptr;
   // Changed meanwhile if there are drafts, then as before: a job's own.
   TokenHistory* history = nullptr;

@@ -88,6 +88,46 @@ absl::StatusOr<SamplingParams> SamplingFromProto(
   return out;
 }
 
+absl::StatusOr<OutputFormat> OutputFormatFromProto(
+    const v1::OutputFormat& format) {
+  OutputFormat out;
+  switch (format.kind()) {
+    case v1::OutputFormat::JSON_SCHEMA:
+      out.kind = grammar::GrammarKind::kJsonSchema;
+      break;
+    case v1::OutputFormat::REGEX:
+      out.kind = grammar::GrammarKind::kRegex;
+      break;
+    case v1::OutputFormat::EBNF:
+      out.kind = grammar::GrammarKind::kEbnf;
+      break;
+    case v1::OutputFormat::TOOL_CALLS:
+      out.kind = grammar::GrammarKind::kToolCalls;
+      break;
+    default:  // of a newer router, or none
+      return absl::InvalidArgumentError(absl::StrCat(
+          "output_format.kind is ", static_cast<int>(format.kind()),
+          ", which this worker does not know"));
+  }
+  switch (format.reasoning()) {
+    case v1::OutputFormat::NONE:
+      out.reasoning = OutputReasoning::kNone;
+      break;
+    case v1::OutputFormat::MAYBE:
+      out.reasoning = OutputReasoning::kMaybe;
+      break;
+    case v1::OutputFormat::OPENED:
+      out.reasoning = OutputReasoning::kOpened;
+      break;
+    default:
+      return absl::InvalidArgumentError(absl::StrCat(
+          "output_format.reasoning is ", static_cast<int>(format.reasoning()),
+          ", which this worker does not know"));
+  }
+  out.text = format.text();
+  return out;
+}
+
 v1::WorkerInfo::State StateToProto(WorkerState state) {
   switch (state) {
     case WorkerState::kLoading:
@@ -127,6 +167,10 @@ absl::StatusOr<GenerationRequest> GenerationRequestFromProto(
   SY_ASSIGN_OR_RETURN(out.sampling, SamplingFromProto(request.sampling()));
   if (out.sampling.rules.min_tokens > 0) {
     out.sampling.rules.late_ids = out.stop_token_ids;
+  }
+  if (request.has_output_format()) {
+    SY_ASSIGN_OR_RETURN(out.format,
+                        OutputFormatFromProto(request.output_format()));
   }
   out.max_tokens = request.max_tokens();
   out.want_logprobs = request.want_logprobs();

@@ -14,6 +14,7 @@ void Draft(absl::Span<const DraftJob> jobs, const std::vector<size_t>& job_of,
            std::vector<Drafter::Result>* results) {
   std::vector<SampleJob> sample;
   std::vector<size_t> result_of;
+  std::vector<std::vector<uint64_t>> masks(steps.size());
   for (size_t i = 0; i < steps.size(); ++i) {
     if (!steps[i].status.ok() || steps[i].logits.empty()) continue;
     const DraftJob& job = jobs[job_of[i]];
@@ -24,11 +25,19 @@ void Draft(absl::Span<const DraftJob> jobs, const std::vector<size_t>& job_of,
                       .history = job.history,
                       .position = job.position + drafted});
     result_of.push_back(job_of[i]);
+    if (job.constraint == nullptr) continue;
+    masks[i].resize(static_cast<size_t>(job.constraint->mask_words()));
+    // Where nothing may follow, any guess is as wrong as another.
+    if (job.constraint->FillMask(absl::MakeSpan(masks[i]))) {
+      sample.back().masks = absl::MakeConstSpan(&masks[i], 1);
+    }
   }
   std::vector<std::vector<SampledToken>> tokens(sample.size());
   SampleTokens(sample, pool, absl::MakeSpan(tokens));
   for (size_t i = 0; i < tokens.size(); ++i) {
     (*results)[result_of[i]].drafts.push_back(tokens[i][0].id);
+    OutputConstraint* const constraint = jobs[result_of[i]].constraint;
+    if (constraint != nullptr) constraint->Take(tokens[i][0].id);
   }
 }
 
@@ -37,6 +46,9 @@ void Draft(absl::Span<const DraftJob> jobs, const std::vector<size_t>& job_of,
 std::vector<Drafter::Result> Drafter::Run(absl::Span<const DraftJob> jobs,
                                           absl::Time deadline) {
   std::vector<Result> results(jobs.size());
+  for (const DraftJob& job : jobs) {
+    if (job.constraint != nullptr) job.constraint->BeginTrial();
+  }
   std::vector<MtpChunk> chunks;
   std::vector<size_t> job_of;  // of each chunk
   for (size_t i = 0; i < jobs.size(); ++i) {
@@ -90,6 +102,7 @@ std::vector<Drafter::Result> Drafter::Run(absl::Span<const DraftJob> jobs,
   }
   for (size_t i = 0; i < jobs.size(); ++i) {
     jobs[i].state->num_mtp_pairs = pairs[i];
+    if (jobs[i].constraint != nullptr) jobs[i].constraint->EndTrial();
   }
   return results;
 }

@@ -14,6 +14,7 @@
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "attention_worker/layers/mtp_head.h"
+#include "attention_worker/sampling/output_constraint.h"
 #include "attention_worker/sampling/sampler.h"
 #include "attention_worker/state/sequence_state.h"
 #include "base/compute_pool.h"
@@ -29,6 +30,8 @@ struct DraftJob {
   int depth = 0;                          // tokens to draft
   const SamplingParams* params = nullptr;
   TokenHistory* history = nullptr;
+  // Of the sequence's output; null: none. As before afterwards.
+  OutputConstraint* constraint = nullptr;
   int64_t position = 0;  // of the first token to be drafted
 };
 

@@ -40,6 +40,15 @@ struct SamplingParams {
   absl::optional<ThinkingBudget> thinking_budget = {};
 };
 
+// What the output must look like; see the proto.
+struct OutputFormat {
+  enum class Kind { kJsonSchema, kRegex, kEbnf, kToolCalls };
+  enum class Reasoning { kNone, kMaybe, kOpened };
+  Kind kind = Kind::kJsonSchema;
+  std::string text;
+  Reasoning reasoning = Reasoning::kNone;
+};
+
 struct TokenRequest {
   std::string id;
   std::vector<int32_t> prompt_ids;
@@ -58,6 +67,7 @@ struct TokenRequest {
   int priority = 0;         // lower goes first
   std::string client;       // who asks; see the proto
   std::string traceparent;  // of the span that this serves; "": not traced
+  absl::optional<OutputFormat> output_format = {};
 };
 
 // A token of the output, or one of the prompt whose logprob was asked for.

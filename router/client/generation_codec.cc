@@ -102,6 +102,35 @@ absl::Status SamplingToProto(const SamplingParams& params,
   return RulesToProto(params, out);
 }
 
+void OutputFormatToProto(const OutputFormat& format, v1::OutputFormat* out) {
+  switch (format.kind) {
+    case OutputFormat::Kind::kJsonSchema:
+      out->set_kind(v1::OutputFormat::JSON_SCHEMA);
+      break;
+    case OutputFormat::Kind::kRegex:
+      out->set_kind(v1::OutputFormat::REGEX);
+      break;
+    case OutputFormat::Kind::kEbnf:
+      out->set_kind(v1::OutputFormat::EBNF);
+      break;
+    case OutputFormat::Kind::kToolCalls:
+      out->set_kind(v1::OutputFormat::TOOL_CALLS);
+      break;
+  }
+  switch (format.reasoning) {
+    case OutputFormat::Reasoning::kNone:
+      out->set_reasoning(v1::OutputFormat::NONE);
+      break;
+    case OutputFormat::Reasoning::kMaybe:
+      out->set_reasoning(v1::OutputFormat::MAYBE);
+      break;
+    case OutputFormat::Reasoning::kOpened:
+      out->set_reasoning(v1::OutputFormat::OPENED);
+      break;
+  }
+  out->set_text(format.text);
+}
+
 absl::StatusOr<AttentionWorkerInfo::State> StateFromProto(
     v1::WorkerInfo::State state) {
   switch (state) {
@@ -149,6 +178,9 @@ absl::StatusOr<v1::GenerateRequest> TokenRequestToProto(
   out.set_max_tokens(static_cast<uint32_t>(request.max_tokens));
   out.set_priority(request.priority);
   out.set_client(request.client);
+  if (request.output_format) {
+    OutputFormatToProto(*request.output_format, out.mutable_output_format());
+  }
   out.set_want_logprobs(request.want_logprobs);
   out.set_num_top_logprobs(static_cast<uint32_t>(request.num_top_logprobs));
   if (request.prompt_logprobs_from) {

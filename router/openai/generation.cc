@@ -107,6 +107,7 @@ void Generation::MakeChoice(size_t prompt, int number) {
   request.priority = plan_.params.priority;
   request.client = plan_.params.client;
   request.traceparent = plan_.traceparent;
+  request.output_format = plan_.output_format;
   if (plan_.prompt_logprobs_from) {
     AskForPrompt(*plan_.prompt_logprobs_from, &request,
                  &choice.result.scored_prompt);

@@ -41,6 +41,7 @@ struct GenerationPlan {
   std::vector<int64_t> max_tokens;      // of each prompt, >= 1
   bool prefill_only = false;            // max_tokens are 1, and not shown
   std::vector<int32_t> stop_token_ids;  // end of sequence and the request's own
+  absl::optional<OutputFormat> output_format;
   absl::optional<OutputSyntax> syntax;  // absent: text stays whole
   // Is told the tokens of prompts and outputs, once, however it ends; may be
   // null.

@@ -29,6 +29,19 @@ OutputSyntax SyntaxOf(ChatFormat format, const ChatRequest& request) {
   return syntax;
 }
 
+OutputFormat::Reasoning ReasoningOf(ChatFormat format, const Json& kwargs) {
+  if (NeverThinks(format)) return OutputFormat::Reasoning::kNone;
+  if (PromptOpensThinking(format, kwargs)) {
+    return OutputFormat::Reasoning::kOpened;
+  }
+  // Who asked for no thoughts gets none. Only the hybrid models open the
+  // thought themselves.
+  return format == ChatFormat::kHybrid &&
+                 kwargs.value("enable_thinking", Json(true)) != false
+             ? OutputFormat::Reasoning::kMaybe
+             : OutputFormat::Reasoning::kNone;
+}
+
 absl::StatusOr<ThinkingBudget> BudgetOf(ChatFormat format,
                                         const ChatRequest& request,
                                         const text::Tokenizer& tokenizer) {
@@ -133,6 +146,16 @@ absl::StatusOr<GenerationPlan> Planner::PlanChat(ChatRequest request,
   plan.prompts.push_back(std::move(ids));
   plan.syntax = SyntaxOf(options_.chat_format, request);
   if (!request.parallel_tool_calls) plan.max_tool_calls = 1;
+  SY_ASSIGN_OR_RETURN(
+      plan.output_format,
+      FormatWithTools(request.tool_choice, request.prompt.tools,
+                      options_.chat_format == ChatFormat::kCoder,
+                      request.parallel_tool_calls,
+                      std::move(request.params.output_format)));
+  if (plan.output_format) {
+    plan.output_format->reasoning =
+        ReasoningOf(options_.chat_format, request.prompt.kwargs);
+  }
   plan.params = std::move(request.params);
   if (request.thinking_budget && !NeverThinks(options_.chat_format)) {
     SY_ASSIGN_OR_RETURN(
@@ -162,6 +185,7 @@ absl::StatusOr<GenerationPlan> Planner::PlanPrompts(CompletionRequest request,
     }
     plan.prompts.push_back(std::move(ids));
   }
+  plan.output_format = std::move(request.params.output_format);
   plan.params = std::move(request.params);
   SY_RETURN_IF_ERROR(Complete(context, param, &plan));
   return plan;

@@ -7,6 +7,7 @@
 #include "router/openai/chat_messages.h"
 #include "router/openai/errors.h"
 #include "router/openai/field_reader.h"
+#include "router/openai/output_fields.h"
 #include "router/openai/sampling_fields.h"
 
 namespace switchyard::router {
@@ -22,14 +23,6 @@ constexpr double kMaxTimeoutSeconds = 7 * 24 * 3600;
 // Their neutral values (null, false, 0, {} and []) are accepted.
 constexpr const char* kUnsupported[] = {
     "stop_regex",
-    "regex",
-    "ebnf",
-    "json_schema",
-    "guided_json",
-    "guided_regex",
-    "guided_choice",
-    "guided_grammar",
-    "structured_outputs",
     "prompt_logprobs",
     "suffix",
     "use_beam_search",
@@ -111,13 +104,6 @@ absl::Status RefuseUnsupported(FieldReader* reader) {
       return ParamError(name, "is not supported by this server");
     }
   }
-  if (const Json* format = reader->Find("response_format")) {
-    if (!format->is_object() || !format->contains("type") ||
-        (*format)["type"] != "text") {
-      return ParamError("response_format",
-                        "only {\"type\": \"text\"} is supported");
-    }
-  }
   return absl::OkStatus();
 }
 
@@ -158,6 +144,7 @@ absl::Status ReadShared(FieldReader* reader, const RequestDefaults& defaults,
   ReadSampling(reader, defaults.generation, &out->sampling);
   SY_RETURN_IF_ERROR(
       ReadTokenRules(reader, "min_tokens", defaults.vocab_size, out));
+  SY_ASSIGN_OR_RETURN(out->output_format, ReadOutputFormat(reader));
   SY_RETURN_IF_ERROR(ReadSeed(reader, out));
   out->max_tokens = reader->Int("max_tokens", least_tokens, kMaxTokens);
   if (const auto newer = reader->Int("max_completion_tokens", 1, kMaxTokens)) {
@@ -211,18 +198,12 @@ absl::Status ReadTools(FieldReader* reader, ChatRequest* out) {
   const Json* tools = reader->Find("tools");
   SY_ASSIGN_OR_RETURN(out->prompt.tools,
                       NormaliseTools(tools == nullptr ? Json() : *tools));
-  bool may_call = true;
-  if (const Json* choice = reader->Find("tool_choice")) {
-    if (*choice == "none") {
-      may_call = false;
-    } else if (*choice != "auto") {
-      return ParamError("tool_choice",
-                        "only 'auto' and 'none' are supported: a call cannot "
-                        "be forced");
-    }
-  }
+  SY_ASSIGN_OR_RETURN(out->tool_choice,
+                      ReadToolChoice(reader, out->prompt.tools));
   // A model that must not call does not see the tools.
-  if (!may_call) out->prompt.tools = nullptr;
+  if (out->tool_choice.kind == ToolChoice::Kind::kNone) {
+    out->prompt.tools = nullptr;
+  }
   out->parallel_tool_calls = reader->Bool("parallel_tool_calls").value_or(true);
   out->parse_tool_calls = !out->prompt.tools.is_null();
   return reader->status();

@@ -20,6 +20,7 @@
 #include "base/json.h"
 #include "model/config.h"
 #include "router/client/attention_client.h"
+#include "router/openai/output_fields.h"
 #include "router/text/chat_format.h"
 
 namespace switchyard::router {
@@ -61,6 +62,8 @@ struct GenerationParams {
   // for output.
   absl::optional<int64_t> truncate_prompt_tokens;
   ReasoningOutput reasoning = ReasoningOutput::kStreamed;
+  // Without the calls and the reasoning around it; those are the planner's.
+  absl::optional<OutputFormat> output_format;
   absl::optional<absl::Duration> timeout;
   std::string request_id;  // the client's name for the answer, or ""
   int priority = 0;        // lower goes first
@@ -71,8 +74,9 @@ struct GenerationParams {
 
 struct ChatRequest {
   GenerationParams params;
-  ChatPrompt prompt;                // messages normalised (chat_messages.h)
-  bool parse_tool_calls = false;    // it has tools and may call them
+  ChatPrompt prompt;              // messages normalised (chat_messages.h)
+  bool parse_tool_calls = false;  // it has tools and may call them
+  ToolChoice tool_choice;
   bool parallel_tool_calls = true;  // false: the first call ends the answer
   bool separate_reasoning = true;
   absl::optional<int64_t> thinking_budget;  // tokens

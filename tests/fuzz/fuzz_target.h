@@ -32,6 +32,8 @@ void FuzzExpertCodec(absl::Span<const uint8_t> bytes);
 // router/openai/request.h: bodies of chat and completion requests, and the
 // rendering of accepted chats.
 void FuzzOpenAiRequest(absl::Span<const uint8_t> bytes);
+// grammar/compile.h: any text in any notation, and a text written under it.
+void FuzzGrammar(absl::Span<const uint8_t> bytes);
 
 }  // namespace switchyard::fuzz
 

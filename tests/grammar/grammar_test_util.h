@@ -10,6 +10,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/types/optional.h"
 #include "grammar/compile.h"
 #include "grammar/matcher.h"
 
@@ -26,15 +27,17 @@ absl::StatusOr<std::shared_ptr<const CompiledGrammar>> Compile(
 bool Matches(const std::shared_ptr<const CompiledGrammar>& grammar,
              absl::string_view text);
 // The same, in random tokens of the vocabulary, each of which must be in the
-// mask; fails the test if a mask and AcceptToken disagree about any token.
+// mask. Aborts if a mask and AcceptToken disagree about any token.
 bool MatchesInTokens(const std::shared_ptr<const CompiledGrammar>& grammar,
                      absl::string_view text, std::mt19937* random);
 
 // A text of the grammar, written by a model that chooses at random among the
-// tokens of each mask. It prefers to end, the more the longer the text is, so
-// that texts have an end; "" and a failed test if there is a dead end.
-std::string RandomText(const std::shared_ptr<const CompiledGrammar>& grammar,
-                       std::mt19937* random);
+// tokens of each mask. It prefers to end, the more the longer the text is.
+// Nothing if it did not come to an end. Aborts at a dead end, and where a token
+// of a mask is refused.
+absl::optional<std::string> DrawText(
+    const std::shared_ptr<const CompiledGrammar>& grammar,
+    std::mt19937* random);
 
 }  // namespace switchyard::grammar
 

@@ -33,7 +33,9 @@ void Check(GrammarKind kind, const std::vector<Case>& cases,
       EXPECT_FALSE(Matches(*grammar, text)) << c.grammar << "\n" << text;
     }
     for (int i = 0; write && i < 3; ++i) {
-      EXPECT_TRUE(Matches(*grammar, RandomText(*grammar, &random)));
+      const auto text = DrawText(*grammar, &random);
+      ASSERT_TRUE(text.has_value()) << c.grammar;
+      EXPECT_TRUE(Matches(*grammar, *text)) << *text;
     }
   }
 }
