@@ -20,6 +20,8 @@ constexpr double kPeersFactor = 4;
 // Of a holder of which nothing is known: its weights may have to be read first.
 constexpr absl::Duration kFirstAnswer = absl::Milliseconds(500);
 constexpr absl::Duration kFirstPair = absl::Milliseconds(5);
+// Beyond twice its usual time nobody is waited for longer than this.
+constexpr absl::Duration kMaxSlack = absl::Seconds(1);
 
 metrics::Counter* AddEjections(metrics::Registry* registry,
                                const std::string& worker, const char* reason) {
@@ -210,8 +212,10 @@ absl::Duration HolderTable::HangAfter(const Holder& holder, int64_t load) {
   if (usual == absl::InfiniteDuration()) {
     return kFirstAnswer + static_cast<double>(load) * kFirstPair;
   }
-  return std::max(options_.health.hang_timeout,
-                  options_.health.hang_factor * usual);
+  // Ten times what takes a second would outlast what waits for it.
+  return std::max(
+      options_.health.hang_timeout,
+      std::min(options_.health.hang_factor * usual, 2 * usual + kMaxSlack));
 }
 
 uint64_t HolderTable::Sent(Holder* holder, int64_t pairs, absl::Time now) {
@@ -238,10 +242,15 @@ void HolderTable::Answered(Holder* holder, uint64_t serial, bool ok,
   const Holder::Unanswered answered = *call;
   holder->unanswered.erase(call);
   if (!ok) return;
-  holder->latency.Observe(answered.load, arrived - answered.sent);
+  // How long it hung says nothing of how long it takes.
+  if (!answered.given_up) {
+    holder->latency.Observe(answered.load, arrived - answered.sent);
+  }
   holder->last_answer = arrived;
-  holder->metrics.typical_seconds->Set(
-      absl::ToDoubleSeconds(holder->latency.Typical(1)));
+  if (holder->latency.known()) {
+    holder->metrics.typical_seconds->Set(
+        absl::ToDoubleSeconds(holder->latency.Typical(1)));
+  }
   if (holder->is_fallback) return;
   holder->backoff = options_.min_backoff;
   if (answered.given_up) holder->health.AnsweredLate(arrived);

@@ -61,6 +61,13 @@ TEST_F(FabricSimulationTest, NothingThatMayHappenBreaksAnInvariant) {
   EXPECT_GT(sum.failed_sequences, often);
 }
 
+// Found by longer runs.
+TEST_F(FabricSimulationTest, SchedulesThatFailedOnceDoNotFailAgain) {
+  for (const uint64_t seed : {24, 478, 13591, 32984, 408066}) {
+    EXPECT_EQ(Simulate(ScheduleOf(seed)).violation, "") << seed;
+  }
+}
+
 TEST_F(FabricSimulationTest, ASeedReplaysToTheLastBit) {
   for (uint64_t seed = 1; seed <= 200; ++seed) {
     const Schedule schedule = ScheduleOf(seed);
