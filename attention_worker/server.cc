@@ -16,6 +16,7 @@
 #include "attention_worker/client/grpc_expert_client.h"
 #include "attention_worker/client/member_clients.h"
 #include "attention_worker/service/generation_service.h"
+#include "attention_worker/service/session_service.h"
 #include "attention_worker/worker.h"
 #include "base/json.h"
 #include "base/log.h"
@@ -169,6 +170,7 @@ class AttentionServer final : public Server {
   bool follows_ = false;          // the expert workers are those that join
   std::unique_ptr<AttentionWorker> worker_;
   std::unique_ptr<GenerationService> service_;
+  std::unique_ptr<SessionService> sessions_;
   std::unique_ptr<rpc::Server> grpc_;
   std::unique_ptr<metrics::MetricsServer> metrics_server_;
 
@@ -203,7 +205,9 @@ absl::Status AttentionServer::Start() {
       GenerationService::Options{.backend = worker_.get(),
                                  .max_request_time = options_.max_request_time,
                                  .spans = spans_.get()});
-  grpc::Service* const services[] = {service_.get()};
+  sessions_ = std::make_unique<SessionService>(
+      SessionService::Options{.backend = worker_.get()});
+  grpc::Service* const services[] = {service_.get(), sessions_.get()};
   SY_ASSIGN_OR_RETURN(
       grpc_, rpc::Server::Start(options_.host, options_.port, services));
   port_ = grpc_->port();
@@ -404,6 +408,7 @@ void AttentionServer::Shutdown() {
   // Calls go to the service, the service's to the worker.
   grpc_ = nullptr;
   service_ = nullptr;
+  sessions_ = nullptr;
 }
 
 }  // namespace

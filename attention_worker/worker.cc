@@ -183,6 +183,16 @@ class AttentionWorkerImpl final : public AttentionWorker {
     return engine_.get();
   }
 
+  absl::StatusOr<Engine*> engine_to_leave() const override
+      ABSL_LOCKS_EXCLUDED(mutex_) {
+    MutexLock lock(&mutex_);
+    if (engine_ == nullptr) {
+      return absl::UnavailableError(
+          absl::StrCat("this worker is loading: ", LoadingMessage()));
+    }
+    return engine_.get();
+  }
+
   WorkerInfo info() const override ABSL_LOCKS_EXCLUDED(mutex_);
 
   absl::Status WaitUntilLoaded(absl::Time deadline) const override
@@ -217,7 +227,8 @@ class AttentionWorkerImpl final : public AttentionWorker {
     draining_ = true;
     while (engine_ != nullptr) {
       const EngineLoad load = engine_->load();
-      if (load.running + load.waiting == 0) break;
+      // What the last request left may be on its way to another worker.
+      if (load.running + load.waiting + load.transfers == 0) break;
       const absl::Time now = absl::Now();
       if (now >= deadline) return false;
       changed_.WaitUntil(&mutex_, std::min(deadline, now + kDrainPoll));
@@ -549,6 +560,10 @@ WorkerInfo AttentionWorkerImpl::info() const {
     draining = draining_;
     if (loaded) {
       info.load = engine_->load();
+      const StateShape& shape = engine_->state_shape();
+      info.state_fixed_bytes = shape.FixedBytes();
+      info.state_token_bytes =
+          shape.BytesPerToken() + static_cast<int64_t>(sizeof(int32_t));
     } else {
       info.message = LoadingMessage();
     }

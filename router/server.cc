@@ -32,6 +32,7 @@
 #include "router/openai/router_metrics.h"
 #include "router/responses/api.h"
 #include "router/routing/least_loaded.h"
+#include "router/routing/move_costs.h"
 #include "router/routing/worker_pool.h"
 #include "router/service/membership_service.h"
 #include "router/sglang/api.h"
@@ -180,6 +181,7 @@ class RouterServerImpl final : public RouterServer {
   metrics::Registry* registry_ = nullptr;
   std::unique_ptr<RouterMetrics> metrics_;
   LeastLoaded policy_;
+  MoveCosts move_costs_;
   std::unique_ptr<WorkerPool> pool_;
   std::unique_ptr<MemberRegistry> members_;  // null: nobody can join
   std::unique_ptr<AttentionMembers> attention_members_;  // null: not used
@@ -275,6 +277,7 @@ absl::Status RouterServerImpl::MakeParts() {
   answers.generation.workers = pool_.get();
   answers.generation.timers = timers_;
   answers.generation.metrics = metrics_.get();
+  answers.generation.move_costs = &move_costs_;
   answers.generation.keep_alive_interval = options_.keep_alive_interval;
   answers.generation.failover_timeout = options_.failover_timeout;
   answers.random = random;

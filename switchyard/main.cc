@@ -20,6 +20,13 @@
 //       is smaller, faster, and checked when it is loaded (docs/formats.md).
 //       --experts, --dense, --lm-head choose for one kind of tensor. The same
 //       command goes on where a killed one was.
+//   switchyard session save --from H:P --tokens FILE --to FILE.state
+//   switchyard session load --from FILE.state --to H:P
+//   switchyard session move --from H:P --tokens FILE --to H:P
+//       The state of a session out of an attention worker's memory, into one,
+//       or from one to another: the next turn there reads what is new only.
+//       --tokens has the session's token ids, as a JSON array, or an answer of
+//       the server to a request with "return_token_ids": true.
 //   switchyard verify DIR
 //       Checks every checksum of a model's files.
 //   switchyard synth --layers N --format hf-bf16|q8|q4|q4-q8 --out DIR
@@ -69,6 +76,7 @@
 #include "switchyard/logits/logits_command.h"
 #include "switchyard/plan/plan_command.h"
 #include "switchyard/serve/serve_command.h"
+#include "switchyard/session/session_command.h"
 #include "switchyard/synth/synth_command.h"
 #include "switchyard/text/text_commands.h"
 #include "switchyard/verify/verify_command.h"
@@ -219,6 +227,13 @@ ABSL_FLAG(std::string, tokenizer, "",
           "synth: a model's directory whose tokenizer is copied; default: a "
           "tokenizer of bytes");
 ABSL_FLAG(uint64_t, seed, 1, "synth: other seeds, other weights");
+
+ABSL_FLAG(std::string, from, "",
+          "session: the attention worker (host:port), or the file to load");
+ABSL_FLAG(std::string, to, "",
+          "session: the attention worker (host:port), or the file to save to");
+ABSL_FLAG(std::string, tokens, "",
+          "session: file with the session's token ids, or an answer with them");
 
 namespace switchyard {
 namespace {
@@ -373,6 +388,21 @@ absl::Status Verify() {
   return RunVerify(options, std::cerr, isatty(STDERR_FILENO) != 0);
 }
 
+SessionCommandOptions SessionOptions() {
+  return {.from = absl::GetFlag(FLAGS_from),
+          .to = absl::GetFlag(FLAGS_to),
+          .tokens = absl::GetFlag(FLAGS_tokens)};
+}
+absl::Status SessionSave() {
+  return RunSessionSave(SessionOptions(), std::cout);
+}
+absl::Status SessionLoad() {
+  return RunSessionLoad(SessionOptions(), std::cout);
+}
+absl::Status SessionMove() {
+  return RunSessionMove(SessionOptions(), std::cout);
+}
+
 absl::Status Synth() {
   SynthOptions options;
   options.config_path = absl::GetFlag(FLAGS_config);
@@ -450,6 +480,9 @@ constexpr Command kCommands[] = {
     {"chat", Chat, Needs::kNothing},
     {"logits", Logits, Needs::kModel},
     {"convert", Convert, Needs::kModel},
+    {"session save", SessionSave, Needs::kNothing},
+    {"session load", SessionLoad, Needs::kNothing},
+    {"session move", SessionMove, Needs::kNothing},
     {"verify", Verify, Needs::kModelOrArgument},
     {"synth", Synth, Needs::kNothing},
     {"plan", Plan, Needs::kModel},
@@ -466,6 +499,7 @@ constexpr char kUsage[] =
     "  chat      talk to a running server\n"
     "  logits    fp32 logits of token ids, as .npy\n"
     "  convert   a Hugging Face model to Switchyard's formats\n"
+    "  session save|load|move   a session's state between attention workers\n"
     "  verify    check a model's files against their checksums\n"
     "  synth     a model of random weights, for measurements\n"
     "  plan      how many machines, what memory, how fast\n"

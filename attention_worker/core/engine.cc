@@ -12,6 +12,7 @@
 #include "attention_worker/core/engine_metrics.h"
 #include "attention_worker/core/grammar_compiler.h"
 #include "attention_worker/core/request_limits.h"
+#include "attention_worker/core/state_transfers.h"
 #include "attention_worker/core/step_loop.h"
 #include "attention_worker/scheduler/decode_first.h"
 #include "base/check.h"
@@ -146,9 +147,24 @@ class EngineImpl final : public Engine {
   EngineLoad load() const override ABSL_LOCKS_EXCLUDED(mutex_) {
     MutexLock lock(&mutex_);
     EngineLoad load = load_;
+    load.transfers = open_transfers_.use_count() - 1;
     load.waiting = static_cast<int64_t>(live_.size()) - load.running;
     return load;
   }
+
+  void BetweenSteps(Task task) override ABSL_LOCKS_EXCLUDED(mutex_) {
+    {
+      MutexLock lock(&mutex_);
+      if (!stopped_) {
+        tasks_.push_back(std::move(task));
+        wake_.Signal();
+        return;
+      }
+    }
+    task(nullptr);
+  }
+
+  const StateShape& state_shape() const override { return memory_->shape(); }
 
   void Stop() override ABSL_LOCKS_EXCLUDED(mutex_) {
     {
@@ -271,6 +287,7 @@ class EngineImpl final : public Engine {
       MutexLock lock(&mutex_);
       load_ = load;
     };
+    loop.open_transfers = open_transfers_;
     return loop;
   }
 
@@ -280,14 +297,17 @@ class EngineImpl final : public Engine {
     bool stopping = false;
     while (!stopping) {
       std::vector<Arrival> arrivals;
+      std::vector<Task> tasks;
       absl::flat_hash_set<std::string> cancelled;
       bool flush = false;
       {
         MutexLock lock(&mutex_);
-        while (loop.empty() && inbox_.empty() && !flush_ && !stopping_) {
+        while (loop.empty() && inbox_.empty() && tasks_.empty() && !flush_ &&
+               !stopping_) {
           wake_.WaitUntil(&mutex_, absl::Now() + kIdleWait);
         }
         arrivals.swap(inbox_);
+        tasks.swap(tasks_);
         cancelled.swap(cancelled_);
         flush = std::exchange(flush_, false);
         stopping = stopping_;
@@ -295,6 +315,7 @@ class EngineImpl final : public Engine {
       // Nothing ran when it was asked for, so what has arrived came after.
       if (flush) loop.FlushCache();
       AddAll(std::move(arrivals), &loop);
+      for (const Task& task : tasks) task(loop.transfers());
       if (!stopping) loop.Step(cancelled);
     }
     std::vector<Arrival> compiled;
@@ -313,6 +334,13 @@ class EngineImpl final : public Engine {
     if (options_.store != nullptr) {
       options_.store->Flush(absl::Now() + kSaveGrace);
     }
+    std::vector<Task> tasks;
+    {
+      MutexLock lock(&mutex_);
+      stopped_ = true;
+      tasks.swap(tasks_);
+    }
+    for (const Task& task : tasks) task(nullptr);
     MutexLock lock(&mutex_);
     SY_CHECK(live_.empty() && live_tokens_ == 0 && inbox_.empty());
   }
@@ -357,12 +385,19 @@ class EngineImpl final : public Engine {
   absl::flat_hash_map<std::string, Live> live_ ABSL_GUARDED_BY(mutex_);
   int64_t live_tokens_ ABSL_GUARDED_BY(mutex_) = 0;
   std::vector<Arrival> inbox_ ABSL_GUARDED_BY(mutex_);
+  // As many as states are on their way, which the service bounds.
+  std::vector<Task> tasks_ ABSL_GUARDED_BY(mutex_);
+  bool stopped_ ABSL_GUARDED_BY(mutex_) = false;  // no step comes any more
   absl::flat_hash_set<std::string> cancelled_ ABSL_GUARDED_BY(mutex_);
   bool flush_ ABSL_GUARDED_BY(mutex_) = false;
   EngineLoad load_ ABSL_GUARDED_BY(mutex_);
   int64_t compiling_ ABSL_GUARDED_BY(mutex_) = 0;
 
   std::unique_ptr<GrammarCompiler> compiler_;  // null: no vocabulary
+
+  // Its other owners are the states on their way out.
+  const std::shared_ptr<const void> open_transfers_ =
+      std::make_shared<const char>();
 
   Mutex join_mutex_;
   std::thread step_thread_ ABSL_GUARDED_BY(join_mutex_);

@@ -8,6 +8,7 @@
 #define SWITCHYARD_ATTENTION_WORKER_CORE_ENGINE_H_
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -30,7 +31,8 @@
 
 namespace switchyard::attention_worker {
 
-class EngineMetrics;  // attention_worker/core/engine_metrics.h
+class EngineMetrics;   // attention_worker/core/engine_metrics.h
+class StateTransfers;  // attention_worker/core/state_transfers.h
 
 // What the output must look like.
 struct OutputFormat {
@@ -70,7 +72,7 @@ struct GeneratedToken {
   SampledToken token;
   int64_t position = 0;  // in the sequence: prompt length for the first
   // With the first one: GenerationUsage::cached_prompt_tokens.
-  std::optional<int64_t> cached_prompt_tokens;
+  std::optional<int64_t> cached_prompt_tokens = std::nullopt;
 };
 
 enum class FinishReason { kStop, kLength };
@@ -103,6 +105,7 @@ struct EngineLoad {
   int64_t state_bytes_used =
       0;  // of running sequences; shared pages count for each
   int64_t state_bytes_budget = 0;
+  int64_t transfers = 0;  // states on their way out
 };
 
 // Life: Create() starts the step thread; Submit() until Stop(); the destructor
@@ -161,6 +164,13 @@ class Engine {
   virtual absl::Status FlushCache() = 0;
 
   virtual EngineLoad load() const = 0;
+
+  // Runs `task` on the step thread before the next step; it must be short. With
+  // null if the engine has stopped, perhaps before this returns.
+  using Task = std::function<void(StateTransfers* transfers)>;
+  virtual void BetweenSteps(Task task) = 0;
+
+  virtual const StateShape& state_shape() const = 0;
 
   // Fails what waits and runs with UNAVAILABLE, and joins the step thread.
   // Idempotent.

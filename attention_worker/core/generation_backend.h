@@ -19,6 +19,9 @@ class GenerationBackend {
   // with the reason.
   virtual absl::StatusOr<Engine*> engine() const = 0;
 
+  // The same for states that are to be fetched: while it drains, too.
+  virtual absl::StatusOr<Engine*> engine_to_leave() const { return engine(); }
+
   virtual WorkerInfo info() const = 0;
 };
 

@@ -11,14 +11,6 @@
 #include "base/log.h"
 
 namespace switchyard::attention_worker {
-namespace {
-
-// Reading a state from disk takes about as long as a step: shorter prefixes are
-// not worth it, neither to read nor to keep.
-constexpr int64_t kMinTokensOnDisk = 256;
-
-}  // namespace
-
 // One chunk, and whose.
 struct StepLoop::Work {
   LiveSequence* sequence = nullptr;
@@ -39,6 +31,17 @@ struct StepLoop::Work {
 StepLoop::StepLoop(Options options)
     : options_(std::move(options)),
       cache_(options_.memory->shape()),
+      transfers_({.cache = &cache_,
+                  .memory = options_.memory,
+                  .load_from_disk =
+                      [this](absl::Span<const int32_t> tokens) {
+                        if (options_.store == nullptr) return;
+                        LoadFromDisk(tokens,
+                                     cache_.Find(tokens).snapshot.num_tokens);
+                      },
+                  .end_request =
+                      [this](const std::string& id) { return EndAndKeep(id); },
+                  .open = options_.open_transfers}),
       drafts_({.head = options_.mtp_head,
                .pool = options_.pool,
                .metrics = options_.metrics,
@@ -168,77 +171,6 @@ void StepLoop::GiveAndTakeStates(const StepPlan& plan, absl::Time now) {
   ChargeStates();
 }
 
-void StepLoop::GiveState(LiveSequence* sequence) {
-  sequence->state = RestoreOrCreate(sequence);
-  // The plan says that what runs fits, and all else can be evicted.
-  SY_CHECK(sequence->state != nullptr);
-  sequence->phase = SequencePhase::kPrefill;
-  ++running_;
-}
-
-std::unique_ptr<SequenceState> StepLoop::RestoreOrCreate(
-    LiveSequence* sequence) {
-  // The last token of a sequence is never read, so it needs no room.
-  const int64_t max_tokens = sequence->max_tokens() - 1;
-  PrefixCache::Match match;
-  if (options_.prefix_caching)
-    match = cache_.Find(sequence->RestorableTokens());
-  if (options_.prefix_caching && options_.store != nullptr) {
-    const int64_t cached = match.snapshot.num_tokens;
-    match = {};  // not held while others are evicted
-    LoadFromDisk(*sequence, cached);
-    match = cache_.Find(sequence->RestorableTokens());
-  }
-  std::unique_ptr<SequenceState> state;
-  while (state == nullptr && match.snapshot.fixed != nullptr) {
-    state =
-        SequenceState::TryRestore(options_.memory, match.snapshot, max_tokens);
-    // What is matched cannot be freed while it is held here.
-    if (state == nullptr && !cache_.EvictOne()) match.snapshot = {};
-  }
-  while (state == nullptr) {
-    state = SequenceState::TryCreate(options_.memory, max_tokens);
-    if (state == nullptr && !cache_.EvictOne()) return nullptr;
-  }
-  sequence->snapshot_points.clear();
-  if (options_.prefix_caching) {
-    sequence->snapshot_points = SnapshotPoints(
-        state->num_tokens, match.common_tokens, sequence->known_tokens(),
-        sequence->request.prefix_boundaries);
-  }
-  return state;
-}
-
-void StepLoop::LoadFromDisk(const LiveSequence& sequence,
-                            int64_t cached_tokens) {
-  const absl::Span<const int32_t> tokens = sequence.RestorableTokens();
-  const int64_t kept = options_.store->LongestPrefix(tokens);
-  if (kept < cached_tokens + kMinTokensOnDisk) return;
-  absl::StatusOr<StateSnapshot> loaded = options_.store->Load(
-      tokens.first(kept),
-      [this] { return TakeEvicting(&StateMemory::TryTakeFixed); },
-      [this] { return TakeEvicting(&StateMemory::TryTakePage); });
-  if (loaded.ok()) {
-    cache_.Insert(tokens.first(kept), *std::move(loaded));
-  } else {
-    LogWarning(
-        absl::StrCat("request ", sequence.request.id,
-                     " reads its prompt again: ", loaded.status().ToString()));
-  }
-}
-
-StateBlock StepLoop::TakeEvicting(StateBlock (StateMemory::*take)()) {
-  StateBlock block = (options_.memory->*take)();
-  while (block == nullptr && cache_.EvictOne()) {
-    block = (options_.memory->*take)();
-  }
-  return block;
-}
-
-void StepLoop::Grow(SequenceState* state, int64_t tokens) {
-  while (!state->TryGrow(tokens)) SY_CHECK(cache_.EvictOne());
-}
-
 void StepLoop::ChargeStates() {
   for (const auto& sequence : sequences_) {
     if (sequence->state == nullptr) continue;
@@ -355,12 +287,6 @@ void StepLoop::SaveSharedPrefixes(const std::vector<Work>& works) {
           absl::MakeConstSpan(work.sequence->tokens).first(tokens),
           state->SnapshotAt(tokens, work.blocks[i]));
     }
-  }
-}
-
-void StepLoop::SettlePairs(SequenceState* state, int64_t tokens) const {
-  if (drafts_.enabled() && state->num_mtp_pairs < tokens - 1) {
-    state->SkipMtpPairs(tokens - 1);
   }
 }
 
@@ -586,37 +512,6 @@ void StepLoop::Finish(LiveSequence* sequence, const absl::Status& status,
   ReportLoad();
   options_.on_done(sequence->request.id);
   sequence->sink->OnDone(status, reason, usage);
-}
-
-void StepLoop::KeepOrRelease(LiveSequence* sequence) {
-  SequenceState* const state = sequence->state.get();
-  if (state == nullptr) return;
-  if (options_.prefix_caching && state->health == StateHealth::kClean &&
-      state->num_tokens > 0) {
-    const auto tokens =
-        absl::MakeConstSpan(sequence->tokens).first(state->num_tokens);
-    if (!cache_.Contains(tokens)) {
-      options_.runner->Settle(absl::MakeConstSpan(&state, 1));
-      SettlePairs(state, state->num_tokens);
-      StateSnapshot snapshot = std::move(*state).IntoSnapshot();
-      if (options_.store != nullptr &&
-          snapshot.num_tokens >= kMinTokensOnDisk) {
-        options_.store->SaveLater(tokens, snapshot);
-      }
-      cache_.Insert(tokens, std::move(snapshot));
-    }
-  }
-  ReleaseState(sequence);
-}
-
-void StepLoop::ReleaseState(LiveSequence* sequence) {
-  if (sequence->state == nullptr) return;
-  sequence->state.reset();
-  sequence->drafts.clear();
-  --running_;
-  state_bytes_used_ -= sequence->charged_bytes;
-  sequence->charged_bytes = 0;
-  SY_CHECK(running_ >= 0 && state_bytes_used_ >= 0);
 }
 
 void StepLoop::RemoveFinished() {

@@ -21,6 +21,7 @@
 #include "attention_worker/core/engine_metrics.h"
 #include "attention_worker/core/live_sequence.h"
 #include "attention_worker/core/request_limits.h"
+#include "attention_worker/core/state_transfers.h"
 #include "attention_worker/layers/model_runner.h"
 #include "attention_worker/layers/mtp_head.h"
 #include "attention_worker/layers/step_timer.h"
@@ -56,6 +57,8 @@ class StepLoop {
     // free by then), and whenever the load changed.
     std::function<void(const std::string& id)> on_done;
     std::function<void(const EngineLoad& load)> on_load;
+    // Held by every OutgoingState.
+    std::weak_ptr<const void> open_transfers;
   };
 
   explicit StepLoop(Options options);
@@ -85,7 +88,14 @@ class StepLoop {
   // Ends every sequence with `status`.
   void FailAll(const absl::Status& status);
 
+  // For between two steps.
+  StateTransfers* transfers() { return &transfers_; }
+
  private:
+  // Reading a state from disk takes about as long as a step: shorter prefixes
+  // are not worth it, neither to read nor to keep.
+  static constexpr int64_t kMinTokensOnDisk = 256;
+
   void EndCancelledAndExpired(const absl::flat_hash_set<std::string>& cancelled,
                               absl::Time now);
   StepPlan MakePlan() const;
@@ -95,7 +105,12 @@ class StepLoop {
   std::unique_ptr<SequenceState> RestoreOrCreate(LiveSequence* sequence);
   // What the disk has of the sequence's tokens, if it is worth reading, moves
   // into the cache.
-  void LoadFromDisk(const LiveSequence& sequence, int64_t cached_tokens);
+  void LoadFromDisk(absl::Span<const int32_t> tokens, int64_t cached_tokens);
+  // For transfers: ends the request `id`, and keeps its state.
+  absl::StatusOr<std::vector<int32_t>> EndAndKeep(const std::string& id);
+  // Of states that nobody runs the least valuable; at last one that is only
+  // coming. False: there is none.
+  bool EvictOne() { return cache_.EvictOne() || transfers_.EvictOne(); }
   // The cache's, evicting others; null if that does not help.
   StateBlock TakeEvicting(StateBlock (StateMemory::*take)());
   // Keeps the state for others, if it is worth anything, and lets go of it.
@@ -147,6 +162,7 @@ class StepLoop {
   const Options options_;
   StepBudget budget_;
   PrefixCache cache_;
+  StateTransfers transfers_;
   DraftStage drafts_;
   std::vector<std::unique_ptr<LiveSequence>> sequences_;  // in order of arrival
   int64_t running_ = 0;           // sequences that hold a state

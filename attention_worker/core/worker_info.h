@@ -43,7 +43,10 @@ struct WorkerInfo {
   int64_t max_model_len = 0;
   double loading_progress = 0;  // 0 to 1
   EngineLoad load;
-  std::string message;  // for people: what is missing, which experts
+  // Of a session's state, once loaded.
+  int64_t state_fixed_bytes = 0;
+  int64_t state_token_bytes = 0;  // and for each token
+  std::string message;            // for people: what is missing, which experts
 };
 
 }  // namespace switchyard::attention_worker

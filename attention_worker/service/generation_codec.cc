@@ -257,6 +257,8 @@ void WorkerInfoToProto(const WorkerInfo& info, v1::WorkerInfo* out) {
   out->set_state_bytes_budget(
       static_cast<uint64_t>(info.load.state_bytes_budget));
   out->set_message(info.message);
+  out->set_state_fixed_bytes(static_cast<uint64_t>(info.state_fixed_bytes));
+  out->set_state_token_bytes(static_cast<uint64_t>(info.state_token_bytes));
 }
 
 }  // namespace switchyard::attention_worker

@@ -19,12 +19,16 @@ namespace {
 
 static_assert(std::endian::native == std::endian::little);
 
-constexpr char kMagic[] = "SYSTATE1";
-constexpr int64_t kMagicBytes = 8;
-constexpr int64_t kHashBytes = 64;
-constexpr uint32_t kMaxHeaderBytes = 64 << 10;
 // Tokens of a sequence, by any model's configuration.
 constexpr int64_t kMaxTokens = int64_t{1} << 24;
+
+std::string SnapshotJson(const SnapshotIdentity& identity, int64_t num_tokens) {
+  Json header;
+  header["model"] = identity.model;
+  header["layout"] = identity.layout;
+  header["tokens"] = num_tokens;
+  return DumpJson(header);
+}
 
 absl::Span<const uint8_t> Bytes(const void* data, int64_t bytes) {
   return {static_cast<const uint8_t*>(data), static_cast<size_t>(bytes)};
@@ -59,43 +63,29 @@ class Reader {
   }
 
   absl::StatusOr<SnapshotHeader> ReadHeader() {
-    char magic[kMagicBytes];
+    char magic[kSnapshotMagicBytes];
     uint32_t size = 0;
-    SY_RETURN_IF_ERROR(Read(magic, kMagicBytes));
+    SY_RETURN_IF_ERROR(Read(magic, kSnapshotMagicBytes));
     SY_RETURN_IF_ERROR(Read(&size, sizeof size));
-    if (std::memcmp(magic, kMagic, kMagicBytes) != 0 ||
-        size > kMaxHeaderBytes) {
+    if (std::memcmp(magic, kSnapshotMagic, kSnapshotMagicBytes) != 0 ||
+        size > kMaxSnapshotJsonBytes) {
       return absl::DataLossError(absl::StrCat(path_, " holds no state"));
     }
     std::string text(size, '\0');
     SY_RETURN_IF_ERROR(Read(text.data(), size));
-    header_bytes_ = kMagicBytes + static_cast<int64_t>(sizeof size) + size;
-    const absl::StatusOr<Json> json = ParseJson(text);
-    if (!json.ok() || !json->is_object()) {
-      return absl::DataLossError(
-          absl::StrCat(path_, " has a header that is no JSON object"));
-    }
-    const auto model = json->find("model"), layout = json->find("layout"),
-               tokens = json->find("tokens");
-    if (model == json->end() || !model->is_string() || layout == json->end() ||
-        !layout->is_string() || tokens == json->end() ||
-        !tokens->is_number_integer() || *tokens < 1 || *tokens > kMaxTokens) {
-      return absl::DataLossError(absl::StrCat(
-          path_, " has a header without model, layout and tokens"));
-    }
-    return SnapshotHeader{.identity = {.model = model->get<std::string>(),
-                                       .layout = layout->get<std::string>()},
-                          .num_tokens = tokens->get<int64_t>()};
+    header_bytes_ =
+        kSnapshotMagicBytes + static_cast<int64_t>(sizeof size) + size;
+    return ParseSnapshotJson(path_, text);
   }
   int64_t header_bytes() const { return header_bytes_; }
 
   // What is left is the checksum of all before it.
   absl::Status CheckEnd() {
     const std::string expected = sha256_->FinishHex();
-    char found[kHashBytes + 1];
+    char found[kSnapshotHashBytes + 1];
     const size_t size = std::fread(found, 1, sizeof found, file_.get());
-    if (size != kHashBytes ||
-        std::memcmp(found, expected.data(), kHashBytes) != 0) {
+    if (size != kSnapshotHashBytes ||
+        std::memcmp(found, expected.data(), kSnapshotHashBytes) != 0) {
       return absl::DataLossError(
           absl::StrCat(path_, " is damaged: its checksum is another"));
     }
@@ -119,6 +109,39 @@ class Reader {
 
 }  // namespace
 
+absl::StatusOr<SnapshotHeader> ParseSnapshotJson(absl::string_view what,
+                                                 absl::string_view text) {
+  const absl::StatusOr<Json> json = ParseJson(text);
+  if (!json.ok() || !json->is_object()) {
+    return absl::DataLossError(
+        absl::StrCat(what, " has a header that is no JSON object"));
+  }
+  const auto model = json->find("model"), layout = json->find("layout"),
+             tokens = json->find("tokens");
+  if (model == json->end() || !model->is_string() || layout == json->end() ||
+      !layout->is_string() || tokens == json->end() ||
+      !tokens->is_number_integer() || *tokens < 1 || *tokens > kMaxTokens) {
+    return absl::DataLossError(
+        absl::StrCat(what, " has a header without model, layout and tokens"));
+  }
+  return SnapshotHeader{.identity = {.model = model->get<std::string>(),
+                                     .layout = layout->get<std::string>()},
+                        .num_tokens = tokens->get<int64_t>()};
+}
+
+std::string SnapshotPreamble(const SnapshotIdentity& identity,
+                             absl::Span<const int32_t> tokens) {
+  const std::string text =
+      SnapshotJson(identity, static_cast<int64_t>(tokens.size()));
+  const uint32_t size = static_cast<uint32_t>(text.size());
+  std::string preamble(kSnapshotMagic, kSnapshotMagicBytes);
+  preamble.append(reinterpret_cast<const char*>(&size), sizeof size);
+  preamble += text;
+  preamble.append(reinterpret_cast<const char*>(tokens.data()),
+                  tokens.size() * sizeof(int32_t));
+  return preamble;
+}
+
 std::string LayoutOf(const StateShape& shape) {
   return absl::StrCat("1: ", KvDTypeName(shape.kv.dtype), " keys of ",
                       shape.num_full_layers, " full and ",
@@ -135,17 +158,9 @@ absl::StatusOr<std::unique_ptr<SnapshotWriter>> SnapshotWriter::Create(
   std::FILE* const file = std::fopen((path + ".partial").c_str(), "wbe");
   if (file == nullptr) return FileError("making", path + ".partial");
   std::unique_ptr<SnapshotWriter> writer(new SnapshotWriter(path, file));
-  Json header;
-  header["model"] = identity.model;
-  header["layout"] = identity.layout;
-  header["tokens"] = tokens.size();
-  const std::string text = DumpJson(header);
-  const uint32_t size = static_cast<uint32_t>(text.size());
-  SY_RETURN_IF_ERROR(writer->Append(kMagic, kMagicBytes));
-  SY_RETURN_IF_ERROR(writer->Append(&size, sizeof size));
-  SY_RETURN_IF_ERROR(writer->Append(text.data(), size));
-  SY_RETURN_IF_ERROR(writer->Append(
-      tokens.data(), static_cast<int64_t>(tokens.size() * sizeof(int32_t))));
+  const std::string preamble = SnapshotPreamble(identity, tokens);
+  SY_RETURN_IF_ERROR(
+      writer->Append(preamble.data(), static_cast<int64_t>(preamble.size())));
   return writer;
 }
 
@@ -180,14 +195,16 @@ absl::StatusOr<int64_t> SnapshotWriter::Finish() {
     std::remove(partial().c_str());
     return status;
   }
-  return bytes_ + kHashBytes;
+  return bytes_ + kSnapshotHashBytes;
+}
+
+int64_t SnapshotStateBytes(const StateShape& shape, int64_t tokens) {
+  return shape.FixedBytes() + StateShape::PagesFor(tokens) * shape.PageBytes();
 }
 
 int64_t SnapshotPayloadBytes(const StateShape& shape, int64_t tokens) {
-  const int64_t pages =
-      shape.PageBytes() == 0 ? 0 : StateShape::PagesFor(tokens);
-  return tokens * static_cast<int64_t>(sizeof(int32_t)) + shape.FixedBytes() +
-         pages * shape.PageBytes();
+  return tokens * static_cast<int64_t>(sizeof(int32_t)) +
+         SnapshotStateBytes(shape, tokens);
 }
 
 absl::StatusOr<SnapshotHeader> ReadSnapshotHeader(const std::string& path,
@@ -199,7 +216,7 @@ absl::StatusOr<SnapshotHeader> ReadSnapshotHeader(const std::string& path,
   if (header.identity.layout == LayoutOf(shape) &&
       info.st_size != reader.header_bytes() +
                           SnapshotPayloadBytes(shape, header.num_tokens) +
-                          kHashBytes) {
+                          kSnapshotHashBytes) {
     return absl::DataLossError(absl::StrCat(path, " is cut"));
   }
   return header;

@@ -24,6 +24,7 @@
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 #include "attention_worker/state/sequence_state.h"
 #include "attention_worker/state/state_shape.h"
@@ -45,6 +46,18 @@ struct SnapshotHeader {
   SnapshotIdentity identity;
   int64_t num_tokens = 0;
 };
+
+// The parts of the format, for those who do not read or write files.
+inline constexpr char kSnapshotMagic[] = "SYSTATE1";
+inline constexpr int64_t kSnapshotMagicBytes = 8;
+inline constexpr int64_t kSnapshotHashBytes = 64;
+inline constexpr uint32_t kMaxSnapshotJsonBytes = 64 << 10;
+// All that stands before the fixed part.
+std::string SnapshotPreamble(const SnapshotIdentity& identity,
+                             absl::Span<const int32_t> tokens);
+// The JSON of `what`, which messages name. DATA_LOSS: it is not as it must be.
+absl::StatusOr<SnapshotHeader> ParseSnapshotJson(absl::string_view what,
+                                                 absl::string_view text);
 
 // Writes beside `path` and moves it there when it is whole; what is abandoned
 // leaves nothing. Not thread-safe.
@@ -74,6 +87,8 @@ class SnapshotWriter {
   model::Sha256 sha256_;
 };
 
+// Of the fixed part and the pages.
+int64_t SnapshotStateBytes(const StateShape& shape, int64_t tokens);
 // Size of the file of a prefix, without its JSON and what frames it.
 int64_t SnapshotPayloadBytes(const StateShape& shape, int64_t tokens);
 

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "absl/types/optional.h"
 
@@ -130,6 +131,15 @@ struct AttentionWorkerInfo {
   // It is connected but has not answered for a while: it hangs, or its machine
   // does. All else is what it said last.
   bool silent = false;
+  // What a session's state takes; 0: unknown.
+  int64_t state_fixed_bytes = 0;
+  int64_t state_token_bytes = 0;  // and for each token
+};
+
+// A request's state that is at another worker now.
+struct HandedOver {
+  int64_t num_tokens = 0;
+  int64_t bytes = 0;
 };
 
 // One attention worker. Thread-safe.
@@ -156,6 +166,18 @@ class AttentionClient {
   // called once, from any thread.
   virtual void FlushCache(std::function<void(absl::Status)> done) {
     done(absl::UnimplementedError("this worker cannot forget its prefixes"));
+  }
+
+  // Ends a request that runs here (OnDone with UNAVAILABLE) and brings its
+  // state to `to`, where it can go on. Several one after the other: a request
+  // runs here until its turn. `done` comes once, from any thread, perhaps
+  // before this returns; with an error the state is not there, and the request
+  // may still run.
+  virtual void HandOver(
+      const std::string& /*request_id*/, AttentionClient* /*to*/,
+      std::function<void(const absl::StatusOr<HandedOver>&)> done) {
+    done(absl::UnimplementedError(
+        "this attention worker's states cannot be moved"));
   }
 };
 

@@ -286,6 +286,12 @@ absl::StatusOr<AttentionWorkerInfo> AttentionWorkerInfoFromProto(
       out.state_bytes_budget,
       CountFromProto("state_bytes_budget", info.state_bytes_budget()));
   out.message = info.message();
+  SY_ASSIGN_OR_RETURN(
+      out.state_fixed_bytes,
+      CountFromProto("state_fixed_bytes", info.state_fixed_bytes()));
+  SY_ASSIGN_OR_RETURN(
+      out.state_token_bytes,
+      CountFromProto("state_token_bytes", info.state_token_bytes()));
   return out;
 }
 

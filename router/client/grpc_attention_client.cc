@@ -1,6 +1,8 @@
 #include "router/client/grpc_attention_client.h"
 
 #include <chrono>
+#include <deque>
+#include <functional>
 #include <map>
 #include <optional>
 #include <thread>
@@ -18,11 +20,14 @@
 #include "grpcpp/grpcpp.h"
 #include "proto/generation.grpc.pb.h"
 #include "router/client/generation_codec.h"
+#include "router/client/session_client.h"
 #include "rpc/channel.h"
 #include "rpc/status_conversion.h"
 
 namespace switchyard::router {
 namespace {
+
+constexpr absl::Duration kIdleWait = absl::Seconds(1);
 
 class GenerateCall;
 
@@ -55,6 +60,10 @@ class LiveCalls {
   }
   void Cancel(const std::string& id) ABSL_LOCKS_EXCLUDED(mutex_);
   void CancelAll() ABSL_LOCKS_EXCLUDED(mutex_);
+  bool Contains(const std::string& id) ABSL_LOCKS_EXCLUDED(mutex_) {
+    MutexLock lock(&mutex_);
+    return calls_.contains(id);
+  }
   std::vector<std::shared_ptr<TokenListener>> Listeners()
       ABSL_LOCKS_EXCLUDED(mutex_);
   void WaitUntilNone() ABSL_LOCKS_EXCLUDED(mutex_) {
@@ -207,13 +216,16 @@ std::vector<std::shared_ptr<TokenListener>> LiveCalls::Listeners() {
 
 class GrpcAttentionClient final : public AttentionClient {
  public:
-  explicit GrpcAttentionClient(GrpcAttentionClientOptions options)
+  GrpcAttentionClient(GrpcAttentionClientOptions options,
+                      std::shared_ptr<SessionClient> sessions)
       : options_(std::move(options)),
         stub_(v1::Generation::NewStub(rpc::NewChannel(options_.address))),
+        sessions_(std::move(sessions)),
         calls_(std::make_shared<LiveCalls>()),
         last_answer_(absl::InfinitePast()) {
     info_.message = "not asked yet";
     poll_thread_ = StartThread("sy-poll", [this] { Poll(); });
+    hand_over_thread_ = StartThread("sy-hand-over", [this] { HandOverAll(); });
   }
 
   ~GrpcAttentionClient() override {
@@ -221,9 +233,11 @@ class GrpcAttentionClient final : public AttentionClient {
       MutexLock lock(&mutex_);
       stopping_ = true;
       if (poll_context_ != nullptr) poll_context_->TryCancel();
-      wake_.Signal();
+      wake_.SignalAll();
     }
+    sessions_->CancelAll();
     poll_thread_.join();
+    hand_over_thread_.join();
     calls_->CancelAll();
     calls_->WaitUntilNone();
   }
@@ -274,7 +288,61 @@ class GrpcAttentionClient final : public AttentionClient {
         });
   }
 
+  void HandOver(const std::string& request_id, AttentionClient* to,
+                std::function<void(const absl::StatusOr<HandedOver>&)> done)
+      override ABSL_LOCKS_EXCLUDED(mutex_) {
+    auto* const receiver = dynamic_cast<GrpcAttentionClient*>(to);
+    if (receiver == nullptr) {
+      return done(absl::UnimplementedError(
+          absl::StrCat("no state can be moved to ", to->name())));
+    }
+    MutexLock lock(&mutex_);
+    hand_overs_.push_back({request_id, receiver->sessions_, std::move(done)});
+    wake_.SignalAll();
+  }
+
  private:
+  struct HandOverJob {
+    std::string request_id;
+    std::shared_ptr<SessionClient> to;
+    std::function<void(const absl::StatusOr<HandedOver>&)> done;
+  };
+
+  // The hand-over thread.
+  void HandOverAll() ABSL_LOCKS_EXCLUDED(mutex_) {
+    while (true) {
+      HandOverJob job;
+      bool stopping = false;
+      {
+        MutexLock lock(&mutex_);
+        while (hand_overs_.empty() && !stopping_) {
+          wake_.WaitUntil(&mutex_, absl::Now() + kIdleWait);
+        }
+        stopping = stopping_;
+        if (hand_overs_.empty()) return;
+        job = std::move(hand_overs_.front());
+        hand_overs_.pop_front();
+      }
+      job.done(stopping ? absl::CancelledError("the router is stopping")
+                        : MoveState(job));
+    }
+  }
+
+  absl::StatusOr<HandedOver> MoveState(const HandOverJob& job) {
+    // A call that has ended since, or was cancelled, has nothing to move.
+    if (!calls_->Contains(job.request_id)) {
+      return absl::NotFoundError(
+          absl::StrCat("no request ", job.request_id, " runs any more"));
+    }
+    StateQuery query;
+    query.hand_over_request_id = job.request_id;
+    SY_ASSIGN_OR_RETURN(
+        const StateMoved moved,
+        sessions_->Move(query, job.to.get(),
+                        absl::Now() + options_.hand_over_timeout));
+    return HandedOver{.num_tokens = moved.num_tokens, .bytes = moved.bytes};
+  }
+
   // The poll thread.
   void Poll() ABSL_LOCKS_EXCLUDED(mutex_) {
     while (true) {
@@ -332,6 +400,7 @@ class GrpcAttentionClient final : public AttentionClient {
 
   const GrpcAttentionClientOptions options_;
   const std::unique_ptr<v1::Generation::Stub> stub_;
+  const std::shared_ptr<SessionClient> sessions_;
   const std::shared_ptr<LiveCalls> calls_;
 
   mutable Mutex mutex_;
@@ -341,7 +410,10 @@ class GrpcAttentionClient final : public AttentionClient {
   grpc::ClientContext* poll_context_ ABSL_GUARDED_BY(mutex_) = nullptr;
   AttentionWorkerInfo info_ ABSL_GUARDED_BY(mutex_);
   absl::Time last_answer_ ABSL_GUARDED_BY(mutex_);
+  // Of requests that run, so no more than those.
+  std::deque<HandOverJob> hand_overs_ ABSL_GUARDED_BY(mutex_);
   std::thread poll_thread_;
+  std::thread hand_over_thread_;
 };
 
 }  // namespace
@@ -357,8 +429,10 @@ absl::StatusOr<std::unique_ptr<AttentionClient>> NewGrpcAttentionClient(
     return absl::InvalidArgumentError(
         "poll_interval and poll_timeout must be above 0");
   }
+  SY_ASSIGN_OR_RETURN(std::shared_ptr<SessionClient> sessions,
+                      SessionClient::Create(options.address));
   return std::unique_ptr<AttentionClient>(
-      new GrpcAttentionClient(std::move(options)));
+      new GrpcAttentionClient(std::move(options), std::move(sessions)));
 }
 
 }  // namespace switchyard::router

@@ -28,10 +28,12 @@ struct GrpcAttentionClientOptions {
   // And for this long it still counts as reachable: it may be too busy. A lost
   // connection counts at once.
   absl::Duration unreachable_after = absl::Seconds(5);
+  // How long one state may be on its way to another worker.
+  absl::Duration hand_over_timeout = absl::Seconds(30);
 };
 
 // One gRPC stream a request; a thread ("sy-poll") asks the worker for its
-// state.
+// state, another ("sy-hand-over") brings states elsewhere when it drains.
 //
 // What listeners get besides the worker's own errors: UNAVAILABLE when it
 // cannot be reached or dies on the way (the request may go to another worker,

@@ -145,6 +145,11 @@ TokenStream::Environment Generation::StreamEnvironment() {
   environment.on_replay = [metrics = environment_->metrics] {
     metrics->OnReplay();
   };
+  environment.move_costs = environment_->move_costs;
+  environment.on_state_moved = [metrics =
+                                    environment_->metrics](int64_t bytes) {
+    metrics->OnStateMoved(bytes);
+  };
   environment.failover_timeout = environment_->failover_timeout;
   return environment;
 }

@@ -65,6 +65,7 @@ struct GenerationEnvironment {
   WorkerPool* workers = nullptr;  // not owned, like the rest; outlive this
   TimerQueue* timers = nullptr;
   RouterMetrics* metrics = nullptr;
+  MoveCosts* move_costs = nullptr;  // null: states are never moved
   absl::Duration keep_alive_interval = absl::Seconds(15);
   absl::Duration failover_timeout = absl::Seconds(30);
   // How long after a request's deadline its worker may still say why.

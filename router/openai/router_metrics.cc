@@ -93,6 +93,12 @@ RouterMetrics::RouterMetrics(metrics::Registry* r,
   replays_ = r->AddCounter(
       "switchyard_router_replays_total",
       "Sequences that lost their attention worker and went on elsewhere.");
+  states_moved_ = r->AddCounter(
+      "switchyard_router_states_moved_total",
+      "Sequences whose state a draining attention worker handed over.");
+  state_bytes_moved_ =
+      r->AddCounter("switchyard_router_state_bytes_moved_total",
+                    "Bytes of the states that were handed over.");
 
   ttft_ = r->AddHistogram("vllm:time_to_first_token_seconds",
                           "From arrival to the first token.",
@@ -221,6 +227,11 @@ void RouterMetrics::OnAborted() {
 
 void RouterMetrics::OnFailed() { success_error_->Increment(); }
 void RouterMetrics::OnReplay() { replays_->Increment(); }
+
+void RouterMetrics::OnStateMoved(int64_t bytes) {
+  states_moved_->Increment();
+  state_bytes_moved_->Increment(static_cast<double>(bytes));
+}
 
 void RouterMetrics::OnHttpResponse(absl::string_view handler,
                                    absl::string_view method, int status,

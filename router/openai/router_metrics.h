@@ -45,6 +45,7 @@ class RouterMetrics {
   void OnAborted();
   void OnFailed();
   void OnReplay();
+  void OnStateMoved(int64_t bytes);
 
   // `handler` is a path pattern, never what a client sent.
   void OnHttpResponse(absl::string_view handler, absl::string_view method,
@@ -79,6 +80,8 @@ class RouterMetrics {
   metrics::Counter* sglang_requests_;
   metrics::Counter* sglang_aborted_;
   metrics::Counter* replays_;
+  metrics::Counter* states_moved_;
+  metrics::Counter* state_bytes_moved_;
 
   metrics::Histogram* ttft_;
   metrics::Histogram* itl_;

@@ -129,6 +129,7 @@ void TokenStream::Cancel() {
   ended_ = true;
   environment_.timers->Cancel(retry_timer_);
   CancelAttempts(/*but=*/nullptr);
+  receiver_.reset();
 }
 
 void TokenStream::Try() {
@@ -255,16 +256,72 @@ void TokenStream::MoveFrom(const Mailbox* mailbox) {
   const AttentionWorkerInfo info = attempt->lease.worker()->info();
   using State = AttentionWorkerInfo::State;
   const bool drains = info.state == State::kDraining;
+  if (drains && receiver_) {
+    if (!info.silent) return;
+    Replay(absl::StrCat(attempt->lease.worker()->name(), " does not answer"));
+    CancelAttempts(/*but=*/nullptr);
+    return GoOnAtReceiver();
+  }
   // What was true when the advice was given may have passed.
   if (!drains && !info.silent && info.state != State::kUnreachable) return;
   if (!drains && attempts_.size() >= kMaxAttempts) return;
   absl::optional<WorkerLease> other = OtherReadyWorker(/*but=*/"");
   if (!other) return;  // the advice comes again
+  if (drains && attempts_.size() == 1 && MovingIsCheaper(info)) {
+    return HandOverTo(*std::move(other));
+  }
   Replay(absl::StrCat(attempt->lease.worker()->name(),
                       drains ? " drains" : " does not answer"));
   // One that is only silent may come back, and be the first.
   if (drains) CancelAttempts(/*but=*/nullptr);
   StartAttempt(*std::move(other));
+}
+
+bool TokenStream::MovingIsCheaper(const AttentionWorkerInfo& from) const {
+  const int64_t tokens =
+      static_cast<int64_t>(request_.prompt_ids.size() + output_ids_.size());
+  return environment_.move_costs != nullptr && from.state_fixed_bytes > 0 &&
+         environment_.move_costs->MovingIsCheaper(
+             tokens, from.state_fixed_bytes + tokens * from.state_token_bytes);
+}
+
+void TokenStream::HandOverTo(WorkerLease to) {
+  const Attempt& attempt = attempts_.front();
+  AttentionClient* const receiver = to.worker();
+  receiver_ = std::move(to);
+  handed_over_ = false;
+  const absl::Time begin = environment_.timers->Now();
+  attempt.lease.worker()->HandOver(
+      attempt.id, receiver,
+      [post = environment_.post, timers = environment_.timers, begin,
+       stream = weak_from_this()](const absl::StatusOr<HandedOver>& result) {
+        post([stream, result, took = timers->Now() - begin] {
+          if (auto live = stream.lock()) live->OnHandedOver(result, took);
+        });
+      });
+}
+
+void TokenStream::OnHandedOver(const absl::StatusOr<HandedOver>& result,
+                               absl::Duration took) {
+  if (ended_ || !receiver_) return;
+  handed_over_ = true;
+  if (result.ok()) {
+    environment_.move_costs->ObserveMove(result->bytes, took);
+    if (environment_.on_state_moved) environment_.on_state_moved(result->bytes);
+    // Its last tokens are on their way; then it says that it was handed over.
+    if (!attempts_.empty()) return;
+  } else {
+    Replay(absl::StrCat("keeps its state (",
+                        std::string(result.status().message()), ")"));
+    CancelAttempts(/*but=*/nullptr);
+  }
+  GoOnAtReceiver();
+}
+
+void TokenStream::GoOnAtReceiver() {
+  WorkerLease receiver = *std::move(receiver_);
+  receiver_.reset();
+  StartAttempt(std::move(receiver));
 }
 
 void TokenStream::Replay(const std::string& why) {
@@ -291,6 +348,12 @@ void TokenStream::OnAttemptDone(const absl::Status& status, TokenFinish finish,
   if (!absl::IsUnavailable(status)) return End(status, finish, usage);
   // The worker died between its last token and saying so.
   if (EndedByItself()) return;
+  if (receiver_) {
+    // Either its state is being brought, or it was lost meanwhile: the receiver
+    // reads what it lacks.
+    if (handed_over_) GoOnAtReceiver();
+    return;
+  }
   Replay(absl::StrCat(last_worker_, " was lost (",
                       std::string(status.message()), ")"));
   // Another worker at once; the same one a little later.
@@ -345,6 +408,12 @@ void TokenStream::End(const absl::Status& status, TokenFinish finish,
   if (ended_) return;
   ended_ = true;
   CancelAttempts(/*but=*/nullptr);
+  receiver_.reset();
+  // Of one attempt alone: what a replay reads, others may have kept.
+  if (status.ok() && num_attempts_ == 1 && environment_.move_costs != nullptr) {
+    environment_.move_costs->ObserveReading(
+        usage.prompt_tokens - usage.cached_prompt_tokens, usage.prefill_time);
+  }
   TokenUsage told = usage;
   told.cached_prompt_tokens =
       cached_prompt_tokens_.value_or(usage.cached_prompt_tokens);

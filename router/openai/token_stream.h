@@ -6,7 +6,8 @@
 // sampling is a function of seed and position, so the text is the one that it
 // would have been. When a worker falls silent, a second attempt runs elsewhere
 // beside the first, and whichever gives the next token ends the other. A worker
-// that drains is left as soon as another one is ready.
+// that drains is left as soon as another one is ready: its state is moved
+// there, if that is sooner than reading the tokens again.
 
 #ifndef SWITCHYARD_ROUTER_OPENAI_TOKEN_STREAM_H_
 #define SWITCHYARD_ROUTER_OPENAI_TOKEN_STREAM_H_
@@ -22,6 +23,7 @@
 #include "absl/types/optional.h"
 #include "router/client/attention_client.h"
 #include "router/http/timer_queue.h"
+#include "router/routing/move_costs.h"
 #include "router/routing/worker_pool.h"
 
 namespace switchyard::router {
@@ -35,6 +37,9 @@ class TokenStream : public std::enable_shared_from_this<TokenStream> {
     TimerQueue* timers = nullptr;
     std::function<void(std::function<void()>)> post;
     std::function<void()> on_replay;  // counts; may be null
+    // Null: states are never moved. Not owned; outlives this.
+    MoveCosts* move_costs = nullptr;
+    std::function<void(int64_t bytes)> on_state_moved;  // may be null
     // How long to look for a worker after one was lost.
     absl::Duration failover_timeout = absl::Seconds(30);
   };
@@ -81,6 +86,13 @@ class TokenStream : public std::enable_shared_from_this<TokenStream> {
   void CancelAttempts(const Mailbox* but);
   void Drain(const Mailbox* mailbox);
   void MoveFrom(const Mailbox* mailbox);
+  // Brings the state of the only attempt, at a worker that drains, to `to`. Its
+  // tokens come until its turn; then it goes on there.
+  void HandOverTo(WorkerLease to);
+  bool MovingIsCheaper(const AttentionWorkerInfo& from) const;
+  void OnHandedOver(const absl::StatusOr<HandedOver>& result,
+                    absl::Duration took);
+  void GoOnAtReceiver();
   void Replay(const std::string& why);
   void OnAttemptDone(const absl::Status& status, TokenFinish finish,
                      const TokenUsage& usage);
@@ -96,7 +108,10 @@ class TokenStream : public std::enable_shared_from_this<TokenStream> {
 
   int num_attempts_ = 0;
   std::vector<Attempt> attempts_;  // those that run, in order of their start
-  std::string last_worker_;        // of the attempt that ended last
+  // Where the state is being brought, and whether it is there or never will be.
+  absl::optional<WorkerLease> receiver_;
+  bool handed_over_ = false;
+  std::string last_worker_;  // of the attempt that ended last
   std::vector<int32_t> output_ids_;
   int64_t next_prompt_token_ = 0;  // to be told of
   // What the first attempt that gave a token said: what a replay finds is the

@@ -2,12 +2,13 @@
 sees more than a pause: no request fails, and no token, logprob or count changes."""
 
 import os
+import re
 import signal
 import time
 
 import e2e_case
 import checked_load
-from local_cluster import Cluster
+from local_cluster import Cluster, get
 
 DRAFTS = ["--speculative-algorithm", "NEXTN", "--speculative-num-steps", "3",
           "--speculative-adaptive=false"]
@@ -16,6 +17,11 @@ KILLS = int(os.environ.get("SWITCHYARD_TEST_KILLS", "4"))
 # How far behind a fault its silence may begin: a hung worker's last tokens may still be
 # on their way.
 WINDOW = 0.5
+
+
+def metric(port, name):
+    match = re.search(rf"^{name}(?:{{[^}}]*}})? (\S+)$", get(port, "/metrics")[1], re.M)
+    return float(match.group(1))
 
 
 class AttentionLoss(e2e_case.TestCase):
@@ -84,6 +90,40 @@ class AttentionLoss(e2e_case.TestCase):
             worker.send_signal(signal.SIGCONT)
             self.wait_for_events(100)
         self.finish(moments, "2 hung workers")
+
+    def test_rolling_restart(self):
+        self.start()
+        moments = []
+        for number in range(4):
+            self.wait_for_events(100)
+            worker = self.cluster.attentions[number % 2]
+            moments.append(time.monotonic())
+            worker.send_signal(signal.SIGTERM)
+            # It ends when its streams are elsewhere, not when they are done.
+            self.assertEqual(worker.exit_code(60 * e2e_case.SLOWER), 0)
+            self.cluster.start_attention(number % 2)
+            self.cluster.wait_attention_ready(number % 2)
+        self.finish(moments, "4 restarts")
+        self.assertGreater(metric(self.cluster.port, "switchyard_router_states_moved_total"),
+                           0)
+
+    def test_the_last_worker_finishes_what_it_has(self):
+        cluster = Cluster(e2e_case.BINARIES, e2e_case.DEMO)
+        self.addCleanup(cluster.close)
+        cluster.start()
+        load = checked_load.CheckedLoad(
+            cluster.port, checked_load.requests(4, tokens=300), streams=4).expect()
+        load.start()
+        deadline = time.monotonic() + 60 * e2e_case.SLOWER
+        while load.num_events() < 40:
+            self.assertLess(time.monotonic(), deadline, "no events come")
+            time.sleep(0.01)
+        load.finish_soon()
+        cluster.attention.send_signal(signal.SIGTERM)
+        load.stop()
+        self.assertEqual(load.failures, [])
+        self.assertEqual(load.changed, [])
+        self.assertEqual(cluster.attention.exit_code(60 * e2e_case.SLOWER), 0)
 
 
 if __name__ == "__main__":

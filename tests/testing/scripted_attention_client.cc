@@ -233,6 +233,34 @@ int ScriptedAttentionClient::num_flushes() const {
   return num_flushes_;
 }
 
+void ScriptedAttentionClient::LetHandOver() {
+  MutexLock lock(&mutex_);
+  can_hand_over_ = true;
+}
+
+absl::optional<ScriptedAttentionClient::HandOverOrder>
+ScriptedAttentionClient::WaitForHandOver(absl::Time deadline) {
+  MutexLock lock(&mutex_);
+  while (!hand_over_) {
+    if (!changed_.WaitUntil(&mutex_, deadline)) return absl::nullopt;
+  }
+  return hand_over_;
+}
+
+void ScriptedAttentionClient::HandOver(
+    const std::string& request_id, router::AttentionClient* to,
+    std::function<void(const absl::StatusOr<router::HandedOver>&)> done) {
+  {
+    MutexLock lock(&mutex_);
+    if (can_hand_over_) {
+      hand_over_ = HandOverOrder{request_id, to, std::move(done)};
+      changed_.SignalAll();
+      return;
+    }
+  }
+  done(absl::UnimplementedError("states of this fake cannot be moved"));
+}
+
 void ScriptedAttentionClient::Cancel(const std::string& request_id) {
   std::shared_ptr<Call> found;
   {

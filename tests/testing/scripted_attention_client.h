@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
@@ -83,6 +84,15 @@ class ScriptedAttentionClient final : public router::AttentionClient {
   // first.
   std::shared_ptr<Call> WaitForCall(size_t index, absl::Time deadline);
   size_t num_calls() const;
+  // From now on states can be moved, when the test says so.
+  void LetHandOver();
+  struct HandOverOrder {
+    std::string request_id;
+    router::AttentionClient* to = nullptr;
+    std::function<void(const absl::StatusOr<router::HandedOver>&)> done;
+  };
+  // The first one, when it has come.
+  absl::optional<HandOverOrder> WaitForHandOver(absl::Time deadline);
 
   // --- AttentionClient. ---
   std::string name() const override { return name_; }
@@ -92,6 +102,11 @@ class ScriptedAttentionClient final : public router::AttentionClient {
   void Cancel(const std::string& request_id) override;
   void FlushCache(std::function<void(absl::Status)> done) override;
   int num_flushes() const;
+  // Waits for the test's TakeHandOver() if LetHandOver() was called, else
+  // nothing can be moved.
+  void HandOver(const std::string& request_id, router::AttentionClient* to,
+                std::function<void(const absl::StatusOr<router::HandedOver>&)>
+                    done) override;
 
  private:
   const std::string name_;
@@ -102,6 +117,8 @@ class ScriptedAttentionClient final : public router::AttentionClient {
   absl::optional<std::vector<int32_t>> answer_ ABSL_GUARDED_BY(mutex_);
   absl::Status failure_ ABSL_GUARDED_BY(mutex_);
   int num_flushes_ ABSL_GUARDED_BY(mutex_) = 0;
+  bool can_hand_over_ ABSL_GUARDED_BY(mutex_) = false;
+  absl::optional<HandOverOrder> hand_over_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace switchyard::testing

@@ -47,6 +47,12 @@ class WatchedEngine final : public attention_worker::Engine {
   void Cancel(const std::string& id) override { engine_->Cancel(id); }
   absl::Status FlushCache() override { return engine_->FlushCache(); }
   attention_worker::EngineLoad load() const override { return engine_->load(); }
+  void BetweenSteps(Task task) override {
+    engine_->BetweenSteps(std::move(task));
+  }
+  const attention_worker::StateShape& state_shape() const override {
+    return engine_->state_shape();
+  }
   void Stop() override { engine_->Stop(); }
 
  private:

@@ -250,7 +250,9 @@ TEST_F(SnapshotStoreTest, WhatCannotBeReadNowStays) {
 
 TEST_F(SnapshotStoreTest, WhatSomebodyDeletedIsForgotten) {
   const auto store = Open();
-  store->SaveLater(Count(100), Make(100, 1));
+  // It must live until it is saved.
+  const StateSnapshot snapshot = Make(100, 1);
+  store->SaveLater(Count(100), snapshot);
   ASSERT_TRUE(Flush(store.get()));
   std::filesystem::remove(Files().at(0));
   EXPECT_THAT(Load(store.get(), Count(100)),

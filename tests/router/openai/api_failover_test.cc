@@ -189,6 +189,75 @@ TEST_F(MovingTest, DrainingWorkerIsLeftAsSoonAsAnotherIsReady) {
   EXPECT_EQ(other_worker().num_calls(), 1u);
 }
 
+// The first worker drains, and its state is worth moving.
+class HandOverTest : public MovingTest {
+ protected:
+  void DrainOne() {
+    StartOne();
+    AttentionWorkerInfo info = first_worker().info();
+    info.state = State::kDraining;
+    info.state_fixed_bytes = 1000;
+    info.state_token_bytes = 10;
+    first_worker().SetInfo(info);
+    first_worker().LetHandOver();
+    // What reading costs: more than a state of so few bytes.
+    first_->AdviseMove();
+    order_ = first_worker().WaitForHandOver(Soon());
+    ASSERT_TRUE(order_);
+    EXPECT_EQ(order_->request_id, first_->request().id);
+    EXPECT_EQ(order_->to, &other_worker());
+    EXPECT_EQ(other_worker().num_calls(), 0u);
+  }
+  absl::optional<ScriptedAttentionClient::HandOverOrder> order_;
+};
+
+TEST_F(HandOverTest, DrainingWorkersSequenceGoesOnFromItsState) {
+  DrainOne();
+  // Until its turn, and perhaps behind the end of the move.
+  first_->Token(answer_[1]);
+  order_->done(HandedOver{.num_tokens = 5, .bytes = 1050});
+  first_->Token(answer_[2]);
+  first_->Done(absl::UnavailableError("handed over"));
+  const auto second = other_worker().WaitForCall(0, Soon());
+  ASSERT_NE(second, nullptr);
+  EXPECT_THAT(second->request().resumed_output_ids,
+              ::testing::ElementsAre(answer_[0], answer_[1], answer_[2]));
+  for (size_t i = 3; i < answer_.size(); ++i) second->Token(answer_[i]);
+  second->Done(absl::OkStatus());
+  EXPECT_EQ(Rest(), "Mexico City is large");
+  EXPECT_EQ(Metric("switchyard_router_states_moved_total"), "1");
+  EXPECT_EQ(Metric("switchyard_router_state_bytes_moved_total"), "1050");
+  EXPECT_EQ(Metric("switchyard_router_replays_total"), "0");
+}
+
+TEST_F(HandOverTest, TheEndOfTheStreamMayComeBeforeThatOfTheMove) {
+  DrainOne();
+  first_->Done(absl::UnavailableError("handed over"));
+  other_worker().Answer(answer_);
+  order_->done(HandedOver{.num_tokens = 5, .bytes = 1050});
+  EXPECT_EQ(Rest(), "Mexico City is large");
+  EXPECT_EQ(other_worker().num_calls(), 1u);
+}
+
+TEST_F(HandOverTest, AStateThatCannotBeMovedIsReadAgain) {
+  DrainOne();
+  other_worker().Answer(answer_);
+  order_->done(absl::ResourceExhaustedError("no room"));
+  EXPECT_TRUE(first_->WaitUntilCancelled(Soon()));
+  EXPECT_EQ(Rest(), "Mexico City is large");
+  EXPECT_EQ(Metric("switchyard_router_states_moved_total"), "0");
+  EXPECT_EQ(Metric("switchyard_router_replays_total"), "1");
+}
+
+TEST_F(HandOverTest, ASequenceMayEndBeforeItsTurn) {
+  DrainOne();
+  for (size_t i = 1; i < answer_.size(); ++i) first_->Token(answer_[i]);
+  first_->Done(absl::OkStatus());
+  EXPECT_EQ(Rest(), "Mexico City is large");
+  order_->done(absl::NotFoundError("no such request"));
+  EXPECT_EQ(other_worker().num_calls(), 0u);
+}
+
 TEST_F(MovingTest, AFullWorkerDoesNotRefuseWhatHasToMove) {
   StartOne();
   other_worker().FailAll(absl::ResourceExhaustedError("full"));
