@@ -42,6 +42,9 @@ absl::StatusOr<OutgoingState> StateTransfers::Find(
 
 absl::StatusOr<OutgoingState> StateTransfers::HandOver(
     const std::string& request_id) {
+  // A worker that drains goes when neither a request nor a transfer is left:
+  // there is no moment without both.
+  const std::shared_ptr<const void> open = options_.open.lock();
   SY_ASSIGN_OR_RETURN(const std::vector<int32_t> tokens,
                       options_.end_request(request_id));
   return Find(tokens);

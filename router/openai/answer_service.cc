@@ -7,8 +7,10 @@
 #include "absl/algorithm/container.h"
 #include "absl/strings/str_cat.h"
 #include "base/log.h"
+#include "base/status_macros.h"
 #include "base/version.h"
 #include "model/sha256.h"
+#include "router/openai/stream_id.h"
 
 namespace switchyard::router {
 namespace {
@@ -21,6 +23,13 @@ std::string KeyHash(const HttpRequest& request) {
   model::Sha256 hash;
   hash.Update(*key);
   return hash.FinishHex().substr(0, 16);
+}
+
+absl::Status OfAnotherRequest() {
+  return absl::InvalidArgumentError(
+      "Last-Event-ID is of an answer to another request, or of another model; "
+      "send the body of the request that the stream was the answer to, byte "
+      "for byte, or leave the header out");
 }
 
 }  // namespace
@@ -37,6 +46,9 @@ struct AnswerService::Job {
   ErrorFunction error;
   std::unique_ptr<Admission::Ticket> ticket;
   std::shared_ptr<ResponseWriter> writer;
+  // Of a stream that a client may go on with, or goes on with.
+  absl::optional<StreamId> stream_id;
+  absl::optional<StreamPosition> resume;
   bool gone = false;  // the strand's
 };
 
@@ -80,9 +92,13 @@ void AnswerService::Answer(HttpRequest request,
   job->key_hash = KeyHash(request);
   job->arrival = options_.generation.timers->Now();
   job->context = MakeContext();
+  const absl::Status resumes = MakeResumable(request, job.get());
   job->error = std::move(error);
   job->ticket = *std::move(ticket);
   job->writer = std::move(writer);
+  if (!resumes.ok()) {
+    return job->writer->Send(job->error(ToApiError(resumes)));
+  }
   const bool any = absl::c_any_of(
       options_.workers->Describe(), [](const WorkerPool::WorkerStatus& worker) {
         return worker.not_ready.empty() || worker.can_wait;
@@ -106,6 +122,30 @@ void AnswerService::Answer(HttpRequest request,
         job->writer->Post([this, job, made] { Start(job, made.get()); });
       });
   if (!queued.ok()) job->writer->Send(job->error(ToApiError(queued)));
+}
+
+absl::Status AnswerService::MakeResumable(const HttpRequest& request,
+                                          Job* job) {
+  const std::string* last = request.FindHeader("last-event-id");
+  if (last == nullptr && request.FindHeader("x-stream-resumable") == nullptr) {
+    return absl::OkStatus();
+  }
+  PlanContext& context = job->context;
+  const std::string digest =
+      RequestDigest(job->body, context.system_fingerprint);
+  job->stream_id = StreamId{.answer = context.id,
+                            .created = context.created,
+                            .seed = context.seed,
+                            .request = digest};
+  if (last == nullptr) return absl::OkStatus();
+  SY_ASSIGN_OR_RETURN(StreamPosition position, ParseEventId(*last));
+  if (position.stream.request != digest) return OfAnotherRequest();
+  job->stream_id = position.stream;
+  context.id = position.stream.answer;
+  context.created = position.stream.created;
+  context.seed = position.stream.seed;
+  job->resume = std::move(position);
+  return absl::OkStatus();
 }
 
 void AnswerService::Compute(HttpRequest request,
@@ -136,9 +176,19 @@ bool AnswerService::ready() const {
 void AnswerService::Start(const std::shared_ptr<Job>& job,
                           absl::StatusOr<GenerationPlan>* plan) {
   if (job->gone) return options_.generation.metrics->OnAborted();
-  if (plan->ok()) return Run(job, **plan);
+  absl::Status status = plan->status();
+  if (status.ok() && job->stream_id && (*plan)->params.stream) {
+    const size_t choices =
+        (*plan)->prompts.size() * static_cast<size_t>((*plan)->params.n);
+    if (job->resume && job->resume->events.size() != choices) {
+      status = OfAnotherRequest();
+    }
+    (*plan)->stream_id = std::move(job->stream_id);
+    (*plan)->resume = std::move(job->resume);
+  }
+  if (status.ok()) return Run(job, **plan);
   job->ticket.reset();
-  job->writer->Send(job->error(ToApiError(plan->status())));
+  job->writer->Send(job->error(ToApiError(status)));
 }
 
 void AnswerService::Run(const std::shared_ptr<Job>& job, GenerationPlan& plan) {

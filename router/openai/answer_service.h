@@ -85,6 +85,10 @@ class AnswerService {
   };
 
   PlanContext MakeContext();
+  // With x-stream-resumable or last-event-id: ids for the events, and in the
+  // context what the first router drew. INVALID_ARGUMENT: no such id, or one of
+  // another request.
+  static absl::Status MakeResumable(const HttpRequest& request, Job* job);
   void Start(const std::shared_ptr<Job>& job,
              absl::StatusOr<GenerationPlan>* plan);
   // Takes the plan's contents.

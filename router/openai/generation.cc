@@ -4,11 +4,15 @@
 
 #include "absl/algorithm/container.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "absl/strings/string_view.h"
 #include "router/openai/errors.h"
 
 namespace switchyard::router {
 
 namespace {
+
+constexpr char kEventEnd[] = "\n\n";
 
 // The first token of a prompt has no logprob, and is not asked for.
 void AskForPrompt(int64_t from, TokenRequest* request,
@@ -158,8 +162,9 @@ void Generation::OnToken(size_t index, const TokenEvent& event) {
   if (writer_ == nullptr) return;
   Choice& choice = choices_[index];
   Observe(&choice);
-  if (choice.num_tokens == 0 && event.cached_prompt_tokens) {
-    choice.usage.cached_prompt_tokens = *event.cached_prompt_tokens;
+  if (choice.num_tokens == 0) {
+    choice.usage.cached_prompt_tokens =
+        CachedTokens(event.cached_prompt_tokens.value_or(0));
   }
   if (plan_.prefill_only) return;
   ++choice.num_tokens;
@@ -179,6 +184,10 @@ void Generation::OnToken(size_t index, const TokenEvent& event) {
   FinishChoice(index, TokenFinish::kStop);
 }
 
+int64_t Generation::CachedTokens(int64_t found) const {
+  return plan_.resume ? plan_.resume->cached_tokens.value_or(found) : found;
+}
+
 void Generation::Observe(Choice* choice) {
   const absl::Time now = environment_->timers->Now();
   environment_->metrics->OnToken();
@@ -196,6 +205,8 @@ void Generation::OnTokensDone(size_t index, const absl::Status& status,
   if (writer_ == nullptr) return;
   if (!status.ok()) return Fail(status);
   choices_[index].usage = usage;
+  choices_[index].usage.cached_prompt_tokens =
+      CachedTokens(usage.cached_prompt_tokens);
   FinishChoice(index, finish);
 }
 
@@ -275,7 +286,8 @@ void Generation::Send(Choice* choice, ChoiceUpdate update) {
   update.index = choice->result.index;
   update.usage = UsageOf(*choice);
   update.since_arrival = environment_->timers->Now() - arrival_;
-  SendEvents(plan_.format->Update(update, [this]() { return CountUsage(); }));
+  SendEvents(Numbered(
+      choice, plan_.format->Update(update, [this]() { return CountUsage(); })));
 }
 
 Usage Generation::UsageOf(const Choice& choice) const {
@@ -307,7 +319,7 @@ Usage Generation::CountUsage() const {
 void Generation::FinishAnswer() {
   if (!plan_.params.stream) return SendWhole();
   if (!streaming_) StartStream();
-  std::string last = plan_.format->End(CountUsage());
+  std::string last = NumberedEnd(plan_.format->End(CountUsage()));
   ReleaseTicket();
   writer_->Write(std::move(last));
   writer_->Finish();
@@ -332,7 +344,56 @@ void Generation::StartStream() {
   HttpResponse head;
   head.content_type = "text/event-stream; charset=utf-8";
   head.headers = {{"Cache-Control", "no-cache"}, {"X-Accel-Buffering", "no"}};
+  if (plan_.stream_id) {
+    head.headers.emplace_back("x-stream-id", FormatStreamId(*plan_.stream_id));
+  }
   writer_->StartStream(head);
+}
+
+std::string Generation::EventId(bool usage_sent) const {
+  StreamPosition position;
+  position.stream = *plan_.stream_id;
+  for (const Choice& choice : choices_) {
+    position.events.push_back(choice.num_events);
+  }
+  position.usage_sent = usage_sent;
+  if (choices_.size() == 1) {
+    position.cached_tokens = choices_[0].usage.cached_prompt_tokens;
+  }
+  return FormatEventId(position);
+}
+
+std::string Generation::Numbered(Choice* choice, std::string events) {
+  if (!plan_.stream_id) return events;
+  const int64_t had =
+      plan_.resume
+          ? plan_.resume->events[static_cast<size_t>(choice->result.index)]
+          : 0;
+  std::string numbered;
+  for (const absl::string_view event :
+       absl::StrSplit(events, kEventEnd, absl::SkipEmpty())) {
+    if (++choice->num_events <= had) continue;
+    absl::StrAppend(&numbered, "id: ", EventId(/*usage_sent=*/false), "\n",
+                    event, kEventEnd);
+  }
+  return numbered;
+}
+
+std::string Generation::NumberedEnd(std::string events) const {
+  if (!plan_.stream_id) return events;
+  const std::vector<absl::string_view> parts =
+      absl::StrSplit(events, kEventEnd, absl::SkipEmpty());
+  std::string numbered;
+  for (size_t i = 0; i < parts.size(); ++i) {
+    // Behind the last one there is nothing to go on with.
+    const bool last = i + 1 == parts.size();
+    if (!last && plan_.resume && plan_.resume->usage_sent) continue;
+    if (!last) {
+      absl::StrAppend(&numbered, "id: ", EventId(/*usage_sent=*/true), "\n");
+    }
+    absl::StrAppend(&numbered, parts[i], kEventEnd);
+  }
+  return numbered;
 }
 
 void Generation::SendEvents(std::string events) {

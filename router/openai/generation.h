@@ -26,6 +26,7 @@
 #include "router/openai/choice_text.h"
 #include "router/openai/request.h"
 #include "router/openai/router_metrics.h"
+#include "router/openai/stream_id.h"
 #include "router/openai/token_stream.h"
 
 namespace switchyard::router {
@@ -59,6 +60,10 @@ struct GenerationPlan {
   std::function<std::shared_ptr<ResponseWriter>(
       std::shared_ptr<ResponseWriter> client)>
       wrap_writer;
+  // With ids behind events, for a client that may come back.
+  absl::optional<StreamId> stream_id;
+  // Such a client has had these already.
+  absl::optional<StreamPosition> resume;
 };
 
 struct GenerationEnvironment {
@@ -106,6 +111,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
     bool sent_first = false;
     bool done = false;
     int64_t num_tokens = 0;
+    int64_t num_events = 0;  // written, or passed over
     absl::Time last_token = absl::InfinitePast();
     TokenUsage usage;
   };
@@ -119,6 +125,9 @@ class Generation : public std::enable_shared_from_this<Generation> {
                     const std::string& interrupted = "");
   void Collect(Choice* choice, const OutputDelta& delta);
   void Observe(Choice* choice);
+  // What the client is told of tokens that a cache had: what the stream's first
+  // run found.
+  int64_t CachedTokens(int64_t found) const;
   void SendUpdate(Choice* choice, OutputDelta delta,
                   std::vector<TokenEvent> tokens);
   void SendFinish(Choice* choice);
@@ -131,6 +140,11 @@ class Generation : public std::enable_shared_from_this<Generation> {
   void StartStream();
   // SSE events, or "".
   void SendEvents(std::string events);
+  // With ids, and without those that the client has had: the events of
+  // `choice`, and those behind the last choice's end.
+  std::string Numbered(Choice* choice, std::string events);
+  std::string NumberedEnd(std::string events) const;
+  std::string EventId(bool usage_sent) const;
   // Before the last bytes: a client that has its answer may ask again at once.
   void ReleaseTicket();
   void SetKeepAliveTimer();

@@ -101,6 +101,7 @@ class AttentionLoss(e2e_case.TestCase):
             worker.send_signal(signal.SIGTERM)
             # It ends when its streams are elsewhere, not when they are done.
             self.assertEqual(worker.exit_code(60 * e2e_case.SLOWER), 0)
+            worker.close()
             self.cluster.start_attention(number % 2)
             self.cluster.wait_attention_ready(number % 2)
         self.finish(moments, "4 restarts")

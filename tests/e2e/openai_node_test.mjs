@@ -27,6 +27,15 @@ for await (const chunk of await client.chat.completions.create({
 assert.equal(text, whole.choices[0].message.content);
 assert.equal(usage.completion_tokens, whole.usage.completion_tokens);
 
+// Ids behind events, for those who resume streams, disturb nobody.
+let withIds = "";
+for await (const chunk of await client.chat.completions.create(
+  { model: "default", messages, stream: true },
+  { headers: { "x-stream-resumable": "1" } })) {
+  withIds += chunk.choices[0]?.delta?.content ?? "";
+}
+assert.equal(withIds, text);
+
 const tools = [{
   type: "function",
   function: {

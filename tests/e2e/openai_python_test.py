@@ -63,6 +63,15 @@ class OpenAiPython(e2e_case.TestCase):
         self.assertEqual([reason for reason in reasons if reason], ["stop"])
         self.assertEqual(usage.completion_tokens, whole.usage.completion_tokens)
 
+    def test_event_ids_disturb_nobody(self):
+        def text(**more):
+            return "".join(
+                chunk.choices[0].delta.content or ""
+                for chunk in self.client.chat.completions.create(
+                    model="default", messages=MEXICO, stream=True, **more))
+
+        self.assertEqual(text(extra_headers={"x-stream-resumable": "1"}), text())
+
     def test_stream_helper(self):
         with self.client.chat.completions.stream(model="default",
                                                  messages=MEXICO) as stream:
