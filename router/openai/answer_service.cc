@@ -96,9 +96,6 @@ void AnswerService::Answer(HttpRequest request,
   job->error = std::move(error);
   job->ticket = *std::move(ticket);
   job->writer = std::move(writer);
-  if (!resumes.ok()) {
-    return job->writer->Send(job->error(ToApiError(resumes)));
-  }
   const bool any = absl::c_any_of(
       options_.workers->Describe(), [](const WorkerPool::WorkerStatus& worker) {
         return worker.not_ready.empty() || worker.can_wait;
@@ -109,6 +106,10 @@ void AnswerService::Answer(HttpRequest request,
     if (const auto worker = options_.workers->Choose(); !worker.ok()) {
       return job->writer->Send(job->error(ToApiError(worker.status())));
     }
+  }
+  // Only now: without a worker nobody knows the model.
+  if (!resumes.ok()) {
+    return job->writer->Send(job->error(ToApiError(resumes)));
   }
   job->writer->OnGone([weak = std::weak_ptr<Job>(job)] {
     if (auto live = weak.lock()) live->gone = true;

@@ -78,7 +78,8 @@ class TwoRouters(e2e_case.TestCase):
                 self.assertTrue(last.startswith(stream.answer.getheader("x-stream-id")))
 
                 resumed = Stream(other, body(**more), {"Last-Event-ID": last})
-                self.assertEqual(resumed.answer.status, 200)
+                if resumed.answer.status != 200:
+                    self.fail(f"{resumed.answer.status}: {resumed.answer.read()}")
                 rest = resumed.events()
                 resumed.close()
                 # Undisturbed, by the same id from its beginning.
