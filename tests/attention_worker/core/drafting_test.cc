@@ -3,126 +3,45 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "attention_worker/core/step_loop.h"
-#include "attention_worker/scheduler/decode_first.h"
-#include "base/compute_pool.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "metrics/registry.h"
-#include "tests/testing/fake_clock.h"
-#include "tests/testing/fake_model_runner.h"
-#include "tests/testing/fake_mtp_head.h"
+#include "tests/attention_worker/core/step_loop_rig.h"
 #include "tests/testing/matchers.h"
 #include "tests/testing/recording_sink.h"
 
 namespace switchyard::attention_worker {
 namespace {
 
-using ::switchyard::testing::FakeClock;
-using ::switchyard::testing::FakeModelRunner;
-using ::switchyard::testing::FakeMtpHead;
 using ::switchyard::testing::IsOk;
-using ::switchyard::testing::RecordingSink;
 using ::switchyard::testing::TokenRecord;
 using ::testing::Each;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::SizeIs;
-using Tokens = std::vector<int32_t>;
 
-constexpr int64_t kVocab = 50;
 constexpr int64_t kDrafts = 3;
 
-class DraftingTest : public ::testing::Test {
+class DraftingTest : public ::testing::Test, protected StepLoopRig {
  protected:
-  ~DraftingTest() override { Stop(); }
+  DraftingTest()
+      : StepLoopRig(
+            {.drafts = kDrafts, .wrong_draft = [this](int64_t position) {
+               return wrong_ && wrong_(position);
+             }}) {}
 
-  void Stop() {
-    if (loop_ == nullptr) return;
-    loop_->FailAll(absl::UnavailableError("test over"));
-    loop_.reset();
-    EXPECT_EQ(memory_->used_bytes(), 0);
-  }
-
-  void Start(int64_t state_bytes = int64_t{64} << 20) {
-    Stop();
-    auto memory = StateMemory::Create(runner_.state_shape(), state_bytes);
-    ASSERT_THAT(memory, IsOk());
-    memory_ = *std::move(memory);
-    StepLoop::Options options;
-    options.runner = &runner_;
-    options.pool = &pool_;
-    options.memory = memory_.get();
-    options.policy = &policy_;
-    options.metrics = &metrics_;
-    options.clock = &clock_;
-    options.limits.vocab_size = kVocab;
-    options.limits.max_model_len = 2000;
-    options.limits.state_memory_bytes = state_bytes;
-    options.limits.state_costs = runner_.state_shape().Costs();
-    options.max_running_requests = 8;
-    options.chunked_prefill_size = 256;
-    options.mtp_head = &head_;
-    options.adaptive_drafts = false;
-    options.on_done = [](const std::string&) {};
-    options.on_load = [](const EngineLoad&) {};
-    loop_ = std::make_unique<StepLoop>(options);
-  }
-
-  std::shared_ptr<TokenRecord> Add(GenerationRequest request) {
-    if (loop_ == nullptr) Start();
-    auto record = std::make_shared<TokenRecord>();
-    loop_->Add(std::move(request), std::make_unique<RecordingSink>(record),
-               clock_.Now());
-    return record;
-  }
-  GenerationRequest Request(Tokens prompt, int64_t max_tokens) {
-    GenerationRequest request;
-    request.id = std::to_string(next_id_++);
-    request.prompt_ids = std::move(prompt);
-    request.max_tokens = max_tokens;
-    request.sampling.temperature = 0;
-    return request;
-  }
-  void StepUntilEmpty() {
-    for (int i = 0; i < 10000 && !loop_->empty(); ++i) loop_->Step({});
-    ASSERT_TRUE(loop_->empty());
-  }
   // The sizes of the chunks of the first (only) sequence.
   std::vector<int64_t> Sizes() const {
     std::vector<int64_t> sizes;
     for (const auto& step : runner_.steps()) sizes.push_back(step[0]);
     return sizes;
   }
-  Tokens Expected(Tokens prompt, int64_t n) const {
-    Tokens output;
-    for (int64_t i = 0; i < n; ++i) {
-      const std::vector<float> logits = runner_.LogitsAfter(prompt);
-      output.push_back(static_cast<int32_t>(
-          std::max_element(logits.begin(), logits.end()) - logits.begin()));
-      prompt.push_back(output.back());
-    }
-    return output;
-  }
-
-  FakeClock clock_;
-  InlinePool pool_;
-  FakeModelRunner runner_{kVocab, kDrafts};
   std::function<bool(int64_t)> wrong_;
-  FakeMtpHead head_{&runner_, [this](int64_t position) {
-                      return wrong_ && wrong_(position);
-                    }};
-  DecodeFirst policy_;
-  std::unique_ptr<metrics::Registry> registry_ = metrics::Registry::Create();
-  EngineMetrics metrics_{registry_.get(), "fake", 2000};
-  std::unique_ptr<StateMemory> memory_;
-  std::unique_ptr<StepLoop> loop_;
-  int next_id_ = 0;
 };
 
 TEST_F(DraftingTest, RightOnesComeFourAtATime) {

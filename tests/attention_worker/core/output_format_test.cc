@@ -8,34 +8,26 @@
 #include <vector>
 
 #include "attention_worker/core/engine.h"
-#include "attention_worker/core/step_loop.h"
-#include "attention_worker/scheduler/decode_first.h"
-#include "base/compute_pool.h"
 #include "gmock/gmock.h"
 #include "grammar/compile.h"
 #include "gtest/gtest.h"
-#include "metrics/registry.h"
-#include "tests/testing/fake_clock.h"
+#include "tests/attention_worker/core/step_loop_rig.h"
 #include "tests/testing/fake_model_runner.h"
-#include "tests/testing/fake_mtp_head.h"
 #include "tests/testing/matchers.h"
 #include "tests/testing/recording_sink.h"
 
 namespace switchyard::attention_worker {
 namespace {
 
-using ::switchyard::testing::FakeClock;
 using ::switchyard::testing::FakeModelRunner;
-using ::switchyard::testing::FakeMtpHead;
 using ::switchyard::testing::IsOk;
 using ::switchyard::testing::RecordingSink;
 using ::switchyard::testing::StatusIs;
 using ::switchyard::testing::TokenRecord;
 using ::testing::HasSubstr;
-using Tokens = std::vector<int32_t>;
 
 constexpr int32_t kThink = 47, kThinkEnd = 48, kEnd = 49;
-constexpr int64_t kVocab = 50;
+constexpr int64_t kVocab = StepLoopRig::kVocab;
 constexpr int64_t kDrafts = 3;
 
 const std::vector<std::string>& Texts() {
@@ -123,41 +115,12 @@ class OutputFormatTest : public ::testing::Test {
 
   // `drafts`: 0, or kDrafts; every `wrong`-th one is wrong (0: none).
   static Answer Run(GenerationRequest request, int64_t drafts, int wrong = 0) {
-    FakeClock clock;
-    InlinePool pool;
-    FakeModelRunner runner(kVocab, drafts);
-    FakeMtpHead head(&runner, [wrong](int64_t position) {
-      return wrong > 0 && position % wrong == 0;
-    });
-    DecodeFirst policy;
-    auto registry = metrics::Registry::Create();
-    EngineMetrics metrics(registry.get(), "fake", 2000);
-    const int64_t bytes = int64_t{64} << 20;
-    auto memory = StateMemory::Create(runner.state_shape(), bytes);
-    EXPECT_THAT(memory, IsOk());
-    StepLoop::Options options;
-    options.runner = &runner;
-    options.pool = &pool;
-    options.memory = memory->get();
-    options.policy = &policy;
-    options.metrics = &metrics;
-    options.clock = &clock;
-    options.limits.vocab_size = kVocab;
-    options.limits.max_model_len = 2000;
-    options.limits.state_memory_bytes = bytes;
-    options.limits.state_costs = runner.state_shape().Costs();
-    options.max_running_requests = 8;
-    options.chunked_prefill_size = 256;
-    options.mtp_head = drafts > 0 ? &head : nullptr;
-    options.adaptive_drafts = false;
-    options.on_done = [](const std::string&) {};
-    options.on_load = [](const EngineLoad&) {};
-    StepLoop loop(options);
-    auto record = std::make_shared<TokenRecord>();
-    loop.Add(std::move(request), std::make_unique<RecordingSink>(record),
-             clock.Now());
-    for (int i = 0; i < 10'000 && !loop.empty(); ++i) loop.Step({});
-    EXPECT_TRUE(loop.empty());
+    StepLoopRig rig(
+        {.drafts = drafts, .wrong_draft = [wrong](int64_t position) {
+           return wrong > 0 && position % wrong == 0;
+         }});
+    const auto record = rig.Add(std::move(request));
+    rig.StepUntilEmpty();
     return {record->ids(), record->status(), record->reason()};
   }
 

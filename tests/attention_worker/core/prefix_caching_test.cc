@@ -12,15 +12,9 @@
 #include <vector>
 
 #include "absl/time/clock.h"
-#include "attention_worker/core/step_loop.h"
-#include "attention_worker/scheduler/decode_first.h"
-#include "base/compute_pool.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "metrics/registry.h"
-#include "tests/testing/fake_clock.h"
-#include "tests/testing/fake_model_runner.h"
-#include "tests/testing/fake_mtp_head.h"
+#include "tests/attention_worker/core/step_loop_rig.h"
 #include "tests/testing/matchers.h"
 #include "tests/testing/recording_sink.h"
 #include "tests/testing/temp_dir.h"
@@ -28,14 +22,10 @@
 namespace switchyard::attention_worker {
 namespace {
 
-using ::switchyard::testing::FakeClock;
-using ::switchyard::testing::FakeModelRunner;
 using ::switchyard::testing::IsOk;
-using ::switchyard::testing::RecordingSink;
 using ::switchyard::testing::TokenRecord;
-using Tokens = std::vector<int32_t>;
 
-constexpr int64_t kVocab = 50;
+constexpr int64_t kVocab = StepLoopRig::kVocab;
 
 Tokens Random(int64_t n, uint32_t seed) {
   std::mt19937 random(seed);
@@ -53,61 +43,25 @@ Tokens Join(Tokens a, const Tokens& b) {
 
 enum class Drafts { kNone, kRight, kOftenWrong };
 
-class PrefixCachingTest : public ::testing::TestWithParam<Drafts> {
+class PrefixCachingTest : public ::testing::TestWithParam<Drafts>,
+                          protected StepLoopRig {
  protected:
-  PrefixCachingTest() { Start(int64_t{64} << 20); }
-  ~PrefixCachingTest() override { Stop(); }
-
-  void Start(int64_t state_bytes, bool caching = true) {
-    Stop();
-    StepLoop::Options options;
-    auto memory = StateMemory::Create(runner_.state_shape(), state_bytes);
-    EXPECT_THAT(memory, IsOk());
-    memory_ = *std::move(memory);
-    options.runner = &runner_;
-    options.pool = &pool_;
-    options.memory = memory_.get();
-    options.policy = &policy_;
-    options.metrics = &metrics_;
-    options.clock = &clock_;
-    options.limits.vocab_size = kVocab;
-    options.limits.max_model_len = 20000;
-    options.limits.state_memory_bytes = state_bytes;
-    options.limits.state_costs = runner_.state_shape().Costs();
-    options.max_running_requests = 8;
-    options.chunked_prefill_size = 256;
-    options.prefix_caching = caching;
-    options.store = store_.get();
-    if (GetParam() != Drafts::kNone) options.mtp_head = &head_;
-    options.adaptive_drafts = false;
-    options.on_done = [](const std::string&) {};
-    options.on_load = [](const EngineLoad&) {};
-    loop_ = std::make_unique<StepLoop>(options);
-  }
-  void Stop() {
-    if (loop_ == nullptr) return;
-    loop_->FailAll(absl::UnavailableError("test over"));
-    if (store_ != nullptr) store_->Flush(absl::Now() + absl::Seconds(60));
-    loop_.reset();
-    EXPECT_EQ(memory_->used_bytes(), 0);  // nothing leaked
+  PrefixCachingTest()
+      : StepLoopRig({.drafts = GetParam() == Drafts::kNone ? 0 : 3,
+                     .wrong_draft =
+                         [](int64_t position) {
+                           return GetParam() == Drafts::kOftenWrong &&
+                                  position % 5 < 2;
+                         },
+                     .max_model_len = 20000}) {
+    Start();
   }
 
   std::shared_ptr<TokenRecord> Add(Tokens prompt, int64_t max_tokens,
                                    std::vector<int64_t> boundaries = {}) {
-    GenerationRequest request;
-    request.id = std::to_string(next_id_++);
-    request.prompt_ids = std::move(prompt);
-    request.max_tokens = max_tokens;
-    request.sampling.temperature = 0;
+    GenerationRequest request = Request(std::move(prompt), max_tokens);
     request.prefix_boundaries = std::move(boundaries);
-    auto record = std::make_shared<TokenRecord>();
-    loop_->Add(std::move(request), std::make_unique<RecordingSink>(record),
-               clock_.Now());
-    return record;
-  }
-  void StepUntilEmpty() {
-    for (int i = 0; i < 100000 && !loop_->empty(); ++i) loop_->Step({});
-    ASSERT_TRUE(loop_->empty());
+    return StepLoopRig::Add(std::move(request));
   }
   // Asks alone; checks the answer; how many tokens were computed for it.
   int64_t Computed(const Tokens& prompt, int64_t max_tokens, Tokens* answer,
@@ -130,32 +84,7 @@ class PrefixCachingTest : public ::testing::TestWithParam<Drafts> {
     }
     return total;
   }
-  Tokens Expected(Tokens prompt, int64_t n) const {
-    Tokens output;
-    for (int64_t i = 0; i < n; ++i) {
-      const std::vector<float> logits = runner_.LogitsAfter(prompt);
-      output.push_back(static_cast<int32_t>(
-          std::max_element(logits.begin(), logits.end()) - logits.begin()));
-      prompt.push_back(output.back());
-    }
-    return output;
-  }
-
-  FakeClock clock_;
-  InlinePool pool_;
-  FakeModelRunner runner_{kVocab, GetParam() == Drafts::kNone ? 0 : 3};
-  testing::FakeMtpHead head_{&runner_, [](int64_t position) {
-                               return GetParam() == Drafts::kOftenWrong &&
-                                      position % 5 < 2;
-                             }};
-  DecodeFirst policy_;
-  std::unique_ptr<metrics::Registry> registry_ = metrics::Registry::Create();
-  EngineMetrics metrics_{registry_.get(), "fake", 20000};
-  std::unique_ptr<StateMemory> memory_;
-  std::unique_ptr<SnapshotStore> store_;
-  std::unique_ptr<StepLoop> loop_;
   std::shared_ptr<TokenRecord> last_;
-  int next_id_ = 0;
 };
 
 INSTANTIATE_TEST_SUITE_P(Drafts, PrefixCachingTest,
@@ -310,7 +239,6 @@ TEST_P(PrefixCachingTest, AfterARestartTheDiskHasIt) {
   const testing::TempDir directory;
   const auto restart = [&](int64_t state_bytes) {
     Stop();
-    loop_.reset();
     store_.reset();
     auto store = SnapshotStore::Open({.directory = directory.path(),
                                       .budget_bytes = int64_t{1} << 30,
@@ -335,17 +263,15 @@ TEST_P(PrefixCachingTest, AfterARestartTheDiskHasIt) {
   EXPECT_EQ(store_->stats().loaded, 1);
   // A damaged file costs time, no answer.
   Stop();
-  loop_.reset();
   for (const auto& file :
        std::filesystem::directory_iterator(directory.path())) {
     std::filesystem::resize_file(file.path(), 100);
   }
-  Start(int64_t{64} << 20);
+  Start();
   EXPECT_EQ(Computed(next, 20, nullptr, {1000}),
             static_cast<int64_t>(next.size()));
   EXPECT_GE(store_->stats().errors, 1);
   Stop();
-  loop_.reset();
   store_.reset();
 }
 

@@ -3,35 +3,23 @@
 
 #include <cstdint>
 #include <memory>
-#include <string>
 #include <utility>
 #include <vector>
 
-#include "attention_worker/core/step_loop.h"
 #include "attention_worker/sampling/sampler.h"
-#include "attention_worker/scheduler/decode_first.h"
-#include "base/compute_pool.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "metrics/registry.h"
-#include "tests/testing/fake_clock.h"
-#include "tests/testing/fake_model_runner.h"
-#include "tests/testing/fake_mtp_head.h"
+#include "tests/attention_worker/core/step_loop_rig.h"
 #include "tests/testing/matchers.h"
 #include "tests/testing/recording_sink.h"
 
 namespace switchyard::attention_worker {
 namespace {
 
-using ::switchyard::testing::FakeClock;
-using ::switchyard::testing::FakeModelRunner;
 using ::switchyard::testing::IsOk;
-using ::switchyard::testing::RecordingSink;
 using ::switchyard::testing::TokenRecord;
-using Tokens = std::vector<int32_t>;
 
-constexpr int64_t kVocab = 50;
-constexpr int64_t kStateBytes = int64_t{16} << 20;
+constexpr int64_t kVocab = StepLoopRig::kVocab;
 
 Tokens Prompt(int64_t n) {
   Tokens tokens;
@@ -42,51 +30,21 @@ Tokens Prompt(int64_t n) {
 }
 
 // With drafts and without.
-class PromptScoresTest : public ::testing::TestWithParam<bool> {
+class PromptScoresTest : public ::testing::TestWithParam<bool>,
+                         protected StepLoopRig {
  protected:
-  PromptScoresTest() {
-    StepLoop::Options options;
-    auto memory = StateMemory::Create(runner_.state_shape(), kStateBytes);
-    EXPECT_THAT(memory, IsOk());
-    memory_ = *std::move(memory);
-    options.runner = &runner_;
-    options.pool = &pool_;
-    options.memory = memory_.get();
-    options.policy = &policy_;
-    options.metrics = &metrics_;
-    options.clock = &clock_;
-    options.limits.vocab_size = kVocab;
-    options.limits.max_model_len = 2000;
-    options.limits.state_memory_bytes = kStateBytes;
-    options.limits.state_costs = runner_.state_shape().Costs();
-    options.max_running_requests = 8;
-    options.chunked_prefill_size = 100;
-    if (GetParam()) options.mtp_head = &head_;
-    options.adaptive_drafts = false;
-    options.on_done = [](const std::string&) {};
-    options.on_load = [](const EngineLoad&) {};
-    loop_ = std::make_unique<StepLoop>(options);
-  }
+  PromptScoresTest()
+      : StepLoopRig(
+            {.drafts = GetParam() ? 3 : 0, .chunked_prefill_size = 100}) {}
 
   std::shared_ptr<TokenRecord> Ask(const Tokens& prompt, int64_t from,
                                    Tokens resumed = {}) {
-    GenerationRequest request;
-    request.id = std::to_string(next_id_++);
-    request.prompt_ids = prompt;
+    GenerationRequest request = Request(prompt, 6);
     request.resumed_output_ids = std::move(resumed);
-    request.max_tokens = 6;
-    request.sampling.temperature = 0;
     request.want_logprobs = true;
     request.num_top_logprobs = 3;
     request.prompt_logprobs_from = from;
-    auto record = std::make_shared<TokenRecord>();
-    loop_->Add(std::move(request), std::make_unique<RecordingSink>(record),
-               clock_.Now());
-    return record;
-  }
-  void StepUntilEmpty() {
-    for (int i = 0; i < 100000 && !loop_->empty(); ++i) loop_->Step({});
-    ASSERT_TRUE(loop_->empty());
+    return Add(std::move(request));
   }
 
   // The prompt's tokens from `from` on with their own scores, then the output.
@@ -110,17 +68,6 @@ class PromptScoresTest : public ::testing::TestWithParam<bool> {
       EXPECT_GE(tokens[i].position, static_cast<int64_t>(prompt.size()));
     }
   }
-
-  FakeClock clock_;
-  InlinePool pool_;
-  FakeModelRunner runner_{kVocab, GetParam() ? 3 : 0};
-  testing::FakeMtpHead head_{&runner_, [](int64_t) { return false; }};
-  DecodeFirst policy_;
-  std::unique_ptr<metrics::Registry> registry_ = metrics::Registry::Create();
-  EngineMetrics metrics_{registry_.get(), "fake", 2000};
-  std::unique_ptr<StateMemory> memory_;
-  std::unique_ptr<StepLoop> loop_;
-  int next_id_ = 0;
 };
 
 INSTANTIATE_TEST_SUITE_P(Drafts, PromptScoresTest, ::testing::Bool());
