@@ -1,4 +1,5 @@
-// exp and log in double whose bits are the same on every machine.
+// The natural logarithm in double, with the same bits on every machine.
+// (Exponentials: softmax_weights of kernels/kernel_contracts.h.)
 //
 // libm's are not: glibc picks a body with or without fused multiply-add by CPU,
 // and the last bit follows. Here only +, -, *, / and exact bit moves are used,
@@ -10,8 +11,6 @@
 
 #include <cstdint>
 #include <cstring>
-
-#include "base/check.h"
 
 namespace switchyard::attention_worker {
 namespace portable_math_internal {
@@ -36,42 +35,6 @@ inline uint64_t ToBits(double value) {
 }
 
 }  // namespace portable_math_internal
-
-// e^x for x <= 0; 0 below -708 (before denormals begin) and for -infinity.
-// Inline and without branches, so that loops over it become vector code.
-inline double PortableExp(double x) {
-  namespace internal = portable_math_internal;
-  SY_DCHECK(x <= 0);
-  constexpr double kLog2E = 1.4426950408889634;  // 1 / ln 2
-  constexpr double kSmallest = -708.0;
-  const double bounded = x > kSmallest ? x : kSmallest;
-  // x = n ln 2 + r with |r| <= ln 2 / 2. Adding 1.5 * 2^52 rounds to the
-  // nearest whole number, and leaves it in the low bits.
-  constexpr double kRound = 0x1.8p52;
-  const double shifted = bounded * kLog2E + kRound;
-  const double n = shifted - kRound;
-  const double r = (bounded - n * internal::kLn2High) - n * internal::kLn2Low;
-  // Taylor to the 13th power: the next term is below 2^-57 of the sum.
-  double p = 1.0 / 6227020800.0;
-  p = p * r + 1.0 / 479001600.0;
-  p = p * r + 1.0 / 39916800.0;
-  p = p * r + 1.0 / 3628800.0;
-  p = p * r + 1.0 / 362880.0;
-  p = p * r + 1.0 / 40320.0;
-  p = p * r + 1.0 / 5040.0;
-  p = p * r + 1.0 / 720.0;
-  p = p * r + 1.0 / 120.0;
-  p = p * r + 1.0 / 24.0;
-  p = p * r + 1.0 / 6.0;
-  p = p * r + 0.5;
-  p = p * r * r + r;
-  // 2^n: n and the bias in the exponent's bits; what is above them is shifted
-  // out.
-  const double power =
-      internal::FromBits((internal::ToBits(shifted) + internal::kExponentBias)
-                         << internal::kMantissaBits);
-  return x >= kSmallest ? (1.0 + p) * power : 0.0;
-}
 
 // Natural log of a finite, normal x > 0.
 double PortableLog(double x);

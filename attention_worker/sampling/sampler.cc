@@ -5,8 +5,11 @@
 #include <cmath>
 #include <limits>
 
+#include "absl/types/optional.h"
 #include "attention_worker/sampling/portable_math.h"
+#include "attention_worker/sampling/ranked_row.h"
 #include "attention_worker/sampling/top_candidates.h"
+#include "attention_worker/sampling/weight.h"
 #include "base/check.h"
 
 namespace switchyard::attention_worker {
@@ -17,54 +20,6 @@ constexpr double kGreedyTemperature = 1e-6;
 
 // Blocks whose maxima are worth a thread's while: 64 KiB of logits, some 10 us.
 constexpr int64_t kMinBlocks = 128;
-
-// Unnormalised probabilities: 1 for the greatest logit. When that is infinite
-// (either way), the entries equal to it share everything.
-class Weight {
- public:
-  Weight(float max, double temperature)
-      : max_(max), temperature_(temperature), finite_(std::isfinite(max)) {}
-
-  double operator()(float logit) const {
-    if (!finite_) return IsMaximum(logit) ? 1.0 : 0.0;
-    if (std::isnan(logit)) return 0.0;
-    return PortableExp((static_cast<double>(logit) - max_) / temperature_);
-  }
-
-  // Of all entries, added in index order so that every machine adds alike.
-  double Sum(absl::Span<const float> logits) const {
-    double sum = 0;
-    if (!finite_) {
-      for (const float logit : logits) sum += (*this)(logit);
-      return sum;
-    }
-    // The exponentials of a block first: that loop becomes vector code.
-    constexpr size_t kBlock = 256;
-    double block[kBlock];
-    for (size_t begin = 0; begin < logits.size(); begin += kBlock) {
-      const size_t n = std::min(kBlock, logits.size() - begin);
-      const float* row = logits.data() + begin;
-      for (size_t i = 0; i < n; ++i) {
-        const double x = (static_cast<double>(row[i]) - max_) / temperature_;
-        // NaN becomes -infinity, whose exponential is 0.
-        block[i] =
-            PortableExp(x <= 0 ? x : -std::numeric_limits<double>::infinity());
-      }
-      for (size_t i = 0; i < n; ++i) sum += block[i];
-    }
-    return sum;
-  }
-
- private:
-  // For an infinite maximum. NaN counts as -infinity.
-  bool IsMaximum(float logit) const {
-    return logit == max_ || (std::isnan(logit) && max_ < 0);
-  }
-
-  const float max_;
-  const double temperature_;
-  const bool finite_;
-};
 
 bool HasPenalties(const SamplingParams& params) {
   return params.repetition_penalty != 1.0 || params.presence_penalty != 0.0 ||
@@ -95,9 +50,9 @@ void ApplyPenalties(const SamplingParams& params, const TokenHistory& history,
   }
 }
 
-// Draws from the candidates that top-k, top-p and min-p leave. They are looked
-// at best first and no further than needed: a row of 151,936 logits is never
-// sorted unless its distribution is that flat.
+// Draws from the candidates that top-k, top-p and min-p leave: from the few
+// best ones if they are enough, else from the whole row. Both ways have the
+// same definition; their sums may round differently.
 class Draw {
  public:
   Draw(const CandidateRow& row, const SamplingParams& params)
@@ -109,12 +64,30 @@ class Draw {
         weight_(row.Greatest(), params.temperature) {}
 
   int32_t Token(double uniform) {
-    const double kept = KeptWeight();
-    const double target = uniform * kept;
+    if (const auto token = TokenOfBest(uniform)) return *token;
+    RankedRow ranked(row_.logits, weight_);
+    RankedRow::Prefix kept = ranked.FirstCount(limit_, RankedRow::Prefix());
+    if (params_.top_p < 1.0) {
+      kept = ranked.FirstWeight(params_.top_p * kept.weight, kept);
+    }
+    if (params_.min_p > 0.0) kept = ranked.WeighingEach(params_.min_p, kept);
+    return ranked.EntryBeyond(uniform * kept.weight, kept);
+  }
+
+ private:
+  // Of so many a sorted list is faster than bins over all.
+  static constexpr int64_t kMaxSorted = 1024;
+
+  // Nothing: it takes more than kMaxSorted to tell.
+  absl::optional<int32_t> TokenOfBest(double uniform) {
+    const absl::optional<double> kept = KeptWeight();
+    if (!kept.has_value()) return absl::nullopt;
+    const double target = uniform * *kept;
     double sum = 0;
     int32_t last = 0;
     for (int64_t i = 0; i < limit_; ++i) {
-      const double weight = WeightAt(i);
+      if (!Reach(i)) return absl::nullopt;
+      const double weight = weight_(best_[i].logit);
       if (weight == 0) break;  // so are all that follow
       last = best_[i].id;
       sum += weight;
@@ -124,25 +97,16 @@ class Draw {
     return last;
   }
 
- private:
-  // The weight of the i-th best candidate.
-  double WeightAt(int64_t i) {
-    if (i >= static_cast<int64_t>(best_.size())) {
-      // Eight times as many, from the start again: two or three rounds in all.
-      const int64_t want = params_.top_k > 0 ? limit_
-                           : best_.empty()
-                               ? 128
-                               : static_cast<int64_t>(best_.size()) * 8;
-      best_ = TopCandidates(row_, std::min(want, size_));
-    }
-    return weight_(best_[i].logit);
-  }
-
   // Cuts limit_ down to what top-p and min-p leave, and returns its weight.
-  double KeptWeight() {
+  // Nothing: it takes more than kMaxSorted to tell.
+  absl::optional<double> KeptWeight() {
     double total = 0;  // of what top-k leaves
-    if (params_.top_k > 0) {
-      for (int64_t i = 0; i < limit_; ++i) total += WeightAt(i);
+    if (limit_ < size_) {
+      if (limit_ > kMaxSorted) return absl::nullopt;
+      for (int64_t i = 0; i < limit_; ++i) {
+        Reach(i);
+        total += weight_(best_[i].logit);
+      }
     } else {
       total = weight_.Sum(row_.logits);
     }
@@ -153,7 +117,8 @@ class Draw {
     // The best one has weight 1, so min-p's bar is min_p itself.
     double kept = 0;
     for (int64_t i = 0; i < limit_; ++i) {
-      const double weight = WeightAt(i);
+      if (!Reach(i)) return absl::nullopt;
+      const double weight = weight_(best_[i].logit);
       if (weight == 0 ||
           (i > 0 && (kept >= enough || weight < params_.min_p))) {
         limit_ = i;
@@ -162,6 +127,18 @@ class Draw {
       kept += weight;
     }
     return kept;
+  }
+
+  // Sees to it that best_ has an i-th; false: there are to be no more.
+  bool Reach(int64_t i) {
+    if (i < static_cast<int64_t>(best_.size())) return true;
+    if (i >= kMaxSorted) return false;
+    // Eight times as many, from the start again.
+    const int64_t want = limit_ < size_  ? limit_
+                         : best_.empty() ? 128
+                                         : kMaxSorted;
+    best_ = TopCandidates(row_, std::min({want, size_, kMaxSorted}));
+    return true;
   }
 
   const CandidateRow row_;

@@ -201,6 +201,8 @@ void DeltaRuleStep(const float* q, const float* k, const float* v, float decay,
   }
 }
 
+#include "kernels/softmax_weights.inc"
+
 }  // namespace
 
 constexpr KernelTable kScalarKernels = {
@@ -219,6 +221,7 @@ constexpr KernelTable kScalarKernels = {
     .silu_mul = &SiluMul,
     .sigmoid_mul = &SigmoidMul,
     .exp_sub_max = &ExpSubMax,
+    .softmax_weights = &SoftmaxWeights,
     .rope = &Rope,
     .conv_step = &ConvStep,
     .delta_rule_step = &DeltaRuleStep,

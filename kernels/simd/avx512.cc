@@ -44,6 +44,7 @@ constexpr int kTokensAtOnce = 6;
 #include "kernels/simd/products.inc"
 #include "kernels/simd/attention.inc"
 #include "kernels/simd/elementwise.inc"
+#include "kernels/softmax_weights.inc"
 #include "kernels/simd/recurrence.inc"
 #include "kernels/simd/quantize_row.inc"
 #include "kernels/simd/quantize_block.inc"
@@ -69,6 +70,7 @@ constexpr KernelTable kAvx512Kernels = {
     .silu_mul = &SiluMul,
     .sigmoid_mul = &SigmoidMul,
     .exp_sub_max = &ExpSubMax,
+    .softmax_weights = &SoftmaxWeights,
     .rope = &Rope,
     .conv_step = &ConvStep,
     .delta_rule_step = &DeltaRuleStep,

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <limits>
@@ -215,6 +216,46 @@ TEST_P(ElementwiseTest, ExpSubMaxShowsNaN) {
       }
     }
   }
+}
+
+TEST_P(ElementwiseTest, SoftmaxWeights) {
+  for (const double temperature : {0.01, 0.7, 1.0, 30.0}) {
+    for (const int64_t n : kLengths) {
+      std::vector<float> x = RandomFloats(n, /*seed=*/1);
+      float max = 0;
+      for (const float value : x) max = std::max(max, value);
+      std::vector<double> actual(n), expected(n);
+      kernels().softmax_weights(x.data(), max, temperature, n, actual.data());
+      reference().softmax_weights(x.data(), max, temperature, n,
+                                  expected.data());
+      EXPECT_EQ(actual, expected);
+      for (int64_t i = 0; i < n; ++i) {
+        const double exact =
+            std::exp((static_cast<double>(x[i]) - max) / temperature);
+        EXPECT_NEAR(actual[i], exact, exact * 5e-16 + 1e-307);
+      }
+    }
+  }
+}
+
+TEST_P(ElementwiseTest, SoftmaxWeightsEdges) {
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  const float x[] = {0.0f,
+                     -0.0f,
+                     -708.0f,
+                     -708.1f,
+                     -1e30f,
+                     -kInfinity,
+                     std::numeric_limits<float>::quiet_NaN(),
+                     -1.0f,
+                     -2.0f};
+  double weights[9];
+  kernels().softmax_weights(x, 0.0f, 1.0, 9, weights);
+  EXPECT_EQ(weights[0], 1.0);
+  EXPECT_EQ(weights[1], 1.0);
+  EXPECT_GT(weights[2], 0.0);
+  for (int i = 3; i < 7; ++i) EXPECT_EQ(weights[i], 0.0) << i;
+  EXPECT_NEAR(weights[7], std::exp(-1.0), 1e-15);
 }
 
 TEST_P(ElementwiseTest, Rope) {

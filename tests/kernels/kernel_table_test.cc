@@ -40,6 +40,7 @@ TEST(KernelTableTest, EveryTableIsComplete) {
     EXPECT_NE(table->silu_mul, nullptr);
     EXPECT_NE(table->sigmoid_mul, nullptr);
     EXPECT_NE(table->exp_sub_max, nullptr);
+    EXPECT_NE(table->softmax_weights, nullptr);
     EXPECT_NE(table->rope, nullptr);
     EXPECT_NE(table->conv_step, nullptr);
     EXPECT_NE(table->delta_rule_step, nullptr);

@@ -10,22 +10,6 @@ namespace {
 
 constexpr double kEpsilon = std::numeric_limits<double>::epsilon();
 
-TEST(PortableExpTest, IsWithinTwoUlpOfTheMathLibrary) {
-  for (double x = 0; x > -707; x -= 0.00371) {
-    const double expected = std::exp(x);
-    ASSERT_NEAR(PortableExp(x), expected, 2 * kEpsilon * expected) << x;
-  }
-}
-
-TEST(PortableExpTest, Edges) {
-  EXPECT_EQ(PortableExp(0.0), 1.0);
-  EXPECT_EQ(PortableExp(-0.0), 1.0);
-  EXPECT_GT(PortableExp(-708.0), 0.0);
-  EXPECT_EQ(PortableExp(-708.1), 0.0);
-  EXPECT_EQ(PortableExp(-1e300), 0.0);
-  EXPECT_EQ(PortableExp(-std::numeric_limits<double>::infinity()), 0.0);
-}
-
 TEST(PortableLogTest, IsWithinTwoUlpOfTheMathLibrary) {
   for (double x = 1e-300; x < 1e300; x *= 1.0173) {
     const double expected = std::log(x);

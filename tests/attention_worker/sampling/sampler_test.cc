@@ -185,6 +185,30 @@ TEST(SamplerTest, EqualsTheDefinitionAtTheRealVocabularySize) {
   }
 }
 
+// Distributions so flat that thousands of candidates are left.
+TEST(SamplerTest, EqualsTheDefinitionWhereManyAreLeft) {
+  for (const float spread : {0.0f, 0.05f, 0.5f, 1.5f}) {
+    std::vector<float> row = RandomRow(40000, spread, 9);
+    for (size_t i = 0; i + 1 < row.size(); i += 7) row[i] = row[i + 1];
+    row[3] = row[17] = -kInf;
+    for (const SamplingParams& base :
+         {SamplingParams{}, SamplingParams{.temperature = 3},
+          SamplingParams{.top_p = 0.95}, SamplingParams{.top_k = 5000},
+          SamplingParams{.top_p = 0.6, .top_k = 9000},
+          SamplingParams{.top_p = 0.9, .min_p = 0.3},
+          SamplingParams{.min_p = 0.02},
+          SamplingParams{.temperature = 0.2, .top_p = 0.999, .top_k = 39999}}) {
+      SamplingParams params = base;
+      for (uint64_t seed = 0; seed < 12; ++seed) {
+        params.seed = seed;
+        ASSERT_EQ(Sample(row, params, 5), Reference(row, params, 5))
+            << spread << " " << seed << " top_p " << params.top_p << " top_k "
+            << params.top_k << " min_p " << params.min_p;
+      }
+    }
+  }
+}
+
 // Pearson's test of `draws` tokens against the probabilities. The seeds are
 // fixed, so it passes always or never; the limit is the 1 - 1e-6 quantile of
 // chi-square with 7 degrees of freedom.
