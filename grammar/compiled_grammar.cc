@@ -10,7 +10,7 @@ namespace switchyard::grammar {
 namespace {
 
 // Of all masks of one grammar; then they are forgotten and found anew.
-constexpr int64_t kMaxMaskBytes = int64_t{16} << 20;
+constexpr int64_t kMaxMaskBytes = int64_t{8} << 20;
 // Fewer tokens than this are kept as a list.
 constexpr size_t kFewTokens = 1024;
 
@@ -69,6 +69,14 @@ std::shared_ptr<const CompiledGrammar::StateMask> CompiledGrammar::Compute(
       mask->bits[id >> 6] |= uint64_t{1} << (id & 63);
   }
   return mask;
+}
+
+int64_t CompiledGrammar::TableBytes() const {
+  return static_cast<int64_t>(
+      tables_.states.size() * sizeof(PushdownTables::State) +
+      tables_.edges.size() * sizeof(Dfa::Edge) +
+      tables_.calls.size() * sizeof(PushdownTables::Call) +
+      tables_.class_member.size() * sizeof(int32_t));
 }
 
 void CompiledGrammar::WarmUp(int count) const {

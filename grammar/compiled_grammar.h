@@ -92,6 +92,8 @@ class CompiledGrammar {
 
   const PushdownTables& tables() const { return tables_; }
   const Vocabulary& vocabulary() const { return *vocabulary_; }
+  // What the tables take. Masks come on top, 8 MiB at most.
+  int64_t TableBytes() const;
 
   // Computed when first asked for, and kept within bounds.
   std::shared_ptr<const StateMask> MaskOf(int32_t state) const

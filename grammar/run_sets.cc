@@ -87,7 +87,7 @@ RunSets::SetId RunSets::Intern(absl::Span<const StackId> seeds, bool can_end) {
   const auto it = ids_of_sets_.find(key);
   if (it != ids_of_sets_.end()) return it->second;
   for (const StackId id : set.stacks) AddActive(id, &set);
-  if (set.active.size() > kMaxRuns) return kDead;
+  if (set.active.size() > kMaxActive) return kDead;
   const SetId id = static_cast<SetId>(sets_.size());
   ids_of_sets_.emplace(std::move(key), id);
   sets_.push_back(std::move(set));

@@ -67,7 +67,8 @@ class RunSets {
   static constexpr size_t kMaxStacks = 1 << 16;
   // A grammar that leaves so much open at once is not worth its time: the runs
   // end then, as if the text did not match.
-  static constexpr size_t kMaxRuns = 4096;
+  static constexpr size_t kMaxRuns = 256;        // stacks
+  static constexpr size_t kMaxActive = 1 << 12;  // with their callees
 
   struct Set {
     std::vector<StackId> stacks;  // ascending

@@ -18,6 +18,10 @@ GrammarCompiler::Result Stopping() {
       "this worker is stopping; send the request to another one");
 }
 
+int64_t BytesOf(const GrammarCompiler::Result& result) {
+  return result.ok() ? (*result)->TableBytes() : 0;
+}
+
 }  // namespace
 
 GrammarCompiler::GrammarCompiler(
@@ -96,7 +100,9 @@ const GrammarCompiler::Result* GrammarCompiler::FindLocked(
 void GrammarCompiler::KeepLocked(const std::string& key, const Result& result) {
   kept_.push_front({key, result});
   by_key_[key] = kept_.begin();
-  while (kept_.size() > kMaxGrammars) {
+  kept_bytes_ += BytesOf(result);
+  while (kept_.size() > kMaxGrammars || kept_bytes_ > kMaxTableBytes) {
+    kept_bytes_ -= BytesOf(kept_.back().result);
     by_key_.erase(kept_.back().key);
     kept_.pop_back();
   }

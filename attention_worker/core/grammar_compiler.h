@@ -34,6 +34,7 @@ class GrammarCompiler {
 
   // What is remembered, the least recently used one going first.
   static constexpr size_t kMaxGrammars = 64;
+  static constexpr int64_t kMaxTableBytes = int64_t{256} << 20;  // of them all
 
   explicit GrammarCompiler(
       std::shared_ptr<const grammar::Vocabulary> vocabulary);
@@ -75,6 +76,7 @@ class GrammarCompiler {
   std::list<Kept> kept_ ABSL_GUARDED_BY(mutex_);  // last used first
   absl::flat_hash_map<std::string, std::list<Kept>::iterator> by_key_
       ABSL_GUARDED_BY(mutex_);
+  int64_t kept_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
 
   Mutex join_mutex_;
   std::thread thread_ ABSL_GUARDED_BY(join_mutex_);
