@@ -35,6 +35,11 @@ class FieldReader {
 
   void Fail(absl::string_view name, absl::string_view message);
 
+  // As errors name the field.
+  std::string PathOf(absl::string_view name) const {
+    return path_ + std::string(name);
+  }
+
   // Fails if the object has a field that nobody has asked for and that is not
   // in `ignored`; the text names the nearest known one.
   void RefuseUnknown(absl::Span<const char* const> ignored);

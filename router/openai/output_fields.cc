@@ -26,12 +26,15 @@ bool IsUnset(const Json& value) {
 // The formats of a request: one at most.
 class Formats {
  public:
+  // `reader` is that of the request; not owned.
+  explicit Formats(const FieldReader* reader) : reader_(*reader) {}
+
   absl::Status Add(const std::string& path, Kind kind, std::string text) {
     if (format_) {
-      return ParamError(path, absl::StrCat("cannot stand beside ", path_,
-                                           ": an output has one format"));
+      return Error(path, absl::StrCat("cannot stand beside ", path_,
+                                      ": an output has one format"));
     }
-    path_ = path;
+    path_ = reader_.PathOf(path);
     format_ = OutputFormat{.kind = kind, .text = std::move(text)};
     return absl::OkStatus();
   }
@@ -42,25 +45,25 @@ class Formats {
       return Add(path, Kind::kJsonSchema, value.get<std::string>());
     }
     if (!value.is_object() && !value.is_boolean()) {
-      return ParamError(path, "must be a JSON schema");
+      return Error(path, "must be a JSON schema");
     }
     return Add(path, Kind::kJsonSchema, DumpJson(value));
   }
 
   absl::Status AddText(const std::string& path, Kind kind, const Json& value) {
-    if (!value.is_string()) return ParamError(path, "must be a string");
+    if (!value.is_string()) return Error(path, "must be a string");
     return Add(path, kind, value.get<std::string>());
   }
 
   absl::Status AddChoice(const std::string& path, const Json& value) {
     if (!value.is_array() || value.empty() || value.size() > kMaxChoices) {
-      return ParamError(path, absl::StrCat("must be an array of 1 to ",
-                                           kMaxChoices, " strings"));
+      return Error(path, absl::StrCat("must be an array of 1 to ", kMaxChoices,
+                                      " strings"));
     }
     std::string expression;
     for (const Json& choice : value) {
       if (!choice.is_string()) {
-        return ParamError(path, "must be an array of strings");
+        return Error(path, "must be an array of strings");
       }
       if (!expression.empty()) expression += '|';
       expression += "(?:";
@@ -78,14 +81,20 @@ class Formats {
 
   absl::optional<OutputFormat> Take() { return std::move(format_); }
 
+  // `path` within the request.
+  absl::Status Error(const std::string& path, absl::string_view what) const {
+    return ParamError(reader_.PathOf(path), what);
+  }
+
  private:
+  const FieldReader& reader_;
   std::string path_;
   absl::optional<OutputFormat> format_;
 };
 
 absl::Status AddResponseFormat(const Json& format, Formats* out) {
   if (!format.is_object() || !format.value("type", Json()).is_string()) {
-    return ParamError("response_format",
+    return out->Error("response_format",
                       "must be an object with a string \"type\"");
   }
   const std::string type = format["type"].get<std::string>();
@@ -110,7 +119,7 @@ absl::Status AddResponseFormat(const Json& format, Formats* out) {
     if (nested.is_null() && format.contains("schema")) {
       return out->AddSchema("response_format.schema", format["schema"]);
     }
-    return ParamError("response_format.json_schema",
+    return out->Error("response_format.json_schema",
                       "must be an object with a \"schema\"");
   }
   if (type == "regex" || type == "ebnf" || type == "grammar") {
@@ -120,13 +129,13 @@ absl::Status AddResponseFormat(const Json& format, Formats* out) {
     return out->AddText(absl::StrCat("response_format.", name),
                         type == "regex" ? Kind::kRegex : Kind::kEbnf, value);
   }
-  return ParamError("response_format.type",
+  return out->Error("response_format.type",
                     "must be text, json_object, json_schema, regex or grammar");
 }
 
 absl::Status AddStructuredOutputs(const Json& value, Formats* out) {
   if (!value.is_object()) {
-    return ParamError("structured_outputs", "must be an object");
+    return out->Error("structured_outputs", "must be an object");
   }
   for (const auto& [name, inner] : value.items()) {
     if (IsUnset(inner)) continue;
@@ -142,7 +151,7 @@ absl::Status AddStructuredOutputs(const Json& value, Formats* out) {
     } else if (name == "json_object") {
       SY_RETURN_IF_ERROR(out->Add(path, Kind::kJsonSchema, kAnyObject));
     } else if (name == "structural_tag") {
-      return ParamError(path, "is not supported by this server");
+      return out->Error(path, "is not supported by this server");
     }
     // Others say how another server is to go about it.
   }
@@ -158,7 +167,7 @@ const Json& Function(const Json& tool) {
 
 absl::StatusOr<absl::optional<OutputFormat>> ReadOutputFormat(
     FieldReader* reader) {
-  Formats formats;
+  Formats formats(reader);
   const auto find = [&](const char* name) -> const Json* {
     const Json* value = reader->Find(name);
     return value == nullptr || IsUnset(*value) ? nullptr : value;

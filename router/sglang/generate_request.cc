@@ -8,6 +8,7 @@
 #include "model/config.h"
 #include "router/openai/errors.h"
 #include "router/openai/field_reader.h"
+#include "router/openai/output_fields.h"
 #include "router/openai/sampling_fields.h"
 
 namespace switchyard::router {
@@ -23,8 +24,7 @@ constexpr const char* kUnsupported[] = {
     "image_data", "audio_data",           "video_data",
     "lora_path",  "input_embeds",         "custom_logit_processor",
     "extra_key",  "return_hidden_states", "token_ids_logprob"};
-constexpr const char* kUnsupportedSampling[] = {
-    "stop_regex", "regex", "json_schema", "ebnf", "structural_tag"};
+constexpr const char* kUnsupportedSampling[] = {"stop_regex", "structural_tag"};
 constexpr const char* kIgnored[] = {
     "modalities",         "session_params",       "background",
     "log_metrics",        "conversation_id",      "validation_time",
@@ -123,6 +123,7 @@ absl::Status ReadSamplingParams(const Json& object,
   SY_RETURN_IF_ERROR(
       ReadTokenRules(&reader, "min_new_tokens", defaults.vocab_size, &params));
   SY_RETURN_IF_ERROR(ReadStop(&reader, defaults.vocab_size, &params));
+  SY_ASSIGN_OR_RETURN(params.output_format, ReadOutputFormat(&reader));
   const int64_t max_new = reader.Int("max_new_tokens", 0, kMaxTokens)
                               .value_or(kDefaultMaxNewTokens);
   out->completion.prefill_only = max_new == 0;

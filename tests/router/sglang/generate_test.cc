@@ -61,6 +61,34 @@ TEST_F(SglangTest, DefaultsTo128Tokens) {
   EXPECT_EQ(workers_[0]->WaitForCall(0, Soon())->request().max_tokens, 128);
 }
 
+TEST_F(SglangTest, HoldsTheOutputToAFormat) {
+  Start();
+  const struct {
+    const char* params;
+    OutputFormat::Kind kind;
+    const char* text;
+  } cases[] = {
+      {R"({"regex":"[0-9]+"})", OutputFormat::Kind::kRegex, "[0-9]+"},
+      {R"({"json_schema":"{\"type\":\"object\"}"})",
+       OutputFormat::Kind::kJsonSchema, R"({"type":"object"})"},
+      {R"({"ebnf":"root ::= \"a\""})", OutputFormat::Kind::kEbnf,
+       "root ::= \"a\""},
+  };
+  size_t call = 0;
+  for (const auto& test : cases) {
+    workers_[0]->Answer(Ids("ok"));
+    PostJson(kGenerate, absl::StrCat(R"({"text":"Hi","sampling_params":)",
+                                     test.params, "}"));
+    const auto& format =
+        workers_[0]->WaitForCall(call++, Soon())->request().output_format;
+    ASSERT_TRUE(format.has_value()) << test.params;
+    EXPECT_EQ(format->kind, test.kind);
+    EXPECT_EQ(format->text, test.text);
+    // The text is what it is: nothing tells a thought from an answer.
+    EXPECT_EQ(format->reasoning, OutputFormat::Reasoning::kNone);
+  }
+}
+
 TEST_F(SglangTest, NoNewTokensMeansPrefillOnly) {
   Start();
   workers_[0]->Answer(Ids("never shown"));
@@ -196,6 +224,10 @@ TEST_F(SglangTest, RefusesWithThePathOfWhatIsWrong) {
       {R"({"text":"a","image_data":"x"})", "image_data"},
       {R"({"text":"a","sampling_params":{"stop_regex":["x"]}})",
        "sampling_params.stop_regex"},
+      {R"({"text":"a","sampling_params":{"regex":5}})",
+       "sampling_params.regex"},
+      {R"({"text":"a","sampling_params":{"regex":"a","ebnf":"root ::= \"a\""}})",
+       "sampling_params.ebnf"},
       {R"({"text":["a","b"],"rid":["x"]})", "rid"},
   };
   for (const auto& [body, param] : cases) {

@@ -1,5 +1,5 @@
 """SGLang's frontend language, unmodified, against the native endpoints: multi-turn
-programs, select, batches and streams.
+programs, select, outputs held to a format, batches and streams.
 
 Runs in the virtual environment that scripts/install_test_clients makes.
 """
@@ -13,6 +13,9 @@ from sglang.lang.choices import token_length_normalized
 import e2e_case
 from local_cluster import Cluster
 
+POINT = {"type": "object", "properties": {"x": {"type": "integer", "maximum": 99, "minimum": 0},
+                                          "up": {"type": "boolean"}},
+         "required": ["x", "up"], "additionalProperties": False}
 MEXICO = "Tell me the capital of Mexico."
 
 
@@ -35,6 +38,14 @@ def choose(s, question, choices):
     s += sgl.user(question)
     s += sgl.assistant("The capital of Mexico is " + sgl.select(
         "choice", choices, choices_method=token_length_normalized))
+
+
+@sgl.function
+def typed(s, question):
+    s += sgl.user(question)
+    s += sgl.assistant(
+        "In " + sgl.gen("year", regex=r"(19|20)\d\d", max_tokens=8, temperature=0) +
+        sgl.gen("point", json_schema=json.dumps(POINT), max_tokens=60, temperature=0))
 
 
 class SglangFrontend(e2e_case.TestCase):
@@ -69,6 +80,13 @@ class SglangFrontend(e2e_case.TestCase):
         choices = ["Mexico City", "Paris", "Lima"]
         state = choose.run(question=MEXICO, choices=choices)
         self.assertEqual(state["choice"], "Mexico City")
+
+    def test_typed_output(self):
+        state = typed.run(question=MEXICO)
+        self.assertRegex(state["year"], r"^(19|20)\d\d$")
+        point = json.loads(state["point"])
+        self.assertEqual(set(point), {"x", "up"})
+        self.assertIn(point["x"], range(100))
 
     def test_flush_cache_and_infos(self):
         backend = sgl.RuntimeEndpoint(self.url, chat_template_name="chatml")
