@@ -116,6 +116,9 @@ ABSL_FLAG(
     "requests are refused with RESOURCE_EXHAUSTED");
 ABSL_FLAG(int64_t, max_rows_in_flight, 16'384,
           "rows that one attention worker may have in flight here");
+ABSL_FLAG(uint32_t, max_protocol_version, 0,
+          "newest version of proto/expert.proto to speak; 0: the newest there "
+          "is. For a pool that an older build may have to take over");
 ABSL_FLAG(absl::Duration, drain_timeout, absl::Seconds(10),
           "how long what is in flight may take to finish at the end");
 
@@ -163,6 +166,7 @@ absl::StatusOr<ServerOptions> OptionsFromFlags() {
   options.max_queue_bytes =
       std::min<int64_t>(absl::GetFlag(FLAGS_max_queue_mib), 1 << 20) << 20;
   options.max_rows_in_flight = absl::GetFlag(FLAGS_max_rows_in_flight);
+  options.max_protocol_version = absl::GetFlag(FLAGS_max_protocol_version);
   options.drain_timeout = absl::GetFlag(FLAGS_drain_timeout);
   options.on_load_failed = RequestShutdown;
   return options;

@@ -77,6 +77,14 @@ std::string NewInstanceId() {
   return absl::StrFormat("%08x%08x", random(), random());
 }
 
+fabric::ProtocolRange Versions(const ServerOptions& options) {
+  fabric::ProtocolRange versions = fabric::kExpertProtocol;
+  if (options.max_protocol_version != 0) {
+    versions.newest = options.max_protocol_version;
+  }
+  return versions;
+}
+
 absl::Status CheckPlacement(const ServerOptions& options) {
   if (!options.placed) return absl::OkStatus();
   if (options.routers.empty()) {
@@ -127,6 +135,14 @@ absl::Status CheckOptions(const ServerOptions& options) {
         "the queue has at least 1 byte and 1 to ", kMaxRowsInFlight,
         " rows in flight, not ", options.max_queue_bytes, " and ",
         options.max_rows_in_flight));
+  }
+  if (const fabric::ProtocolRange versions = Versions(options);
+      versions.newest < versions.oldest ||
+      versions.newest > fabric::kExpertProtocol.newest) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("this build speaks protocol versions ",
+                     fabric::FormatRange(fabric::kExpertProtocol), ", not ",
+                     options.max_protocol_version));
   }
   if (options.spin < absl::ZeroDuration() || options.spin > rpc::kMaxSpin) {
     return absl::InvalidArgumentError(absl::StrCat(
@@ -381,7 +397,8 @@ absl::Status ExpertServer::BeginServing() {
       .num_experts = config.num_experts,
       .hidden_size = config.hidden_size,
       .max_rows_in_flight = options_.max_rows_in_flight,
-      .weight_format = WeightFormatOf(engine_->weight_dtype())};
+      .weight_format = fabric::WeightFormatOf(engine_->weight_dtype()),
+      .versions = Versions(options_)};
   queue_ = std::make_unique<ComputeQueue>(
       ComputeQueue::Options{.engine = engine_.get(),
                             .hidden_size = config.hidden_size,
@@ -432,7 +449,7 @@ absl::Status ExpertServer::Join() {
                         : rpc::ListeningAddress(host, port());
   member_.weight_format =
       std::string(model::DTypeName(engine_->weight_dtype()));
-  member_.protocol_version = kExpertProtocolVersion;
+  member_.protocol_version = Versions(options_).newest;
   member_.version = kVersion;
   member_.host = options_.node.empty() ? MachineName() : options_.node;
   member_.zone = options_.zone;

@@ -69,6 +69,8 @@ struct ServerOptions {
   int64_t max_queue_bytes = int64_t{512} << 20;
   // On one stream; at most kMaxRowsInFlight.
   int64_t max_rows_in_flight = 16'384;
+  // Newest version of expert.proto to speak; 0: the newest there is.
+  uint32_t max_protocol_version = 0;
 
   // Reads every file that SHA256SUMS lists, whole, before anything else.
   bool verify_checksums = false;

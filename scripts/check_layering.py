@@ -25,7 +25,7 @@ FOLDERS = {
     "experts": "base kernels model",
     "rpc": "base metrics proto",
     "tracing": "base metrics rpc proto",
-    "fabric": "base model rpc proto",
+    "fabric": "base kernels model rpc proto",
     "attention_worker": SERVICE + " text grammar",
     "expert_worker": SERVICE,
     "router": "base fabric metrics model text rpc proto tracing",

@@ -338,9 +338,9 @@ class ElasticCluster:
         self.experts = {}   # by name
         self.draining = {}  # by name
 
-    def _worker(self, kind, name, flags):
+    def _worker(self, kind, name, flags, binaries=None):
         return Worker(f"{kind}-worker-{name}", [
-            os.path.join(self.binaries, f"switchyard-{kind}-worker"),
+            os.path.join(binaries or self.binaries, f"switchyard-{kind}-worker"),
             "--model", self.model, "--host", LOOPBACK, "--port", str(free_port()),
             "--routers", f"{LOOPBACK}:{self.grpc_port}", *flags],
             free_port(), env=self.env, on_line=self.on_line)
@@ -357,9 +357,23 @@ class ElasticCluster:
         self.start_router()
         self.wait_ready(timeout)
 
-    def add_expert(self, name):
+    def add_expert(self, name, flags=(), binaries=None):
+        """`binaries`: of another build."""
         self.experts[name] = self._worker(
-            "expert", name, ["--placement", "auto", *self.expert_flags])
+            "expert", name, ["--placement", "auto", *self.expert_flags, *flags], binaries)
+
+    def replace_attention(self, index, timeout=60, binaries=None):
+        """Another process comes, and is ready, before the one that is there goes."""
+        old = self.attention[index]
+        new = self._worker("attention", f"{index}b", self.attention_flags, binaries)
+        self.attention[index] = new
+        wait_until(lambda: get(new.metrics_port, "/readyz")[0] == 200, "readiness", timeout,
+                   [new])
+        old.send_signal(signal.SIGTERM)
+        code = old.exit_code(timeout)
+        old.close()
+        if code != 0:
+            raise ProcessFailed(f"{old.name} ended with {code}\n{old.log()}")
 
     def drain_expert(self, name):
         """SIGTERM; wait_drained() gives the exit code."""
@@ -376,12 +390,13 @@ class ElasticCluster:
     def kill_expert(self, name):
         self.experts.pop(name).kill()
 
-    def start(self, experts, timeout=120):
+    def start(self, experts, timeout=120, **how):
+        """`how`: for add_expert."""
         self.start_router()
         for index in range(len(self.attention)):
             self.attention[index] = self._worker("attention", index, self.attention_flags)
         for name in experts:
-            self.add_expert(name)
+            self.add_expert(name, **how)
         self.wait_ready(timeout)
         return self
 

@@ -71,34 +71,17 @@ PooledBuffer QuantizedRows(const ExpertCall& call, BufferPool* buffers) {
 
 }  // namespace
 
-v1::WeightFormat WeightFormatOf(kernels::DType expert_dtype) {
-  switch (expert_dtype) {
-    case kernels::DType::kQ8:
-      return v1::WEIGHT_FORMAT_Q8_GROUP32;
-    case kernels::DType::kQ4:
-      return v1::WEIGHT_FORMAT_Q4_GROUP32;
-    case kernels::DType::kBF16:
-    case kernels::DType::kF16:
-    case kernels::DType::kF32:
-      break;
-  }
-  return v1::WEIGHT_FORMAT_CHECKPOINT_F32;
-}
-
-v1::ActivationFormat ActivationFormatOf(v1::WeightFormat format) {
-  return format == v1::WEIGHT_FORMAT_CHECKPOINT_F32
-             ? v1::ACTIVATION_FORMAT_F32
-             : v1::ACTIVATION_FORMAT_I8_GROUP32;
-}
-
 v1::ExpertRequest HelloToProto(const ExpectedWorker& expected,
-                               absl::string_view instance_id) {
+                               absl::string_view instance_id,
+                               const fabric::ProtocolRange& versions) {
   v1::ExpertRequest request;
   v1::Hello* hello = request.mutable_hello();
-  hello->set_protocol_version(kExpertProtocolVersion);
+  hello->set_protocol_version(versions.newest);
+  hello->set_oldest_protocol_version(versions.oldest);
   hello->set_model_fingerprint(expected.model_fingerprint);
   hello->set_weight_format(expected.weight_format);
-  hello->set_activation_format(ActivationFormatOf(expected.weight_format));
+  hello->set_activation_format(
+      fabric::ActivationFormatOf(expected.weight_format));
   hello->set_instance_id(std::string(instance_id));
   return request;
 }
@@ -156,10 +139,15 @@ absl::StatusOr<DecodedReply> DecodeReply(const BytePieces& bytes) {
   return absl::InvalidArgumentError("not an ExpertReply message");
 }
 
-absl::StatusOr<WorkerTerms> TermsFromProto(const v1::Welcome& welcome,
-                                           const ExpectedWorker& expected) {
-  SY_RETURN_IF_ERROR(CheckSame("protocol version", welcome.protocol_version(),
-                               kExpertProtocolVersion));
+absl::StatusOr<WorkerTerms> TermsFromProto(
+    const v1::Welcome& welcome, const ExpectedWorker& expected,
+    const fabric::ProtocolRange& versions) {
+  if (welcome.protocol_version() < versions.oldest ||
+      welcome.protocol_version() > versions.newest) {
+    SY_RETURN_IF_ERROR(CheckSame("protocol version",
+                                 absl::StrCat(welcome.protocol_version()),
+                                 fabric::FormatRange(versions)));
+  }
   SY_RETURN_IF_ERROR(CheckSame("model fingerprint", welcome.model_fingerprint(),
                                expected.model_fingerprint));
   SY_RETURN_IF_ERROR(CheckSame("weight format",
@@ -174,6 +162,7 @@ absl::StatusOr<WorkerTerms> TermsFromProto(const v1::Welcome& welcome,
         "the expert worker takes no rows: max_rows_in_flight is 0");
   }
   WorkerTerms terms;
+  terms.protocol_version = welcome.protocol_version();
   terms.instance_id = welcome.instance_id();
   SY_ASSIGN_OR_RETURN(terms.holdings,
                       HoldingsFromProto(welcome.holdings(), expected));
@@ -187,6 +176,36 @@ absl::StatusOr<model::ExpertSet> HoldingsFromProto(
     absl::string_view bitmap, const ExpectedWorker& expected) {
   return model::ExpertSet::FromBitmap(expected.num_layers, expected.num_experts,
                                       bitmap);
+}
+
+absl::Status ChangeHoldings(const v1::HoldingsChange& change,
+                            model::ExpertSet* holdings) {
+  const auto num_experts = static_cast<uint32_t>(holdings->num_experts());
+  const uint64_t num_pairs =
+      uint64_t{num_experts} * static_cast<uint64_t>(holdings->num_layers());
+  model::ExpertSet changed = *holdings;
+  for (const bool add : {true, false}) {
+    for (const uint32_t pair : add ? change.added() : change.removed()) {
+      if (pair >= num_pairs) {
+        return absl::InvalidArgumentError(
+            absl::StrCat("holdings change by pair ", pair, " of ", num_pairs));
+      }
+      const int layer = static_cast<int>(pair / num_experts);
+      const int expert = static_cast<int>(pair % num_experts);
+      if (changed.Contains(layer, expert) == add) {
+        return absl::InvalidArgumentError(absl::StrCat(
+            "expert ", expert, " of layer ", layer,
+            add ? " is added, but held already" : " is removed, but not held"));
+      }
+      if (add) {
+        changed.Insert(layer, expert);
+      } else {
+        changed.Erase(layer, expert);
+      }
+    }
+  }
+  *holdings = std::move(changed);
+  return absl::OkStatus();
 }
 
 WorkerTimes TimesFromProto(const v1::Result& result) {

@@ -16,13 +16,11 @@
 #include "attention_worker/moe/expert_client.h"
 #include "base/buffer_pool.h"
 #include "base/byte_pieces.h"
-#include "kernels/matrix.h"
+#include "fabric/wire/expert_terms.h"
 #include "model/expert_set.h"
 #include "proto/expert.pb.h"
 
 namespace switchyard::attention_worker {
-
-inline constexpr uint32_t kExpertProtocolVersion = 2;
 
 // What a worker must agree with.
 struct ExpectedWorker {
@@ -33,12 +31,9 @@ struct ExpectedWorker {
   v1::WeightFormat weight_format = v1::WEIGHT_FORMAT_CHECKPOINT_F32;
 };
 
-// How a checkpoint's experts are computed, and what rows they take.
-v1::WeightFormat WeightFormatOf(kernels::DType expert_dtype);
-v1::ActivationFormat ActivationFormatOf(v1::WeightFormat format);
-
 // A worker that agrees, in its own words.
 struct WorkerTerms {
+  uint32_t protocol_version = 0;  // of the stream
   std::string instance_id;
   model::ExpertSet holdings;
   int64_t max_rows_in_flight = 0;  // >= 1
@@ -51,8 +46,10 @@ struct WorkerTimes {
   absl::Time received;  // by the worker's clock
 };
 
+// A greeting by one that speaks these versions.
 v1::ExpertRequest HelloToProto(const ExpectedWorker& expected,
-                               absl::string_view instance_id);
+                               absl::string_view instance_id,
+                               const fabric::ProtocolRange& versions);
 
 // A Compute message: all but its activations, and those in the stream's format.
 struct EncodedCall {
@@ -81,12 +78,18 @@ absl::StatusOr<DecodedReply> DecodeReply(const BytePieces& bytes);
 // FAILED_PRECONDITION: another protocol version, model, weight format or shape;
 // the text has both sides' values. INVALID_ARGUMENT: a holdings bitmap or a
 // limit that cannot be.
-absl::StatusOr<WorkerTerms> TermsFromProto(const v1::Welcome& welcome,
-                                           const ExpectedWorker& expected);
+absl::StatusOr<WorkerTerms> TermsFromProto(
+    const v1::Welcome& welcome, const ExpectedWorker& expected,
+    const fabric::ProtocolRange& versions);
 
 // INVALID_ARGUMENT: not a bitmap over L * E.
 absl::StatusOr<model::ExpertSet> HoldingsFromProto(
     absl::string_view bitmap, const ExpectedWorker& expected);
+
+// Carries out a change. INVALID_ARGUMENT: a pair beyond L * E, added though it
+// was held, or removed though it was not; then nothing is changed.
+absl::Status ChangeHoldings(const v1::HoldingsChange& change,
+                            model::ExpertSet* holdings);
 
 WorkerTimes TimesFromProto(const v1::Result& result);
 

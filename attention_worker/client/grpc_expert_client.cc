@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "attention_worker/client/clock_offset.h"
@@ -19,6 +20,7 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "base/mutex.h"
+#include "fabric/wire/expert_terms.h"
 #include "rpc/channel.h"
 #include "rpc/message_buffer.h"
 
@@ -79,6 +81,10 @@ class GrpcExpertClient final : public ExpertClient, private ExpertIoHandler {
   void EndStream(absl::Status why, Effects* effects)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void OnFinished() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Which versions the next hello offers, after a stream that ended so. True:
+  // the oldest alone, since this worker refused to hear of others.
+  bool GreetOtherwise(const absl::Status& end)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   absl::Status CheckCall(const ExpertCall& call, absl::Time now) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -111,7 +117,8 @@ class GrpcExpertClient final : public ExpertClient, private ExpertIoHandler {
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   absl::Status health_ ABSL_GUARDED_BY(mutex_);
   std::function<void()> listener_ ABSL_GUARDED_BY(mutex_);
-  WorkerTerms terms_ ABSL_GUARDED_BY(mutex_);  // while kReady
+  fabric::ProtocolRange versions_ ABSL_GUARDED_BY(mutex_);  // to be offered
+  WorkerTerms terms_ ABSL_GUARDED_BY(mutex_);               // while kReady
   ExpertCalls calls_ ABSL_GUARDED_BY(mutex_);
   uint64_t next_sequence_ ABSL_GUARDED_BY(mutex_) = 1;
   ClockOffset clock_offset_ ABSL_GUARDED_BY(mutex_);
@@ -132,8 +139,8 @@ GrpcExpertClient::GrpcExpertClient(GrpcExpertClientOptions options)
                 .num_layers = options_.num_layers,
                 .num_experts = options_.num_experts,
                 .hidden_size = options_.hidden_size,
-                .weight_format = WeightFormatOf(options_.expert_dtype)},
-      activation_format_(ActivationFormatOf(expected_.weight_format)),
+                .weight_format = fabric::WeightFormatOf(options_.expert_dtype)},
+      activation_format_(fabric::ActivationFormatOf(expected_.weight_format)),
       metrics_(options_.registry, options_.address),
       sent_bytes_(options_.registry->AddCounter(
           "switchyard_expert_dispatch_sent_bytes_total",
@@ -342,8 +349,8 @@ void GrpcExpertClient::OnEvent(int op, bool ok) {
     switch (op) {
       case ExpertStream::kStart:
         if (ok && !ending) {
-          Write(
-              rpc::ToByteBuffer(HelloToProto(expected_, options_.instance_id)));
+          Write(rpc::ToByteBuffer(
+              HelloToProto(expected_, options_.instance_id, versions_)));
           stream_->Read();
         }
         break;
@@ -415,6 +422,19 @@ absl::Status GrpcExpertClient::OnReply(DecodedReply reply, Effects* effects) {
       SetHoldings(*std::move(holdings), effects);
       return absl::OkStatus();
     }
+    case v1::ExpertReply::kHoldingsChange: {
+      if (!welcomed ||
+          terms_.protocol_version < fabric::kHoldingsChangeVersion) {
+        return absl::InvalidArgumentError(
+            "a change of holdings where there can be none");
+      }
+      model::ExpertSet holdings = terms_.holdings;
+      const absl::Status changed =
+          ChangeHoldings(message.holdings_change(), &holdings);
+      if (!changed.ok()) return changed;
+      SetHoldings(std::move(holdings), effects);
+      return absl::OkStatus();
+    }
     case v1::ExpertReply::KIND_NOT_SET:
       break;
   }
@@ -423,7 +443,8 @@ absl::Status GrpcExpertClient::OnReply(DecodedReply reply, Effects* effects) {
 
 absl::Status GrpcExpertClient::OnWelcome(const v1::Welcome& welcome,
                                          Effects* effects) {
-  absl::StatusOr<WorkerTerms> terms = TermsFromProto(welcome, expected_);
+  absl::StatusOr<WorkerTerms> terms =
+      TermsFromProto(welcome, expected_, versions_);
   if (!terms.ok()) return terms.status();
   state_ = State::kReady;
   ready_since_ = absl::Now();
@@ -434,8 +455,10 @@ absl::Status GrpcExpertClient::OnWelcome(const v1::Welcome& welcome,
   // Another process may be on another machine.
   clock_offset_ = ClockOffset();
   LogInfo(absl::StrCat("expert worker ", options_.address, " (instance ",
-                       terms->instance_id, ") holds ", terms->holdings.size(),
-                       " experts"));
+                       terms->instance_id, ", protocol version ",
+                       terms->protocol_version, ") holds ",
+                       terms->holdings.size(), " experts"));
+  terms_.protocol_version = terms->protocol_version;
   terms_.instance_id = std::move(terms->instance_id);
   terms_.max_rows_in_flight = terms->max_rows_in_flight;
   SetHoldings(std::move(terms->holdings), effects);
@@ -508,6 +531,18 @@ void GrpcExpertClient::EndStream(absl::Status why, Effects* effects) {
   stream_->End(/*cut=*/!ended_here_.ok());
 }
 
+bool GrpcExpertClient::GreetOtherwise(const absl::Status& end) {
+  const bool was_newest = versions_.newest == fabric::kExpertProtocol.newest;
+  // Whoever is there next time may be another build.
+  versions_ = fabric::kExpertProtocol;
+  if (!was_newest || end.code() != absl::StatusCode::kFailedPrecondition ||
+      !absl::StrContains(end.message(), "protocol version")) {
+    return false;
+  }
+  versions_.newest = versions_.oldest;
+  return true;
+}
+
 void GrpcExpertClient::OnFinished() {
   absl::Status why = ended_here_.ok() ? stream_->status() : ended_here_;
   if (why.ok()) why = absl::UnavailableError("the worker ended the stream");
@@ -515,12 +550,14 @@ void GrpcExpertClient::OnFinished() {
                        why.code() == absl::StatusCode::kInvalidArgument ||
                        why.code() == absl::StatusCode::kUnimplemented;
   const bool lost = ready_since_ != absl::InfiniteFuture();
-  if (!stopping_ && (lost || why != health_)) {
+  const bool another_version = GreetOtherwise(why);
+  if (!stopping_ && !another_version && (lost || why != health_)) {
     LogWarning(absl::StrCat("expert worker ", options_.address,
                             lost ? " lost: " : ": ", why.ToString()));
   }
   health_ = std::move(why);
-  backoff_.AttemptEnded(refused              ? AttemptEnd::kRefused
+  backoff_.AttemptEnded(another_version      ? AttemptEnd::kLost
+                        : refused            ? AttemptEnd::kRefused
                         : stream_->reached() ? AttemptEnd::kLost
                                              : AttemptEnd::kUnreachable,
                         ready_since_, absl::Now());

@@ -80,7 +80,8 @@ absl::StatusOr<experts::ExpertRun> RunFromProto(const v1::ExpertRun& run,
 // Below 2^31 rows, so this cannot overflow for any H below 2^30.
 size_t ActivationBytes(int64_t num_rows, const WorkerIdentity& identity) {
   const int64_t row_bytes =
-      ActivationFormatOf(identity.weight_format) == v1::ACTIVATION_FORMAT_F32
+      fabric::ActivationFormatOf(identity.weight_format) ==
+              v1::ACTIVATION_FORMAT_F32
           ? identity.hidden_size * static_cast<int64_t>(sizeof(float))
           : kernels::PaddedColumns(identity.hidden_size) +
                 kernels::NumGroups(identity.hidden_size) *
@@ -103,11 +104,12 @@ absl::Status CheckSizes(const v1::Compute& compute, size_t activation_bytes,
   }
   const size_t want = ActivationBytes(num_rows, identity);
   if (activation_bytes != want) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        activation_bytes, " bytes of activations, but ", num_rows, " rows of ",
-        identity.hidden_size, " columns as ",
-        v1::ActivationFormat_Name(ActivationFormatOf(identity.weight_format)),
-        " need ", want));
+    return absl::InvalidArgumentError(
+        absl::StrCat(activation_bytes, " bytes of activations, but ", num_rows,
+                     " rows of ", identity.hidden_size, " columns as ",
+                     v1::ActivationFormat_Name(
+                         fabric::ActivationFormatOf(identity.weight_format)),
+                     " need ", want));
   }
   if (compute.runs().empty()) {
     return absl::InvalidArgumentError("no runs: nothing to compute");
@@ -157,7 +159,8 @@ absl::StatusOr<ActivationRows> RowsFromBytes(const BytePieces& bytes,
                                              int64_t num_rows,
                                              const WorkerIdentity& identity,
                                              BufferPool* buffers) {
-  if (ActivationFormatOf(identity.weight_format) == v1::ACTIVATION_FORMAT_F32) {
+  if (fabric::ActivationFormatOf(identity.weight_format) ==
+      v1::ACTIVATION_FORMAT_F32) {
     PooledBuffer floats = buffers->Take(bytes.size());
     bytes.CopyTo(0, bytes.size(), floats.data());
     return ActivationRows::Floats(std::move(floats));
@@ -173,26 +176,6 @@ absl::StatusOr<ActivationRows> RowsFromBytes(const BytePieces& bytes,
 }
 
 }  // namespace
-
-v1::WeightFormat WeightFormatOf(kernels::DType expert_dtype) {
-  switch (expert_dtype) {
-    case kernels::DType::kQ8:
-      return v1::WEIGHT_FORMAT_Q8_GROUP32;
-    case kernels::DType::kQ4:
-      return v1::WEIGHT_FORMAT_Q4_GROUP32;
-    case kernels::DType::kBF16:
-    case kernels::DType::kF16:
-    case kernels::DType::kF32:
-      break;
-  }
-  return v1::WEIGHT_FORMAT_CHECKPOINT_F32;
-}
-
-v1::ActivationFormat ActivationFormatOf(v1::WeightFormat format) {
-  return format == v1::WEIGHT_FORMAT_CHECKPOINT_F32
-             ? v1::ACTIVATION_FORMAT_F32
-             : v1::ACTIVATION_FORMAT_I8_GROUP32;
-}
 
 absl::string_view RefusalName(Refusal refusal) {
   switch (refusal) {
@@ -216,10 +199,13 @@ absl::string_view RefusalName(Refusal refusal) {
 
 HelloVerdict CheckHello(const v1::Hello& hello,
                         const WorkerIdentity& identity) {
-  if (hello.protocol_version() != kExpertProtocolVersion) {
+  const fabric::ProtocolRange theirs = fabric::RangeOf(hello);
+  const absl::optional<uint32_t> version =
+      fabric::CommonVersion(theirs, identity.versions);
+  if (!version.has_value()) {
     return {Refusal::kVersion,
-            Differs("protocol version", hello.protocol_version(),
-                    kExpertProtocolVersion)};
+            Differs("protocol version", fabric::FormatRange(theirs),
+                    fabric::FormatRange(identity.versions))};
   }
   if (hello.model_fingerprint() != identity.model_fingerprint) {
     return {Refusal::kFingerprint,
@@ -233,21 +219,22 @@ HelloVerdict CheckHello(const v1::Hello& hello,
                 v1::WeightFormat_Name(identity.weight_format))};
   }
   const v1::ActivationFormat activation_format =
-      ActivationFormatOf(identity.weight_format);
+      fabric::ActivationFormatOf(identity.weight_format);
   if (hello.activation_format() != activation_format) {
     return {Refusal::kActivationFormat,
             Differs("activation format",
                     v1::ActivationFormat_Name(hello.activation_format()),
                     v1::ActivationFormat_Name(activation_format))};
   }
-  return {};
+  return {.protocol_version = *version};
 }
 
 v1::ExpertReply WelcomeToProto(const WorkerIdentity& identity,
-                               const model::ExpertSet& holdings) {
+                               const model::ExpertSet& holdings,
+                               uint32_t protocol_version) {
   v1::ExpertReply reply;
   v1::Welcome* welcome = reply.mutable_welcome();
-  welcome->set_protocol_version(kExpertProtocolVersion);
+  welcome->set_protocol_version(protocol_version);
   welcome->set_model_fingerprint(identity.model_fingerprint);
   welcome->set_weight_format(identity.weight_format);
   welcome->set_instance_id(identity.instance_id);
@@ -259,9 +246,29 @@ v1::ExpertReply WelcomeToProto(const WorkerIdentity& identity,
   return reply;
 }
 
-v1::ExpertReply HoldingsToProto(const model::ExpertSet& holdings) {
+v1::ExpertReply HoldingsToProto(const model::ExpertSet& before,
+                                const model::ExpertSet& after,
+                                uint32_t protocol_version) {
   v1::ExpertReply reply;
-  reply.mutable_holdings()->set_holdings(holdings.ToBitmap());
+  std::string bitmap = after.ToBitmap();
+  if (protocol_version >= fabric::kHoldingsChangeVersion) {
+    v1::HoldingsChange* const change = reply.mutable_holdings_change();
+    for (int layer = 0; layer < after.num_layers(); ++layer) {
+      for (int expert = 0; expert < after.num_experts(); ++expert) {
+        const bool is_held = after.Contains(layer, expert);
+        if (before.Contains(layer, expert) == is_held) continue;
+        const auto pair =
+            static_cast<uint32_t>(layer * after.num_experts() + expert);
+        if (is_held) {
+          change->add_added(pair);
+        } else {
+          change->add_removed(pair);
+        }
+      }
+    }
+    if (change->ByteSizeLong() < bitmap.size()) return reply;
+  }
+  reply.mutable_holdings()->set_holdings(std::move(bitmap));
   return reply;
 }
 

@@ -20,14 +20,12 @@
 #include "base/buffer_pool.h"
 #include "base/byte_pieces.h"
 #include "experts/expert_engine.h"
-#include "kernels/matrix.h"
+#include "fabric/wire/expert_terms.h"
 #include "kernels/quantized.h"
 #include "model/expert_set.h"
 #include "proto/expert.pb.h"
 
 namespace switchyard::expert_worker {
-
-inline constexpr uint32_t kExpertProtocolVersion = 2;
 
 // Most bytes of outputs in one reply: what fits into a message of 512 MiB
 // (rpc/channel.h) beside everything else in it.
@@ -42,11 +40,8 @@ struct WorkerIdentity {
   int64_t hidden_size = 0;         // H
   int64_t max_rows_in_flight = 0;  // on one stream; >= 1
   v1::WeightFormat weight_format = v1::WEIGHT_FORMAT_CHECKPOINT_F32;
+  fabric::ProtocolRange versions = {};  // that it speaks
 };
-
-// How an engine's experts are computed, and what rows they take.
-v1::WeightFormat WeightFormatOf(kernels::DType expert_dtype);
-v1::ActivationFormat ActivationFormatOf(v1::WeightFormat format);
 
 // Why a handshake was refused, for the metrics' label.
 enum class Refusal {
@@ -64,13 +59,19 @@ absl::string_view RefusalName(Refusal refusal);
 struct HelloVerdict {
   // kNone: welcome. Else FAILED_PRECONDITION with both sides' values.
   Refusal refusal = Refusal::kNone;
-  absl::Status status;
+  absl::Status status = {};
+  uint32_t protocol_version = 0;  // of the stream, if welcome
 };
 HelloVerdict CheckHello(const v1::Hello& hello, const WorkerIdentity& identity);
 
 v1::ExpertReply WelcomeToProto(const WorkerIdentity& identity,
-                               const model::ExpertSet& holdings);
-v1::ExpertReply HoldingsToProto(const model::ExpertSet& holdings);
+                               const model::ExpertSet& holdings,
+                               uint32_t protocol_version);
+// What makes `after` of `before`, in the shorter way that the version has.
+// REQUIRES: both over the same L and E.
+v1::ExpertReply HoldingsToProto(const model::ExpertSet& before,
+                                const model::ExpertSet& after,
+                                uint32_t protocol_version);
 
 // A message of a client; `compute` comes without its activations.
 struct DecodedRequest {

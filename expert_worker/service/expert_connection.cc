@@ -92,7 +92,7 @@ void ExpertConnection::Tick(absl::Time now) {
 
 void ExpertConnection::SetHoldings(const model::ExpertSet& holdings) {
   MutexLock lock(&mutex_);
-  if (state_ == State::kServing && !draining_) Send(HoldingsToProto(holdings));
+  if (state_ == State::kServing && !draining_) TellHoldings(holdings);
 }
 
 void ExpertConnection::Drain() {
@@ -106,8 +106,8 @@ void ExpertConnection::Drain() {
     return;
   }
   if (state_ != State::kServing) return;
-  Send(HoldingsToProto(model::ExpertSet(serving_->identity.num_layers,
-                                        serving_->identity.num_experts)));
+  TellHoldings(model::ExpertSet(serving_->identity.num_layers,
+                                serving_->identity.num_experts));
 }
 
 // ---------------------------------------------------------------------------
@@ -170,7 +170,9 @@ void ExpertConnection::OnHello(const v1::Hello& hello) {
   options_.metrics->connected_streams->Add(1);
   LogInfo(absl::StrCat("attention worker ", hello.instance_id(),
                        " connected from ", peer_));
-  Send(WelcomeToProto(serving_->identity, serving_->holdings));
+  protocol_version_ = verdict.protocol_version;
+  told_holdings_ = serving_->holdings;
+  Send(WelcomeToProto(serving_->identity, told_holdings_, protocol_version_));
 }
 
 void ExpertConnection::OnCompute(const v1::Compute& compute,
@@ -245,6 +247,13 @@ void ExpertConnection::OnOutcome(uint64_t sequence, ComputeOutcome outcome) {
   rows_in_flight_ -= found->second;
   in_flight_.erase(found);
   SendBytes(std::move(reply));
+}
+
+void ExpertConnection::TellHoldings(const model::ExpertSet& holdings) {
+  // Who greeted just now may have been told already.
+  if (holdings == told_holdings_) return;
+  Send(HoldingsToProto(told_holdings_, holdings, protocol_version_));
+  told_holdings_ = holdings;
 }
 
 void ExpertConnection::Send(const v1::ExpertReply& reply) {

@@ -115,6 +115,8 @@ class ExpertConnection : public std::enable_shared_from_this<ExpertConnection> {
       ABSL_LOCKS_EXCLUDED(mutex_);
   void Refuse(Refusal refusal, absl::Status status)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void TellHoldings(const model::ExpertSet& holdings)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Send(const v1::ExpertReply& reply) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void SendBytes(grpc::ByteBuffer message)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -136,7 +138,9 @@ class ExpertConnection : public std::enable_shared_from_this<ExpertConnection> {
   State state_ ABSL_GUARDED_BY(mutex_) = State::kWaitingForCall;
   std::unique_ptr<Rpc> rpc_ ABSL_GUARDED_BY(mutex_);
   std::shared_ptr<const ServingState> serving_ ABSL_GUARDED_BY(mutex_);
-  std::string peer_ ABSL_GUARDED_BY(mutex_);  // for the log
+  uint32_t protocol_version_ ABSL_GUARDED_BY(mutex_) = 0;   // while kServing
+  model::ExpertSet told_holdings_ ABSL_GUARDED_BY(mutex_);  // the same
+  std::string peer_ ABSL_GUARDED_BY(mutex_);                // for the log
   bool reading_ ABSL_GUARDED_BY(mutex_) = false;
   bool writing_ ABSL_GUARDED_BY(mutex_) = false;
   bool finish_sent_ ABSL_GUARDED_BY(mutex_) = false;

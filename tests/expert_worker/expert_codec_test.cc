@@ -34,7 +34,8 @@ WorkerIdentity Identity() {
 
 v1::Hello GoodHello() {
   v1::Hello hello;
-  hello.set_protocol_version(kExpertProtocolVersion);
+  hello.set_protocol_version(3);
+  hello.set_oldest_protocol_version(2);
   hello.set_model_fingerprint("abc");
   hello.set_weight_format(v1::WEIGHT_FORMAT_CHECKPOINT_F32);
   hello.set_activation_format(v1::ACTIVATION_FORMAT_F32);
@@ -74,14 +75,34 @@ TEST(CheckHelloTest, WelcomesASameOne) {
   EXPECT_THAT(verdict.status, IsOk());
 }
 
+TEST(CheckHelloTest, SpeaksTheNewestVersionThatBothKnow) {
+  EXPECT_EQ(CheckHello(GoodHello(), Identity()).protocol_version, 3u);
+  // A build of before version 3.
+  v1::Hello old = GoodHello();
+  old.set_protocol_version(2);
+  old.clear_oldest_protocol_version();
+  EXPECT_EQ(CheckHello(old, Identity()).protocol_version, 2u);
+  // One of after it.
+  v1::Hello later = GoodHello();
+  later.set_protocol_version(9);
+  EXPECT_EQ(CheckHello(later, Identity()).protocol_version, 3u);
+  later.set_oldest_protocol_version(4);
+  EXPECT_EQ(CheckHello(later, Identity()).refusal, Refusal::kVersion);
+  // This one is held back.
+  WorkerIdentity identity = Identity();
+  identity.versions.newest = 2;
+  EXPECT_EQ(CheckHello(GoodHello(), identity).protocol_version, 2u);
+}
+
 TEST(CheckHelloTest, RefusesEachDifferenceWithBothValues) {
   v1::Hello hello = GoodHello();
   hello.set_protocol_version(77);
+  hello.set_oldest_protocol_version(70);
   HelloVerdict verdict = CheckHello(hello, Identity());
   EXPECT_EQ(verdict.refusal, Refusal::kVersion);
-  EXPECT_THAT(verdict.status,
-              StatusIs(absl::StatusCode::kFailedPrecondition,
-                       AllOf(HasSubstr("has 77"), HasSubstr("has 2"))));
+  EXPECT_THAT(verdict.status, StatusIs(absl::StatusCode::kFailedPrecondition,
+                                       AllOf(HasSubstr("has 70 to 77"),
+                                             HasSubstr("has 2 to 3"))));
 
   hello = GoodHello();
   hello.set_model_fingerprint("xyz");
@@ -421,6 +442,29 @@ TEST(EncodeTest, AClockThatWentBackIsNoHugeTime) {
                                                 .queue = -absl::Seconds(1),
                                                 .compute = {}});
   EXPECT_EQ(reply.result().queue_nanos(), 0);
+}
+
+TEST(HoldingsToProtoTest, TellsWhatChangedWhereThatIsShorter) {
+  model::ExpertSet before(4, 512);
+  before.Insert(0, 3);
+  before.Insert(3, 511);
+  model::ExpertSet after = before;
+  after.Erase(0, 3);
+  after.Insert(1, 7);
+  after.Insert(2, 0);
+  const v1::ExpertReply change = HoldingsToProto(before, after, 3);
+  ASSERT_TRUE(change.has_holdings_change());
+  EXPECT_THAT(change.holdings_change().added(), ElementsAre(512 + 7, 1024));
+  EXPECT_THAT(change.holdings_change().removed(), ElementsAre(3));
+  // To a build that does not know the message.
+  EXPECT_EQ(HoldingsToProto(before, after, 2).holdings().holdings(),
+            after.ToBitmap());
+  // Nearly all of them: the bitmap is shorter.
+  for (int expert = 0; expert < 512; ++expert) {
+    if (!after.Contains(1, expert)) after.Insert(1, expert);
+  }
+  EXPECT_EQ(HoldingsToProto(before, after, 3).holdings().holdings(),
+            after.ToBitmap());
 }
 
 }  // namespace

@@ -26,7 +26,9 @@ using ::switchyard::testing::FakeExpertRow;
 using ::switchyard::testing::FakeExpertWorker;
 using ::switchyard::testing::StatusIs;
 using ::testing::AllOf;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::IsEmpty;
 
 constexpr int64_t kHidden = 8;
 
@@ -67,8 +69,11 @@ class Peer {
   }
   void Cancel() { stream_.Cancel(); }
 
-  bool Greet() {
-    Write(Hello());
+  bool Greet(uint32_t newest_version = 2) {
+    v1::ExpertRequest hello = Hello();
+    hello.mutable_hello()->set_protocol_version(newest_version);
+    hello.mutable_hello()->set_oldest_protocol_version(2);
+    Write(hello);
     const std::optional<v1::ExpertReply> reply = Read();
     if (!reply.has_value() || !reply->has_welcome()) return false;
     welcome = reply->welcome();
@@ -429,6 +434,32 @@ TEST(ExpertServiceTest, TellsWhatIsHeldNow) {
   const std::optional<v1::ExpertReply> welcome = newcomer.Read();
   ASSERT_TRUE(welcome.has_value());
   EXPECT_EQ(welcome->welcome().holdings(), holdings.ToBitmap());
+}
+
+TEST(ExpertServiceTest, TellsEachPeerOfHoldingsInItsOwnVersion) {
+  FakeExpertWorker worker({});
+  Peer older(worker);
+  Peer newer(worker);
+  Peer later(worker);
+  ASSERT_TRUE(older.Greet(2));
+  ASSERT_TRUE(newer.Greet(3));
+  ASSERT_TRUE(later.Greet(4));
+  EXPECT_EQ(older.welcome.protocol_version(), 2u);
+  EXPECT_EQ(newer.welcome.protocol_version(), 3u);
+  EXPECT_EQ(later.welcome.protocol_version(), 3u);
+  model::ExpertSet holdings =
+      model::ExpertSet::FromBitmap(3, 16, older.welcome.holdings()).value();
+  holdings.Erase(1, 2);
+  worker.service().SetHoldings(holdings);
+  std::optional<v1::ExpertReply> reply = older.Read();
+  ASSERT_TRUE(reply.has_value());
+  EXPECT_EQ(reply->holdings().holdings(), holdings.ToBitmap());
+  for (Peer* peer : {&newer, &later}) {
+    reply = peer->Read();
+    ASSERT_TRUE(reply.has_value());
+    EXPECT_THAT(reply->holdings_change().removed(), ElementsAre(16 + 2));
+    EXPECT_THAT(reply->holdings_change().added(), IsEmpty());
+  }
 }
 
 TEST(ExpertServiceTest, DrainAnswersWhatIsInFlightThenEndsTheStreams) {

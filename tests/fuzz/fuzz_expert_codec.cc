@@ -138,8 +138,8 @@ void FuzzReply(const std::string& bytes) {
       .num_experts = kExperts,
       .hidden_size = kHidden};
   if (reply.has_welcome()) {
-    const auto terms =
-        attention_worker::TermsFromProto(reply.welcome(), expected);
+    const auto terms = attention_worker::TermsFromProto(
+        reply.welcome(), expected, fabric::kExpertProtocol);
     if (terms.ok()) {
       SY_CHECK(reply.welcome().model_fingerprint() == "f00d");
       SY_CHECK(terms->max_rows_in_flight > 0);
@@ -152,6 +152,18 @@ void FuzzReply(const std::string& bytes) {
         reply.holdings().holdings(), expected);
     if (holdings.ok()) {
       SY_CHECK(holdings->ToBitmap() == reply.holdings().holdings());
+    }
+  }
+  if (reply.has_holdings_change()) {
+    model::ExpertSet holdings(kLayers, kExperts);
+    holdings.Insert(0, 0);
+    const model::ExpertSet before = holdings;
+    const v1::HoldingsChange& change = reply.holdings_change();
+    if (attention_worker::ChangeHoldings(change, &holdings).ok()) {
+      SY_CHECK(holdings.size() ==
+               before.size() + change.added_size() - change.removed_size());
+    } else {
+      SY_CHECK(holdings == before);
     }
   }
   if (reply.has_result()) {
