@@ -137,10 +137,10 @@ struct KernelTable {
   // x[i] equals it.
   float (*exp_sub_max)(float* x, int64_t n, float* sum);
 
-  // weights[i] = e^((x[i] - max) / temperature), in double, within 2 ulp; 0 where
-  // that is below e^-708, and for NaN. For sampling, so the operations are fixed
-  // (kernels/softmax_weights.inc). REQUIRES: max finite, no x[i] greater,
-  // temperature > 0.
+  // weights[i] = e^((x[i] - max) / temperature), in double, within 2 ulp; 0
+  // where that is below e^-708, and for NaN. For sampling, so the operations
+  // are fixed (kernels/softmax_weights.inc). REQUIRES: max finite, no x[i]
+  // greater, temperature > 0.
   void (*softmax_weights)(const float* x, float max, double temperature,
                           int64_t n, double* weights);
 
