@@ -17,6 +17,9 @@
 namespace switchyard::attention_worker {
 namespace {
 
+// That read experts from disk at a time, mostly waiting.
+constexpr int kReadingThreads = 8;
+
 // The experts that the model needs, with or without the MTP head's.
 model::ExpertSet ExpertsOf(const model::Checkpoint& checkpoint, bool with_mtp) {
   const model::ModelConfig& config = checkpoint.config();
@@ -77,9 +80,13 @@ absl::Status ModelStack::OpenCheckpoint() {
 absl::StatusOr<MemoryPlan> ModelStack::DecideMemory() {
   SY_ASSIGN_OR_RETURN(const WeightBytes weights,
                       MeasureWeights(*checkpoint_, drafts()));
-  const int64_t bytes =
-      weights.others + (options_.expert_clients ? 0 : weights.experts);
-  progress_->ExpectBytes(bytes);
+  const int64_t experts =
+      options_.expert_clients ? 0
+      : options_.experts_memory_bytes > 0
+          ? std::min(weights.experts, options_.experts_memory_bytes)
+          : weights.experts;
+  const int64_t bytes = weights.others + experts;
+  progress_->ExpectBytes(ReadsOnDemand() ? weights.others : bytes);
   return PlanMemory(
       {.available_bytes = AvailableMemoryBytes(),
        .weight_bytes = bytes,
@@ -103,6 +110,10 @@ ModelStack::MakeExperts() {
                         options_.expert_clients(*checkpoint_, instance_id_));
     clients = std::move(remote.clients);
     pump = std::move(remote.pump);
+  } else if (ReadsOnDemand()) {
+    SY_RETURN_IF_ERROR(MakeExpertCache());
+    clients.push_back(std::make_shared<LocalExpertClient>(local_experts_.get(),
+                                                          options_.registry));
   } else {
     progress_->BeginPhase("reading experts");
     experts::ExpertEngine::Options experts;
@@ -137,6 +148,44 @@ ModelStack::MakeExperts() {
                                       checkpoint_->num_expert_layers(),
                                       checkpoint_->config().num_experts);
   return clients;
+}
+
+absl::Status ModelStack::MakeExpertCache() {
+  reading_pool_ = NewThreadPool(
+      {.num_threads = kReadingThreads,
+       .name = "read",
+       .spin = absl::ZeroDuration(),
+       .cpus = {}});
+  experts::OnDemandEngine::Options cache;
+  cache.checkpoint = checkpoint_.get();
+  cache.experts = ExpertsOf(*checkpoint_, drafts());
+  cache.pool = pool_.get();
+  cache.memory_bytes = options_.experts_memory_bytes;
+  cache.reading_pool = reading_pool_.get();
+  metrics::Registry* const registry = options_.registry;
+  cache.on_batch =
+      [hits = registry->AddCounter(
+           "switchyard_expert_cache_hits_total",
+           "Experts that were in memory when a batch of rows wanted them."),
+       reads = registry->AddCounter(
+           "switchyard_expert_cache_reads_total",
+           "Experts that had to be read from disk, others making room."),
+       seconds = registry->AddCounter(
+           "switchyard_expert_cache_read_seconds_total",
+           "Time that steps waited for experts from disk.")](
+          int64_t hit, int64_t read, absl::Duration reading) {
+        hits->Increment(static_cast<double>(hit));
+        reads->Increment(static_cast<double>(read));
+        seconds->Increment(absl::ToDoubleSeconds(reading));
+      };
+  SY_ASSIGN_OR_RETURN(std::unique_ptr<experts::OnDemandEngine> made,
+                      experts::OnDemandEngine::Create(std::move(cache)));
+  LogInfo(absl::StrCat("room for ", made->room(), " of ",
+                       made->holdings().size(),
+                       " experts in memory; the others are read when they are "
+                       "wanted"));
+  local_experts_ = std::move(made);
+  return absl::OkStatus();
 }
 
 absl::StatusOr<std::shared_ptr<ExpertClient>> ModelStack::MakeFallback() {

@@ -58,6 +58,11 @@ class ModelStack {
 
  private:
   bool drafts() const { return max_draft_tokens_ > 0; }
+  // There are more experts than memory is given for.
+  bool ReadsOnDemand() const {
+    return !options_.expert_clients && options_.experts_memory_bytes > 0;
+  }
+  absl::Status MakeExpertCache();
   absl::StatusOr<MemoryPlan> DecideMemory();
   absl::StatusOr<std::shared_ptr<ExpertClient>> MakeFallback();
   absl::Status OpenStore();
@@ -72,6 +77,7 @@ class ModelStack {
   MemoryPlan plan_;
   int max_draft_tokens_ = 0;
   std::unique_ptr<ComputePool> pool_;
+  std::unique_ptr<ComputePool> reading_pool_;  // null: all are in memory
   std::unique_ptr<experts::ExpertEngine> local_experts_;
   std::unique_ptr<ExpertDispatcher> dispatcher_;
   std::unique_ptr<HeatMeter> heat_;  // what the model dispatches through

@@ -35,6 +35,12 @@ absl::Status CheckOptions(const AttentionWorkerOptions& options) {
       at_least_one("max_queued_requests", options.max_queued_requests));
   SY_RETURN_IF_ERROR(
       at_least_one("chunked_prefill_size", options.chunked_prefill_size));
+  if (options.experts_memory_bytes < 0 ||
+      (options.experts_memory_bytes > 0 && options.expert_clients)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "experts_memory is ", options.experts_memory_bytes,
+        "; give bytes, and only where this process computes the experts"));
+  }
   if (options.expert_wait_timeout <= absl::ZeroDuration()) {
     return absl::InvalidArgumentError(
         absl::StrCat("expert_wait_timeout is ",

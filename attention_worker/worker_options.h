@@ -63,6 +63,9 @@ struct AttentionWorkerOptions {
   std::string snapshot_dir;
   int64_t snapshot_dir_bytes = int64_t{64} << 30;
   SpeculativeOptions speculative;
+  // In process: bytes of experts that are in memory; the others are read from
+  // disk when they are wanted. 0: all of them are.
+  int64_t experts_memory_bytes = 0;
   absl::Duration expert_wait_timeout = absl::Seconds(30);
   double verify_fraction = 0;  // ExpertDispatcherOptions
   int join_probes = 0;         // HolderHealthOptions

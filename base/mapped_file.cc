@@ -77,14 +77,26 @@ absl::StatusOr<std::unique_ptr<MappedFile>> MappedFile::Open(
 
 MappedFile::~MappedFile() { munmap(const_cast<uint8_t*>(data_), size_); }
 
-void ReleaseMappedPages(const void* data, int64_t bytes) {
+namespace {
+
+// Advice: a refusal does not matter.
+void Advise(const void* data, int64_t bytes, int advice) {
   static const uintptr_t page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
   if (bytes <= 0) return;
   const uintptr_t address = reinterpret_cast<uintptr_t>(data);
   const uintptr_t begin = address / page * page;
-  // Advice: a refusal does not matter.
   madvise(reinterpret_cast<void*>(begin),
-          address + static_cast<uintptr_t>(bytes) - begin, MADV_DONTNEED);
+          address + static_cast<uintptr_t>(bytes) - begin, advice);
+}
+
+}  // namespace
+
+void ReleaseMappedPages(const void* data, int64_t bytes) {
+  Advise(data, bytes, MADV_DONTNEED);
+}
+
+void PrefetchMappedPages(const void* data, int64_t bytes) {
+  Advise(data, bytes, MADV_WILLNEED);
 }
 
 absl::StatusOr<std::string> ReadFile(const std::string& path,

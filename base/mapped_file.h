@@ -42,6 +42,12 @@ class MappedFile {
 // room; a read brings them back, so this is safe at any time.
 void ReleaseMappedPages(const void* data, int64_t bytes);
 
+// Has the kernel read [data, data + bytes) of a mapping into its cache,
+// outwards to whole pages, and returns at once. Without it a page that is
+// missing is waited for with a few of its neighbours, one such group after the
+// other.
+void PrefetchMappedPages(const void* data, int64_t bytes);
+
 // The whole file as a string, "" when it is empty. NOT_FOUND etc. as above;
 // RESOURCE_EXHAUSTED when it is larger than `max_bytes`.
 absl::StatusOr<std::string> ReadFile(const std::string& path,

@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/check.h"
+#include "base/mapped_file.h"
 #include "base/mutex.h"
 #include "base/status_macros.h"
 #include "experts/expert_arithmetic.h"
@@ -99,6 +100,7 @@ class ExpertEngineImpl final : public ExpertEngine {
   absl::StatusOr<std::shared_ptr<Held>> Find(const Pair& pair) const;
   absl::Status MakeRoom();
   absl::Status ReadExpert(const Held& held) const;
+  void Prefetch(const Pair& pair) const ABSL_LOCKS_EXCLUDED(mutex_);
   absl::Status LoadOne(const Pair& pair) ABSL_LOCKS_EXCLUDED(mutex_);
   absl::Status CheckFinite(const Held& held) const;
   absl::Status CheckSizes(const ExpertBatch& batch,
@@ -292,6 +294,17 @@ bool ExpertEngineImpl::Holds(int layer, int expert) const {
   return slots_[Slot(layer, expert)] != nullptr;
 }
 
+void ExpertEngineImpl::Prefetch(const Pair& pair) const {
+  if (Holds(pair.layer, pair.expert)) return;
+  const absl::StatusOr<std::shared_ptr<Held>> held = Find(pair);
+  if (!held.ok()) return;  // loading it will say why
+  const ExpertWeights& source = (*held)->source;
+  for (const kernels::WeightView* const view :
+       {&source.gate_proj, &source.up_proj, &source.down_proj}) {
+    PrefetchMappedPages(view->data, model::WeightBytes(*view));
+  }
+}
+
 absl::Status ExpertEngineImpl::LoadOne(const Pair& pair) {
   if (Holds(pair.layer, pair.expert)) return absl::OkStatus();
   SY_ASSIGN_OR_RETURN(const std::shared_ptr<Held> held, Find(pair));
@@ -325,6 +338,10 @@ std::vector<absl::Status> ExpertEngineImpl::Load(absl::Span<const Pair> pairs,
   pool->ParallelFor(static_cast<int64_t>(pairs.size()), 1,
                     [&](int64_t begin, int64_t end) {
                       for (int64_t i = begin; i < end; ++i) {
+                        // The next one's pages come while this one's are
+                        // checked and copied.
+                        if (i == begin) Prefetch(pairs[i]);
+                        if (i + 1 < end) Prefetch(pairs[i + 1]);
                         statuses[i] = LoadOne(pairs[i]);
                       }
                     });

@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -67,6 +68,10 @@ class ExpertEngine {
     int layer = 0;
     int expert = 0;
     friend bool operator==(const Pair&, const Pair&) = default;
+    template <typename H>
+    friend H AbslHashValue(H hash, const Pair& pair) {
+      return H::combine(std::move(hash), pair.layer, pair.expert);
+    }
   };
 
   // Reads every page of the experts it is to hold, so that the first request is

@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "base/mapped_file.h"
 #include "base/mutex.h"
+#include "base/open_files.h"
 #include "base/status_macros.h"
 #include "model/config.h"
 #include "router/access/access_guard.h"
@@ -43,6 +44,9 @@
 
 namespace switchyard::router {
 namespace {
+
+// Open files beside clients' connections: to workers, listening, the model's.
+constexpr int64_t kOtherFiles = 128;
 
 constexpr int64_t kMaxConfigBytes = 16 << 20;
 // After the drain: for the last bytes of answers, error events among them.
@@ -451,6 +455,14 @@ absl::Status CheckOptions(const RouterServer::Options& options) {
 absl::StatusOr<std::unique_ptr<RouterServer>> RouterServer::Start(
     Options options) {
   SY_RETURN_IF_ERROR(CheckOptions(options));
+  if (const int64_t files = RaiseOpenFileLimit();
+      files < options.max_connections + kOtherFiles) {
+    LogWarning(absl::StrCat("this process may have ", files,
+                            " files open, too few for ",
+                            options.max_connections,
+                            " connections: raise its limit (ulimit -Hn) or "
+                            "lower --max-connections"));
+  }
   SY_ASSIGN_OR_RETURN(Model model, LoadModel(options));
   auto server =
       std::make_unique<RouterServerImpl>(std::move(options), std::move(model));

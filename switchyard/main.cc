@@ -140,6 +140,9 @@ ABSL_FLAG(
     "speculative_num_steps");
 ABSL_FLAG(int64_t, state_memory, 0,
           "serve: bytes for all sequences' states; 0: from what is available");
+ABSL_FLAG(int64_t, experts_memory, 0,
+          "serve: bytes of experts that are in memory; the others are "
+          "read from disk when a token wants them; 0: all of them are");
 ABSL_FLAG(absl::Duration, request_timeout, absl::Minutes(60),
           "serve: longest time of a request");
 ABSL_FLAG(absl::Duration, drain_timeout, absl::Seconds(30),
@@ -265,6 +268,7 @@ absl::Status Serve() {
       absl::GetFlag(FLAGS_speculative_num_draft_tokens);
   options.speculative.adaptive = absl::GetFlag(FLAGS_speculative_adaptive);
   options.state_memory_bytes = absl::GetFlag(FLAGS_state_memory);
+  options.experts_memory_bytes = absl::GetFlag(FLAGS_experts_memory);
   options.request_timeout = absl::GetFlag(FLAGS_request_timeout);
   options.drain_timeout = absl::GetFlag(FLAGS_drain_timeout);
   options.verify_checksums = absl::GetFlag(FLAGS_verify_checksums);

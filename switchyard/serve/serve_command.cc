@@ -37,6 +37,7 @@ absl::StatusOr<AttentionWorker::Options> WorkerOptions(
       attention_worker::ParseKvCacheDType(options.kv_cache_dtype));
   worker.max_model_len = options.context_length;
   worker.state_memory_bytes = options.state_memory_bytes;
+  worker.experts_memory_bytes = options.experts_memory_bytes;
   worker.max_running_requests = options.max_running_requests;
   worker.max_queued_requests = options.max_queued_requests;
   worker.chunked_prefill_size = options.chunked_prefill_size;

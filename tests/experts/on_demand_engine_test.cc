@@ -105,6 +105,71 @@ TEST_F(OnDemandEngineTest, ReadsWhatIsAskedForOnceAndGivesTheSameBits) {
   EXPECT_EQ(read_.size(), 3);
 }
 
+// With room for fewer experts than there are, and than some batches have.
+TEST_F(OnDemandEngineTest, WithinABudgetTheLeastRecentlyUsedGoes) {
+  auto plain = ExpertEngine::Create({.checkpoint = checkpoint_.get(),
+                                     .experts = all_,
+                                     .pool = &pool_,
+                                     .progress = nullptr});
+  ASSERT_THAT(plain, IsOk());
+  const int room = checkpoint_->config().num_experts_per_tok;
+  ASSERT_GT(all_.num_experts(), room + 1);
+  const int64_t expert_bytes = (*plain)->expert_bytes();
+  int64_t hits = 0, reads = 0;
+  auto made = OnDemandEngine::Create(
+      {.checkpoint = checkpoint_.get(),
+       .experts = all_,
+       .pool = &pool_,
+       .memory_bytes = room * expert_bytes + expert_bytes / 2,
+       .on_read = [this](const Pair& pair) { read_.push_back(pair); },
+       .on_batch =
+           [&](int64_t h, int64_t r, absl::Duration) {
+             hits += h;
+             reads += r;
+           }});
+  ASSERT_THAT(made, IsOk());
+  OnDemandEngine* const engine = made->get();
+  ASSERT_EQ(engine->room(), room);
+  const auto expect_same = [&](const std::vector<int>& experts) {
+    const auto outputs = Compute(engine, experts);
+    const auto expected = Compute(plain->get(), experts);
+    ASSERT_THAT(outputs, IsOk());
+    ASSERT_THAT(expected, IsOk());
+    EXPECT_EQ(std::memcmp(outputs->data(), expected->data(),
+                          outputs->size() * sizeof(float)),
+              0);
+    EXPECT_LE(engine->resident_bytes(), room * expert_bytes);
+  };
+  std::vector<int> full;
+  for (int e = 0; e < room; ++e) full.push_back(e);
+  expect_same(full);
+  expect_same({0});
+  expect_same({room});  // 1 goes
+  EXPECT_EQ(static_cast<int>(read_.size()), room + 1);
+  expect_same({0, room});
+  EXPECT_EQ(static_cast<int>(read_.size()), room + 1);
+  expect_same({1, room});  // 2 goes
+  EXPECT_EQ(read_.back(), (Pair{layer_, 1}));
+  EXPECT_EQ(hits, 4);
+  EXPECT_EQ(reads, room + 2);
+  // More than there is room for.
+  std::vector<int> every;
+  for (int e = 0; e < all_.num_experts(); ++e) every.push_back(e);
+  expect_same(every);
+  expect_same(every);
+  expect_same({0});
+}
+
+TEST_F(OnDemandEngineTest, TooLittleMemoryIsRefusedWithTheNumbers) {
+  EXPECT_THAT(OnDemandEngine::Create({.checkpoint = checkpoint_.get(),
+                                      .experts = all_,
+                                      .pool = &pool_,
+                                      .memory_bytes = 1000})
+                  .status(),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       ::testing::HasSubstr("a token goes through")));
+}
+
 TEST_F(OnDemandEngineTest, WhatItMayNotBeAskedForIsRefused) {
   model::ExpertSet some = all_;
   some.Erase(layer_, 2);
