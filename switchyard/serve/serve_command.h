@@ -35,7 +35,7 @@ struct ServeOptions {
   std::string snapshot_dir;
   int64_t snapshot_dir_bytes = int64_t{64} << 30;
   attention_worker::SpeculativeOptions speculative;
-  int64_t state_memory_bytes = 0;  // 0: from what is available
+  int64_t state_memory_bytes = 0;    // 0: from what is available
   int64_t experts_memory_bytes = 0;  // 0: all experts are in memory
   absl::Duration request_timeout = absl::Minutes(60);
   absl::Duration drain_timeout = absl::Seconds(30);
