@@ -151,11 +151,10 @@ ModelStack::MakeExperts() {
 }
 
 absl::Status ModelStack::MakeExpertCache() {
-  reading_pool_ = NewThreadPool(
-      {.num_threads = kReadingThreads,
-       .name = "read",
-       .spin = absl::ZeroDuration(),
-       .cpus = {}});
+  reading_pool_ = NewThreadPool({.num_threads = kReadingThreads,
+                                 .name = "read",
+                                 .spin = absl::ZeroDuration(),
+                                 .cpus = {}});
   experts::OnDemandEngine::Options cache;
   cache.checkpoint = checkpoint_.get();
   cache.experts = ExpertsOf(*checkpoint_, drafts());
