@@ -59,9 +59,6 @@ constexpr TypeKeyword kTypeKeywords[] = {{"properties", "object"},
                                          {"exclusiveMaximum", "number"},
                                          {"multipleOf", "number"}};
 
-constexpr const char* kAllTypes[] = {"object", "array",   "string",
-                                     "number", "boolean", "null"};
-
 absl::Status At(const std::string& path, absl::string_view what) {
   return absl::InvalidArgumentError(absl::StrCat(path, ": ", what));
 }

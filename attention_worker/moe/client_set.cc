@@ -76,9 +76,11 @@ std::vector<std::shared_ptr<ExpertClient>> ClientSet::clients() const {
 void ClientSet::FreeRemoved() {
   std::vector<Removed> freed;  // after the lock
   MutexLock lock(&mutex_);
+  const bool dispatching = dispatching_;
+  const uint64_t dispatch = dispatch_;
   const auto used = std::partition(
-      removed_.begin(), removed_.end(), [this](const Removed& removed) {
-        return dispatching_ && removed.dispatch == dispatch_;
+      removed_.begin(), removed_.end(), [&](const Removed& removed) {
+        return dispatching && removed.dispatch == dispatch;
       });
   freed.assign(std::make_move_iterator(used),
                std::make_move_iterator(removed_.end()));

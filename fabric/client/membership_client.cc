@@ -159,8 +159,9 @@ void MembershipClientImpl::Resolve() {
       it = links_.erase(it);
     }
   }
-  for (auto& [address, link] : gone) {
-    link.reset();
+  for (auto& entry : gone) {
+    const std::string& address = entry.first;
+    entry.second.reset();
     ChangeView(0, [&](ViewUnion* views) { views->Forget(address); });
   }
 }
