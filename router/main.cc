@@ -97,6 +97,12 @@ ABSL_FLAG(int64_t, context_length, 0,
           "prompt and output together, in tokens; 0: the model's");
 ABSL_FLAG(int64_t, max_queued_requests, 1024,
           "requests that may be open at once; beyond: 429");
+ABSL_FLAG(int64_t, max_queued_tokens, 0,
+          "tokens of prompts that may wait for their first token; beyond: 429 "
+          "with Retry-After; 0: any number");
+ABSL_FLAG(absl::Duration, max_ttft, absl::ZeroDuration(),
+          "a prompt whose first token is estimated to take longer gets 429 "
+          "with Retry-After at once; 0: it waits");
 ABSL_FLAG(int64_t, max_connections, 4096,
           "connections that may be open at once; beyond: 503");
 ABSL_FLAG(int64_t, max_body_mib, 16, "MiB of a request's body; beyond: 413");
@@ -168,6 +174,8 @@ absl::StatusOr<RouterServer::Options> OptionsFromFlags() {
   options.text_threads = absl::GetFlag(FLAGS_tokenizer_worker_num);
   options.context_length = absl::GetFlag(FLAGS_context_length);
   options.max_open_requests = absl::GetFlag(FLAGS_max_queued_requests);
+  options.max_waiting_tokens = absl::GetFlag(FLAGS_max_queued_tokens);
+  options.max_ttft = absl::GetFlag(FLAGS_max_ttft);
   options.max_connections = absl::GetFlag(FLAGS_max_connections);
   const int64_t mib = absl::GetFlag(FLAGS_max_body_mib);
   if (mib < 1 || mib > kMaxBodyMib) {

@@ -238,7 +238,11 @@ absl::Status RouterServerImpl::MakeParts() {
   for (const auto& worker : options_.workers) workers.push_back(worker.get());
   pool_ = std::make_unique<WorkerPool>(std::move(workers), &policy_);
   if (options_.grpc_port >= 0) MakeMembership();
-  admission_ = std::make_unique<Admission>(options_.max_open_requests);
+  admission_ = std::make_unique<Admission>(
+      Admission::Options{.max_open = options_.max_open_requests,
+                         .max_waiting_tokens = options_.max_waiting_tokens,
+                         .max_ttft = options_.max_ttft,
+                         .now = [timers = timers_] { return timers->Now(); }});
 
   Planner::Options plan;
   plan.tokenizer = model_.tokenizer.get();
@@ -438,7 +442,9 @@ absl::Status CheckOptions(const RouterServer::Options& options) {
         ": at least 1 ms, and the lease longer, up to an hour"));
   }
   if (options.text_threads < 1 || options.max_open_requests < 1 ||
-      options.max_queued_texts < 1 || options.context_length < 0) {
+      options.max_queued_texts < 1 || options.context_length < 0 ||
+      options.max_waiting_tokens < 0 ||
+      options.max_ttft < absl::ZeroDuration()) {
     return absl::InvalidArgumentError(
         "threads and limits must be positive (context length: 0 or more)");
   }

@@ -69,7 +69,11 @@ class RouterServer {
 
     int64_t context_length = 0;        // 0: the model's max_position_embeddings
     int64_t max_open_requests = 1024;  // beyond: 429
-    int64_t max_connections = 4096;    // beyond: 503
+    int64_t max_waiting_tokens = 0;    // of prompts; beyond: 429; 0: no limit
+    // A prompt that is expected to wait longer for its first token gets 429; 0:
+    // no limit.
+    absl::Duration max_ttft = absl::ZeroDuration();
+    int64_t max_connections = 4096;           // beyond: 503
     int64_t max_body_bytes = 16 << 20;        // beyond: 413
     int64_t max_queued_texts = 256;           // for the tokenizer; beyond: 429
     int64_t max_send_buffer_bytes = 1 << 20;  // of a stream; beyond: cut off

@@ -56,6 +56,9 @@ void Operations::CollectLoad() {
   RouterMetrics::Load load;
   load.waiting = options.admission->waiting();
   load.running = options.admission->running();
+  load.waiting_tokens = options.admission->waiting_tokens();
+  load.estimated_ttft =
+      options.admission->estimated_ttft().value_or(absl::ZeroDuration());
   for (auto& worker : options.workers->Describe()) {
     load.workers.push_back(std::move(worker.info));
   }

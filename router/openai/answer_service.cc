@@ -15,6 +15,9 @@
 namespace switchyard::router {
 namespace {
 
+// Clients give up on longer ones.
+constexpr int64_t kMaxRetryAfterSeconds = 3600;
+
 // Who asks, in a form that does not give the key away; "" without one.
 std::string KeyHash(const HttpRequest& request) {
   const std::string* key = request.FindHeader("authorization");
@@ -206,6 +209,21 @@ void AnswerService::Run(const std::shared_ptr<Job>& job, GenerationPlan& plan) {
   {
     MutexLock lock(&mutex_);
     key = ++last_generation_;
+  }
+  int64_t prompt_tokens = 0;
+  for (const auto& prompt : plan.prompts) {
+    prompt_tokens += static_cast<int64_t>(prompt.size());
+  }
+  if (const Admission::Decision decision =
+          job->ticket->AwaitToken(prompt_tokens);
+      !decision.status.ok()) {
+    ApiError error = ToApiError(decision.status);
+    error.retry_after_seconds = static_cast<int>(
+        std::clamp<int64_t>(absl::ToInt64Seconds(absl::Ceil(
+                                decision.retry_after, absl::Seconds(1))),
+                            1, kMaxRetryAfterSeconds));
+    job->ticket.reset();
+    return job->writer->Send(job->error(error));
   }
   plan.traceparent = job->traceparent;
   Log(LogLevel::kDebug,

@@ -45,6 +45,13 @@ RouterMetrics::RouterMetrics(metrics::Registry* r,
   const Labels s = {{"model_name", model_name}};
   const double max_tokens = static_cast<double>(max_model_len);
 
+  waiting_tokens_ =
+      r->AddGauge("switchyard_router_waiting_prompt_tokens",
+                  "Tokens of prompts that have no first token yet.");
+  estimated_ttft_ = r->AddGauge(
+      "switchyard_router_estimated_ttft_seconds",
+      "How long a prompt that came now would wait behind those that wait; 0: "
+      "not known.");
   running_ = r->AddGauge("vllm:num_requests_running",
                          "Open requests that have had their first token.", v);
   waiting_ = r->AddGauge("vllm:num_requests_waiting",
@@ -154,6 +161,8 @@ void RouterMetrics::SetLoad(const Load& load) {
   waiting_->Set(static_cast<double>(load.waiting));
   sglang_running_->Set(static_cast<double>(load.running));
   sglang_queue_->Set(static_cast<double>(load.waiting));
+  waiting_tokens_->Set(static_cast<double>(load.waiting_tokens));
+  estimated_ttft_->Set(absl::ToDoubleSeconds(load.estimated_ttft));
   double usage = 0;
   int states[5] = {};
   for (const AttentionWorkerInfo& worker : load.workers) {

@@ -30,6 +30,8 @@ class RouterMetrics {
   struct Load {
     int64_t waiting = 0;  // open requests without a token yet
     int64_t running = 0;
+    int64_t waiting_tokens = 0;     // of prompts without a first token
+    absl::Duration estimated_ttft;  // 0: too little has been seen to tell
     std::vector<AttentionWorkerInfo> workers;
   };
   void SetLoad(const Load& load);
@@ -62,6 +64,8 @@ class RouterMetrics {
   metrics::Gauge* kv_usage_;
   metrics::Gauge* sglang_running_;
   metrics::Gauge* sglang_queue_;
+  metrics::Gauge* waiting_tokens_;
+  metrics::Gauge* estimated_ttft_;
   metrics::Gauge* sglang_token_usage_;
   metrics::Gauge* workers_[5];
 

@@ -129,6 +129,27 @@ TEST_F(ApiTest, TooManyOpenRequestsGet429) {
   PostJson(kChat, Hi());
 }
 
+TEST_F(ApiTest, TooManyWaitingTokensGet429) {
+  RouterServer::Options options;
+  options.max_waiting_tokens = 1;
+  Start(std::move(options));
+  auto client = OpenStream(kChat, Hi());
+  const auto call = workers_[0]->WaitForCall(0, Soon());
+  ASSERT_NE(call, nullptr);
+  const auto refusal = Post(kChat, Hi());
+  EXPECT_EQ(refusal.status, 429);
+  EXPECT_THAT(refusal.body, HasSubstr("--max-queued-tokens"));
+  EXPECT_GE(std::stoi(refusal.head.Get("Retry-After")), 1);
+  EXPECT_THAT(HttpGet(server_->port(), "/metrics").body,
+              HasSubstr("switchyard_router_waiting_prompt_tokens"));
+  // Behind its first token nothing waits any more.
+  call->Token(Ids("Hi", false)[0]);
+  call->Done(absl::OkStatus());
+  EXPECT_EQ(client->ReadReply().status, 200);
+  workers_[0]->Answer(Ids("ok"));
+  PostJson(kChat, Hi());
+}
+
 TEST(RouterServerTest, RefusesToStartWithNumbersAndNames) {
   RouterServer::Options options;
   EXPECT_THAT(RouterServer::Start(options),
