@@ -20,6 +20,7 @@
 #include "router/admission/admission.h"
 #include "router/admission/text_pool.h"
 #include "router/anthropic/api.h"
+#include "router/anthropic/messages_format.h"
 #include "router/front/front_door.h"
 #include "router/front/operations.h"
 #include "router/http/http_server.h"
@@ -310,6 +311,10 @@ absl::Status RouterServerImpl::MakeApis(
                              .registry = registry_}));
   }
   front.spans = spans_.get();
+  front.error_response = [](absl::string_view path, const ApiError& error) {
+    return AnthropicApi::Serves(path) ? AnthropicError(error)
+                                      : ErrorResponse(error);
+  };
   front_door_ = std::make_unique<FrontDoor>(std::move(front));
   Routes* const routes = front_door_->routes();
   const int64_t now = absl::ToUnixSeconds(timers_->Now());

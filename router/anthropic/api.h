@@ -9,6 +9,8 @@
 #ifndef SWITCHYARD_ROUTER_ANTHROPIC_API_H_
 #define SWITCHYARD_ROUTER_ANTHROPIC_API_H_
 
+#include "absl/strings/match.h"
+#include "absl/strings/string_view.h"
 #include "router/http/routes.h"
 #include "router/openai/answer_service.h"
 #include "router/openai/planner.h"
@@ -23,6 +25,11 @@ class AnthropicApi {
       : planner_(planner), answers_(answers) {}
 
   void AddRoutes(Routes* routes);
+
+  // Whether the path is one of this API's, served or not.
+  static bool Serves(absl::string_view path) {
+    return path == "/v1/messages" || absl::StartsWith(path, "/v1/messages/");
+  }
 
  private:
   absl::StatusOr<GenerationPlan> Plan(absl::string_view body,

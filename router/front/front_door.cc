@@ -94,14 +94,11 @@ std::string NotFoundMessage(const std::string& path) {
       "/generate, /tokenize, /detokenize and /v1/models");
 }
 
-void SendMethodNotAllowed(const std::string& method, const std::string& path,
-                          absl::string_view allowed,
-                          const std::shared_ptr<ResponseWriter>& writer) {
-  HttpResponse response = ErrorResponse(HttpError(
-      405, absl::StrCat(method.substr(0, 32), " is not allowed for ",
-                        path.substr(0, 256), "; allowed: ", allowed)));
-  response.headers.emplace_back("Allow", std::string(allowed));
-  writer->Send(std::move(response));
+ApiError MethodNotAllowed(const std::string& method, const std::string& path,
+                          absl::string_view allowed) {
+  return HttpError(405,
+                   absl::StrCat(method.substr(0, 32), " is not allowed for ",
+                                path.substr(0, 256), "; allowed: ", allowed));
 }
 
 }  // namespace
@@ -166,7 +163,7 @@ bool FrontDoor::LetIn(HttpRequest* request,
       error.retry_after_seconds = static_cast<int>(absl::ToInt64Seconds(
           absl::Ceil(decision.retry_after, absl::Seconds(1))));
     }
-    HttpResponse response = ErrorResponse(error);
+    HttpResponse response = Refusal(request->path, error);
     if (status == 401) {
       response.headers.emplace_back("WWW-Authenticate", "Bearer");
     }
@@ -198,11 +195,14 @@ void FrontDoor::Dispatch(HttpRequest request, Routes::Match match,
   }
   if (!known) {
     return writer->Send(
-        ErrorResponse(HttpError(404, NotFoundMessage(request.path))));
+        Refusal(request.path, HttpError(404, NotFoundMessage(request.path))));
   }
   if (match.handler == nullptr) {
-    return SendMethodNotAllowed(request.method, request.path, match.allowed,
-                                writer);
+    HttpResponse response =
+        Refusal(request.path,
+                MethodNotAllowed(request.method, request.path, match.allowed));
+    response.headers.emplace_back("Allow", match.allowed);
+    return writer->Send(std::move(response));
   }
   (*match.handler)({std::move(request), std::move(match.variables)}, writer);
 }

@@ -12,10 +12,12 @@
 #include <memory>
 #include <string>
 
+#include "absl/strings/string_view.h"
 #include "router/access/access_guard.h"
 #include "router/http/http_message.h"
 #include "router/http/routes.h"
 #include "router/http/timer_queue.h"
+#include "router/openai/errors.h"
 #include "router/openai/router_metrics.h"
 #include "tracing/span/span.h"
 
@@ -30,6 +32,9 @@ class FrontDoor {
     AccessGuard* access = nullptr;       // null: everybody is welcome
     std::function<uint64_t()> random;    // thread-safe; for ids
     tracing::SpanSink* spans = nullptr;  // null: no traces
+    // A refusal as clients of this path's API expect it; null: as OpenAI's do.
+    std::function<HttpResponse(absl::string_view path, const ApiError& error)>
+        error_response = nullptr;
   };
   explicit FrontDoor(Options options) : options_(std::move(options)) {}
 
@@ -46,6 +51,10 @@ class FrontDoor {
              const std::shared_ptr<ResponseWriter>& writer);
   void Dispatch(HttpRequest request, Routes::Match match,
                 const std::shared_ptr<ResponseWriter>& writer);
+  HttpResponse Refusal(const std::string& path, const ApiError& error) const {
+    return options_.error_response ? options_.error_response(path, error)
+                                   : ErrorResponse(error);
+  }
 
   const Options options_;
   Routes routes_;

@@ -15,11 +15,13 @@
 #include "router/anthropic/messages_request.h"
 #include "router/openai/errors.h"
 #include "tests/router/openai/api_test_util.h"
+#include "tests/testing/http_client.h"
 #include "tests/testing/scripted_attention_client.h"
 
 namespace switchyard::router {
 namespace {
 
+using ::switchyard::testing::HttpGet;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
@@ -222,6 +224,26 @@ TEST_F(AnthropicTest, ErrorsHaveThisApisShape) {
   const auto busy = Post(kMessages, Body(""));
   EXPECT_EQ(busy.status, 503);
   EXPECT_EQ((*ParseJson(busy.body))["error"]["type"], "overloaded_error");
+}
+
+// Those that are refused before the API sees them, too.
+TEST_F(AnthropicTest, RefusalsHaveThisApisShape) {
+  RouterServer::Options options;
+  options.api_keys = {"secret"};
+  Start(std::move(options));
+  const auto stranger = Post(kMessages, Body(""));
+  EXPECT_EQ(stranger.status, 401);
+  const Json body = *ParseJson(stranger.body);
+  EXPECT_EQ(body["type"], "error");
+  EXPECT_EQ(body["error"]["type"], "authentication_error");
+  server_.reset();
+  Start();
+  const auto wrong = HttpGet(server_->port(), kMessages);
+  EXPECT_EQ(wrong.status, 405);
+  EXPECT_EQ((*ParseJson(wrong.body))["type"], "error");
+  const auto unknown = HttpGet(server_->port(), "/v1/messages/batches");
+  EXPECT_EQ(unknown.status, 404);
+  EXPECT_EQ((*ParseJson(unknown.body))["error"]["type"], "not_found_error");
 }
 
 TEST_F(AnthropicTest, ALostWorkerEndsTheStreamWithAnErrorEvent) {
