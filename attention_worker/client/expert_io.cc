@@ -5,6 +5,7 @@
 
 #include "absl/time/clock.h"
 #include "base/check.h"
+#include "base/hand_over.h"
 #include "base/thread.h"
 #include "rpc/queue_poll.h"
 
@@ -107,6 +108,7 @@ void ExpertIo::Wake() {
 }
 
 void ExpertIo::Handle(void* tag, bool ok) {
+  TakeOver(tag);
   auto* const event = static_cast<Tag*>(tag);
   if (event == &timer_tag_) {
     RunTimers();

@@ -10,6 +10,7 @@
 
 #include "absl/status/status.h"
 #include "attention_worker/client/expert_io.h"
+#include "base/hand_over.h"
 #include "grpcpp/client_context.h"
 #include "grpcpp/completion_queue.h"
 #include "grpcpp/generic/generic_stub.h"
@@ -53,7 +54,11 @@ class ExpertStream {
 
  private:
   void FinishIfQuiet();
-  void* TagOf(Op op) { return &(*tags_)[op]; }
+  // For an operation that is about to be started.
+  void* TagOf(Op op) {
+    HandOver(&(*tags_)[op]);
+    return &(*tags_)[op];
+  }
 
   Tags* const tags_;
   grpc::ClientContext context_;

@@ -291,7 +291,7 @@ std::vector<SampledToken> SampleRows(const JobRows& rows,
     Observe(job.params->rules, job.position + row - job.history->prompt_tokens,
             job.drafts[row], &job.history->progress);
   }
-  job.history->progress = progress;
+  if (!job.drafts.empty()) job.history->progress = progress;
   for (size_t i = 0; penalties && i + 1 < tokens.size(); ++i) {
     const auto count = job.history->generated.find(tokens[i].id);
     if (--count->second == 0) job.history->generated.erase(count);

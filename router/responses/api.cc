@@ -149,12 +149,18 @@ absl::StatusOr<GenerationPlan> ResponsesApi::Plan(
   format.background = request.background;
   format.echo = std::move(request.echo);
   if (request.store) {
-    format.on_complete = [store = store_, id,
+    format.on_complete = [store = store_, id, background = request.background,
                           input = WithIds(request.input, context.id),
                           history = request.history](const Json& response) {
       Json whole = history;
       for (const Json& item : response["output"]) whole.push_back(item);
-      store->Put(id, {response, input, std::move(whole)});
+      StoredResponse stored{response, input, std::move(whole)};
+      // One in the background has been stored, and may have been deleted.
+      if (background) {
+        store->Replace(id, std::move(stored));
+      } else {
+        store->Put(id, std::move(stored));
+      }
     };
   }
   if (request.background) {
@@ -189,6 +195,7 @@ HttpResponse ResponsesApi::Get(const std::string& id) const {
 
 HttpResponse ResponsesApi::Delete(const std::string& id) const {
   if (!store_->Erase(id)) return ErrorResponse(NotFound(id));
+  answers_->Interrupt(id, "deleted");  // nobody can ask for the rest
   return JsonResponse(200,
                       {{"id", id}, {"object", "response"}, {"deleted", true}});
 }

@@ -4,21 +4,36 @@
 
 namespace switchyard::router {
 
-void ResponseStore::Put(const std::string& id, StoredResponse stored) {
+ResponseStore::Entry ResponseStore::MakeEntry(const std::string& id,
+                                              StoredResponse stored) {
   const int64_t bytes = static_cast<int64_t>(
       DumpJson(stored.response).size() + DumpJson(stored.input_items).size() +
       DumpJson(stored.history).size());
-  MutexLock lock(&mutex_);
-  EraseLocked(id);
-  if (bytes > max_bytes_) return;
-  while (bytes_ + bytes > max_bytes_) {
+  return {id, std::make_shared<const StoredResponse>(std::move(stored)), bytes};
+}
+
+void ResponseStore::PutLocked(Entry entry) {
+  EraseLocked(entry.id);
+  if (entry.bytes > max_bytes_) return;
+  while (bytes_ + entry.bytes > max_bytes_) {
     const std::string oldest = entries_.back().id;
     EraseLocked(oldest);
   }
-  entries_.push_front(
-      {id, std::make_shared<const StoredResponse>(std::move(stored)), bytes});
-  by_id_[id] = entries_.begin();
-  bytes_ += bytes;
+  bytes_ += entry.bytes;
+  entries_.push_front(std::move(entry));
+  by_id_[entries_.front().id] = entries_.begin();
+}
+
+void ResponseStore::Put(const std::string& id, StoredResponse stored) {
+  Entry entry = MakeEntry(id, std::move(stored));
+  MutexLock lock(&mutex_);
+  PutLocked(std::move(entry));
+}
+
+void ResponseStore::Replace(const std::string& id, StoredResponse stored) {
+  Entry entry = MakeEntry(id, std::move(stored));
+  MutexLock lock(&mutex_);
+  if (by_id_.contains(id)) PutLocked(std::move(entry));
 }
 
 std::shared_ptr<const StoredResponse> ResponseStore::Get(absl::string_view id) {

@@ -30,6 +30,9 @@ class ResponseStore {
 
   // Replaces what has the id. What is larger than the whole store is not kept.
   void Put(const std::string& id, StoredResponse stored);
+  // The same, but only if there is one of this id: what was deleted meanwhile
+  // stays so.
+  void Replace(const std::string& id, StoredResponse stored);
   // Null if there is none, or no longer. Counts as a use.
   std::shared_ptr<const StoredResponse> Get(absl::string_view id);
   bool Erase(absl::string_view id);
@@ -40,6 +43,8 @@ class ResponseStore {
     std::shared_ptr<const StoredResponse> stored;
     int64_t bytes = 0;
   };
+  static Entry MakeEntry(const std::string& id, StoredResponse stored);
+  void PutLocked(Entry entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void EraseLocked(const std::string& id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const int64_t max_bytes_;

@@ -123,7 +123,8 @@ class ToolLoop(QwenCode):
         done = agent.run(api, "--yolo", "--system-prompt", "You are a helpful assistant.",
                          "Switch the bedroom light on.")
         self.assertEqual(done.returncode, 0, done)
-        self.assertEqual(done.stdout.strip(), "The light in the bedroom is now on.", done)
+        # Greedy, but behind a prompt with the date and a path.
+        self.assertIn("light in the bedroom is now on", done.stdout, done)
 
         with open(os.path.join(agent.work, "called"), encoding="utf-8") as called:
             name, _, arguments = called.read().partition(" ")

@@ -299,6 +299,25 @@ TEST_F(ResponsesTest, BackgroundAnswersAreQueuedThenDoneOrCancelled) {
   EXPECT_TRUE(slow->WaitUntilCancelled(Soon()));
   EXPECT_EQ(wait_for_end(second), "cancelled");
   EXPECT_EQ(Call("POST", absl::StrCat(kResponses, "/none/cancel")).status, 404);
+
+  // One that is deleted is given up, and does not come back with its end.
+  const std::string third = ask();
+  const auto unwanted = workers_[0]->WaitForCall(2, Soon());
+  ASSERT_NE(unwanted, nullptr);
+  EXPECT_EQ((*ParseJson(Call("DELETE", third).body))["deleted"], true);
+  EXPECT_TRUE(unwanted->WaitUntilCancelled(Soon()));
+}
+
+TEST(ResponseStoreTest, ReplacesOnlyWhatIsThere) {
+  ResponseStore store(10'000);
+  store.Replace("a", {Json({{"n", 1}}), Json(), Json()});
+  EXPECT_EQ(store.Get("a"), nullptr);
+  store.Put("a", {Json({{"n", 1}}), Json(), Json()});
+  store.Replace("a", {Json({{"n", 2}}), Json(), Json()});
+  EXPECT_EQ(store.Get("a")->response["n"], 2);
+  EXPECT_TRUE(store.Erase("a"));
+  store.Replace("a", {Json({{"n", 3}}), Json(), Json()});
+  EXPECT_EQ(store.Get("a"), nullptr);
 }
 
 TEST_F(ResponsesTest, AFailureIsTheLastEvent) {
