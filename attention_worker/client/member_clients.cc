@@ -40,7 +40,8 @@ void MemberClients::Wake() {
 
 void MemberClients::Follow() {
   std::set<std::string> known;
-  for (const fabric::Member& member : options_.view()->members) {
+  const std::shared_ptr<const fabric::View> view = options_.view();
+  for (const fabric::Member& member : view->members) {
     if (member.role == fabric::MemberRole::kExpertWorker &&
         member.model_fingerprint == options_.model_fingerprint &&
         member.weight_format == options_.weight_format) {
