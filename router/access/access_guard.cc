@@ -191,7 +191,8 @@ AccessGuard::Decision AccessGuard::Judge(absl::string_view method,
 
 void AccessGuard::Charge(const std::string& client, int64_t tokens) {
   ClientLimits limits = options_.limits;
-  for (const ClientKey& known : *Clients()) {
+  const std::shared_ptr<const std::vector<ClientKey>> clients = Clients();
+  for (const ClientKey& known : *clients) {
     if (known.name == client) limits = known.limits;
   }
   limiter_.ChargeTokens(client, limits, tokens);
