@@ -37,8 +37,9 @@ absl::Status DoesNotFit(const MemoryRequest& request, int64_t state_bytes) {
       "the weights take ", Mebibytes(request.weight_bytes),
       " and the sequences' states ", Mebibytes(state_bytes),
       ", but this process may use ", Mebibytes(request.available_bytes),
-      "; give it more memory, lower --state-memory, or leave the experts to "
-      "expert workers (--expert-workers)"));
+      "; give it more memory, lower --state-memory, leave the experts to "
+      "expert workers (--expert-workers), or read them from disk as they are "
+      "wanted (switchyard serve --experts-memory)"));
 }
 
 }  // namespace
