@@ -14,11 +14,14 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 import time
 
 LOOPBACK = "127.0.0.1"
+# How long a process may take to end before it is killed.
+CLOSE_SECONDS = 10
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -101,12 +104,15 @@ class Process:
         self._reader.join(5)
         self._child.stdout.close()
 
-    def close(self, grace=10):
-        """SIGTERM, then SIGKILL after `grace` seconds."""
+    def close(self, grace=None):
+        """SIGTERM, then SIGKILL after `grace` seconds, CLOSE_SECONDS unless told."""
+        grace = grace or CLOSE_SECONDS
         self.send_signal(signal.SIGTERM)
         try:
             self._child.wait(grace)
         except subprocess.TimeoutExpired:
+            print(f"{self.name} had not ended {grace} s after SIGTERM: killed",
+                  file=sys.stderr)
             self._child.kill()
             self._child.wait(30)
         self._reader.join(5)

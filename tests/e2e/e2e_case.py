@@ -1,21 +1,26 @@
 """What the end-to-end tests share: where things are, and how to ask."""
 
 import concurrent.futures
+import glob
 import json
 import os
 import sys
+import tempfile
 import unittest
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(ROOT, "scripts"))
 sys.dont_write_bytecode = True
 
+import local_cluster  # noqa: E402
 from local_cluster import post  # noqa: E402
 
 BINARIES = os.environ.get("SWITCHYARD_BINARIES", os.path.join(ROOT, "build/release/bin"))
 DEMO = os.path.join(ROOT, "models", "demo")
 # A sanitizer's build is several times slower.
 SLOWER = float(os.environ.get("SWITCHYARD_TEST_SLOWDOWN", "1"))
+# Who is killed while it ends is not searched for leaks.
+local_cluster.CLOSE_SECONDS *= SLOWER
 
 def binary(name):
     return os.path.join(BINARIES, name)
@@ -48,5 +53,24 @@ def ask_all(port, bodies, at_once):
 class TestCase(unittest.TestCase):
     maxDiff = 4000
 
+def _reports(directory):
+    """What sanitizers wrote there, one text a process."""
+    texts = []
+    for path in sorted(glob.glob(os.path.join(directory, "report.*"))):
+        with open(path, encoding="utf-8", errors="replace") as report:
+            texts.append(f"{os.path.basename(path)}:\n{report.read()}")
+    return texts
+
 def main():
-    unittest.main(verbosity=2, module="__main__")
+    """Runs the tests of the program. A sanitizer's report fails it, whichever process it
+    was of: a test does not see how all its processes ended, nor all that they printed."""
+    with tempfile.TemporaryDirectory(prefix="switchyard-reports-") as directory:
+        for sanitizer in ("ASAN", "LSAN", "TSAN", "UBSAN"):
+            options = f"{sanitizer}_OPTIONS"
+            os.environ[options] = (
+                f"{os.environ.get(options, '')}:log_path={directory}/report")
+        program = unittest.main(verbosity=2, module="__main__", exit=False)
+        reports = _reports(directory)
+    for report in reports:
+        print(f"A sanitizer's {report}", file=sys.stderr)
+    sys.exit(0 if program.result.wasSuccessful() and not reports else 1)
