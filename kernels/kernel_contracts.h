@@ -137,12 +137,15 @@ struct KernelTable {
   // x[i] equals it.
   float (*exp_sub_max)(float* x, int64_t n, float* sum);
 
-  // weights[i] = e^((x[i] - max) / temperature), in double, within 2 ulp; 0
-  // where that is below e^-708, and for NaN. For sampling, so the operations
-  // are fixed (kernels/softmax_weights.inc). REQUIRES: max finite, no x[i]
-  // greater, temperature > 0.
-  void (*softmax_weights)(const float* x, float max, double temperature,
-                          int64_t n, double* weights);
+  // weights[i] = e^((x[i] - max) * inverse_temperature), to some 2 ulp and the
+  // exponent's own rounding; 0 where that is below e^-87, and for NaN. Returns
+  // their sum: entry i is added to the (i mod 16)-th of sixteen sums in double,
+  // which are then added in halves. For sampling, so the operations are fixed
+  // (kernels/softmax_weights.inc). REQUIRES: max finite, no x[i] greater,
+  // inverse_temperature > 0.
+  double (*softmax_weights)(const float* x, float max,
+                            float inverse_temperature, int64_t n,
+                            float* weights);
 
   // Rotates the first 2n of one head in place, half-split ("NeoX"):
   //   x[i]     = fma(x[i], cos[i], -(x[i + n] * sin[i]))

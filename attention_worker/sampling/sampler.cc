@@ -50,37 +50,60 @@ void ApplyPenalties(const SamplingParams& params, const TokenHistory& history,
   }
 }
 
+// The least logit that min-p leaves: that of min_p times the greatest weight.
+float LeastLogit(float greatest, const SamplingParams& params) {
+  // Below that nothing is cut off that is ever drawn.
+  constexpr double kSmallest = 1e-300;
+  if (!std::isfinite(greatest)) return greatest;
+  if (params.min_p < kSmallest) return -std::numeric_limits<float>::infinity();
+  const double exact = std::max<double>(
+      greatest + params.temperature * PortableLog(params.min_p),
+      std::numeric_limits<float>::lowest());
+  const float rounded = static_cast<float>(exact);
+  return rounded < exact
+             ? std::nextafter(rounded, std::numeric_limits<float>::infinity())
+             : rounded;
+}
+
 // Draws from the candidates that top-k, top-p and min-p leave: from the few
 // best ones if they are enough, else from the whole row. Both ways have the
 // same definition; their sums may round differently.
 class Draw {
  public:
   Draw(const CandidateRow& row, const SamplingParams& params)
+      : Draw(row, params, row.Greatest()) {}
+
+  int32_t Token(double uniform) {
+    if (const auto token = TokenOfBest(uniform)) return *token;
+    RankedRow ranked(row_.logits, weight_);
+    RankedRow::Prefix kept = ranked.All();
+    if (limit_ < size_) kept = ranked.FirstCount(limit_, kept);
+    if (params_.top_p < 1.0) {
+      kept = ranked.FirstWeight(params_.top_p * kept.weight, kept);
+    }
+    if (params_.min_p > 0.0) kept = ranked.FromLogit(least_logit_, kept);
+    return ranked.EntryBeyond(uniform * kept.weight, kept);
+  }
+
+ private:
+  // Of so many a sorted list is faster than bins over all: if the request says
+  // that no more are wanted, and if that has to be found out.
+  static constexpr int64_t kMaxSorted = 1024;
+  static constexpr int64_t kMaxTried = 128;
+
+  Draw(const CandidateRow& row, const SamplingParams& params, float greatest)
       : row_(row),
         params_(params),
         size_(static_cast<int64_t>(row.logits.size())),
         limit_(params.top_k > 0 ? std::min<int64_t>(params.top_k, size_)
                                 : size_),
-        weight_(row.Greatest(), params.temperature) {}
+        least_logit_(LeastLogit(greatest, params)),
+        weight_(greatest, params.temperature) {}
 
-  int32_t Token(double uniform) {
-    if (const auto token = TokenOfBest(uniform)) return *token;
-    RankedRow ranked(row_.logits, weight_);
-    RankedRow::Prefix kept = ranked.FirstCount(limit_, RankedRow::Prefix());
-    if (params_.top_p < 1.0) {
-      kept = ranked.FirstWeight(params_.top_p * kept.weight, kept);
-    }
-    if (params_.min_p > 0.0) kept = ranked.WeighingEach(params_.min_p, kept);
-    return ranked.EntryBeyond(uniform * kept.weight, kept);
-  }
-
- private:
-  // Of so many a sorted list is faster than bins over all.
-  static constexpr int64_t kMaxSorted = 1024;
-
-  // Nothing: it takes more than kMaxSorted to tell.
+  // Nothing: it takes more than the best few to tell.
   absl::optional<int32_t> TokenOfBest(double uniform) {
-    const absl::optional<double> kept = KeptWeight();
+    if (limit_ < size_ && limit_ > kMaxSorted) return absl::nullopt;
+    const absl::optional<double> kept = KeptWeight(uniform);
     if (!kept.has_value()) return absl::nullopt;
     const double target = uniform * *kept;
     double sum = 0;
@@ -98,29 +121,37 @@ class Draw {
   }
 
   // Cuts limit_ down to what top-p and min-p leave, and returns its weight.
-  // Nothing: it takes more than kMaxSorted to tell.
-  absl::optional<double> KeptWeight() {
+  // Nothing: it takes more than the best few to tell.
+  absl::optional<double> KeptWeight(double uniform) {
     double total = 0;  // of what top-k leaves
     if (limit_ < size_) {
-      if (limit_ > kMaxSorted) return absl::nullopt;
       for (int64_t i = 0; i < limit_; ++i) {
         Reach(i);
         total += weight_(best_[i].logit);
       }
-    } else {
+    } else if (params_.min_p <= 0.0 || params_.top_p < 1.0) {
       total = weight_.Sum(row_.logits);
     }
-    if (params_.top_p >= 1.0 && params_.min_p <= 0.0) return total;
-    const double enough = params_.top_p >= 1.0
-                              ? std::numeric_limits<double>::infinity()
-                              : params_.top_p * total;
-    // The best one has weight 1, so min-p's bar is min_p itself.
+    const bool cuts_weight = params_.top_p < 1.0;
+    // None weighs more than the best one, which weighs 1: a flat row needs no
+    // list to tell that a short one won't do.
+    const double most = static_cast<double>(std::min(limit_, MaxListed()));
+    if (!cuts_weight && params_.min_p <= 0.0) {
+      if (uniform * total >= most) return absl::nullopt;
+      return total;
+    }
+    const double enough = cuts_weight ? params_.top_p * total
+                                      : std::numeric_limits<double>::infinity();
+    if (cuts_weight && params_.min_p <= 0.0 && enough > most) {
+      return absl::nullopt;
+    }
     double kept = 0;
     for (int64_t i = 0; i < limit_; ++i) {
       if (!Reach(i)) return absl::nullopt;
       const double weight = weight_(best_[i].logit);
       if (weight == 0 ||
-          (i > 0 && (kept >= enough || weight < params_.min_p))) {
+          (i > 0 && (kept >= enough ||
+                     (params_.min_p > 0.0 && best_[i].logit < least_logit_)))) {
         limit_ = i;
         break;
       }
@@ -129,22 +160,21 @@ class Draw {
     return kept;
   }
 
+  int64_t MaxListed() const { return limit_ < size_ ? kMaxSorted : kMaxTried; }
+
   // Sees to it that best_ has an i-th; false: there are to be no more.
   bool Reach(int64_t i) {
-    if (i < static_cast<int64_t>(best_.size())) return true;
-    if (i >= kMaxSorted) return false;
-    // Eight times as many, from the start again.
-    const int64_t want = limit_ < size_  ? limit_
-                         : best_.empty() ? 128
-                                         : kMaxSorted;
-    best_ = TopCandidates(row_, std::min({want, size_, kMaxSorted}));
-    return true;
+    if (best_.empty()) {
+      best_ = TopCandidates(row_, std::min(limit_, MaxListed()));
+    }
+    return i < static_cast<int64_t>(best_.size());
   }
 
   const CandidateRow row_;
   const SamplingParams& params_;
   const int64_t size_;
   int64_t limit_;  // candidates that may be drawn
+  const float least_logit_;
   const Weight weight_;
   std::vector<Candidate> best_;
 };

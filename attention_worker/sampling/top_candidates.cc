@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <limits>
 
 namespace switchyard::attention_worker {
@@ -41,46 +42,57 @@ void FindBlockMaxima(absl::Span<const float> logits, int64_t begin, int64_t end,
 
 std::vector<Candidate> TopCandidates(const CandidateRow& row, int64_t n) {
   constexpr int64_t kBlock = CandidateRow::kBlock;
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
   const absl::Span<const float> logits = row.logits;
-  const auto greatest_from = [&row](int64_t i) {
-    return row.maxima.empty() ? GreatestLogit(row.logits.subspan(i, kBlock))
-                              : row.maxima[i / kBlock];
-  };
   const int64_t size = static_cast<int64_t>(logits.size());
   n = std::clamp<int64_t>(n, 0, size);
   std::vector<Candidate> best;
   if (n == 0) return best;
+  const int64_t blocks = CandidateRow::NumBlocks(size);
+  std::vector<float> found;
+  absl::Span<const float> maxima = row.maxima;
+  if (maxima.empty()) {
+    found.resize(static_cast<size_t>(blocks));
+    FindBlockMaxima(logits, 0, blocks, absl::MakeSpan(found));
+    maxima = found;
+  }
+  // Entries not greater can't be among the n best: n blocks have one as great
+  // as the n-th greatest of the maxima.
+  bool have_bar = false;
+  float bar = 0;
+  if (blocks > n) {
+    std::vector<float> ranked(maxima.begin(), maxima.end());
+    std::nth_element(ranked.begin(), ranked.begin() + (n - 1), ranked.end(),
+                     std::greater<>());
+    have_bar = ranked[n - 1] > -kInfinity;
+    bar = std::nextafter(ranked[n - 1], -kInfinity);
+  }
   // Collect into a buffer of 2n; when it is full, keep its better half. After
   // that hardly any entry passes the comparison with the worst one kept.
   const size_t capacity = static_cast<size_t>(std::min(2 * n, size));
   best.reserve(capacity);
-  bool have_bar = false;
-  float bar = 0;  // entries not greater can't be among the n best
-  for (int64_t i = 0; i < size; ++i) {
-    // Blocks are passed over when none of their entries is great enough: of a
-    // row of 151,936 nearly all are.
-    while (have_bar && i % kBlock == 0 && i + kBlock <= size &&
-           greatest_from(i) <= bar) {
-      i += kBlock;
+  for (int64_t block = 0; block < blocks; ++block) {
+    if (have_bar && maxima[block] <= bar) continue;
+    const int64_t end = std::min(size, (block + 1) * kBlock);
+    for (int64_t i = block * kBlock; i < end; ++i) {
+      float logit = logits[i];
+      // Ids ascend, so an equal logit that comes later is the worse one. NaN
+      // compares false and is looked at again below.
+      if (have_bar && logit <= bar) continue;
+      if (std::isnan(logit)) {
+        logit = -kInfinity;
+        if (have_bar) continue;
+      }
+      if (best.size() == capacity) {
+        std::nth_element(best.begin(), best.begin() + (n - 1), best.end(),
+                         Better);
+        best.resize(n);
+        bar = best.back().logit;
+        have_bar = true;
+        if (logit <= bar) continue;
+      }
+      best.push_back({logit, static_cast<int32_t>(i)});
     }
-    if (i == size) break;
-    float logit = logits[i];
-    // Ids ascend, so an equal logit that comes later is the worse one. NaN
-    // compares false and is looked at again below.
-    if (have_bar && logit <= bar) continue;
-    if (std::isnan(logit)) {
-      logit = -std::numeric_limits<float>::infinity();
-      if (have_bar) continue;
-    }
-    if (best.size() == capacity) {
-      std::nth_element(best.begin(), best.begin() + (n - 1), best.end(),
-                       Better);
-      best.resize(n);
-      bar = best.back().logit;
-      have_bar = true;
-      if (logit <= bar) continue;
-    }
-    best.push_back({logit, static_cast<int32_t>(i)});
   }
   std::partial_sort(best.begin(), best.begin() + n, best.end(), Better);
   best.resize(n);

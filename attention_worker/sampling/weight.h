@@ -3,7 +3,6 @@
 #ifndef SWITCHYARD_ATTENTION_WORKER_SAMPLING_WEIGHT_H_
 #define SWITCHYARD_ATTENTION_WORKER_SAMPLING_WEIGHT_H_
 
-#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -18,40 +17,48 @@ namespace switchyard::attention_worker {
 // as -infinity.
 class Weight {
  public:
-  Weight(float max, double temperature)
-      : max_(max), temperature_(temperature), finite_(std::isfinite(max)) {}
+  // Entries whose weights are found together.
+  static constexpr size_t kBlock = 256;
 
-  double operator()(float logit) const {
-    double weight = 0;
+  Weight(float max, double temperature)
+      : max_(max),
+        inverse_temperature_(static_cast<float>(1 / temperature)),
+        finite_(std::isfinite(max)) {}
+
+  float operator()(float logit) const {
+    float weight = 0;
     Fill(absl::MakeConstSpan(&logit, 1), absl::MakeSpan(&weight, 1));
     return weight;
   }
 
-  // Of several. REQUIRES: a weight for each logit.
-  void Fill(absl::Span<const float> logits, absl::Span<double> weights) const {
+  // Of several; returns their sum. REQUIRES: a weight for each logit.
+  double Fill(absl::Span<const float> logits, absl::Span<float> weights) const {
     if (finite_) {
-      kernels::Kernels().softmax_weights(logits.data(), max_, temperature_,
-                                         static_cast<int64_t>(logits.size()),
-                                         weights.data());
-      return;
+      return kernels::Kernels().softmax_weights(
+          logits.data(), max_, inverse_temperature_,
+          static_cast<int64_t>(logits.size()), weights.data());
     }
-    std::transform(
-        logits.begin(), logits.end(), weights.begin(),
-        [this](float logit) { return IsMaximum(logit) ? 1.0 : 0.0; });
-  }
-
-  // Of all entries, added in index order so that every machine adds alike.
-  double Sum(absl::Span<const float> logits) const {
-    constexpr size_t kBlock = 256;
-    double block[kBlock];
     double sum = 0;
-    for (size_t begin = 0; begin < logits.size(); begin += kBlock) {
-      const size_t n = std::min(kBlock, logits.size() - begin);
-      Fill(logits.subspan(begin, n), absl::MakeSpan(block, n));
-      for (size_t i = 0; i < n; ++i) sum += block[i];
+    for (size_t i = 0; i < logits.size(); ++i) {
+      weights[i] = IsMaximum(logits[i]) ? 1.0f : 0.0f;
+      sum += weights[i];
     }
     return sum;
   }
+
+  // Of all entries, block after block, so that every machine adds alike.
+  double Sum(absl::Span<const float> logits) const {
+    float weights[kBlock];
+    double sum = 0;
+    for (size_t begin = 0; begin < logits.size(); begin += kBlock) {
+      const absl::Span<const float> block = logits.subspan(begin, kBlock);
+      sum += Fill(block, absl::MakeSpan(weights, block.size()));
+    }
+    return sum;
+  }
+
+  float max() const { return max_; }
+  float inverse_temperature() const { return inverse_temperature_; }
 
  private:
   // For an infinite maximum. NaN counts as -infinity.
@@ -60,7 +67,7 @@ class Weight {
   }
 
   const float max_;
-  const double temperature_;
+  const float inverse_temperature_;
   const bool finite_;
 };
 

@@ -8,6 +8,7 @@
 #include <limits>
 #include <vector>
 
+#include "kernels/exp_polynomial.h"
 #include "kernels/half.h"
 #include "kernels/kernel_contracts.h"
 #include "kernels/math.h"

@@ -219,22 +219,40 @@ TEST_P(ElementwiseTest, ExpSubMaxShowsNaN) {
 }
 
 TEST_P(ElementwiseTest, SoftmaxWeights) {
-  for (const double temperature : {0.01, 0.7, 1.0, 30.0}) {
+  for (const float inverse_temperature : {100.0f, 1.43f, 1.0f, 0.03f}) {
     for (const int64_t n : kLengths) {
       std::vector<float> x = RandomFloats(n, /*seed=*/1);
       float max = 0;
       for (const float value : x) max = std::max(max, value);
-      std::vector<double> actual(n), expected(n);
-      kernels().softmax_weights(x.data(), max, temperature, n, actual.data());
-      reference().softmax_weights(x.data(), max, temperature, n,
-                                  expected.data());
+      std::vector<float> actual(n), expected(n);
+      const double sum = kernels().softmax_weights(
+          x.data(), max, inverse_temperature, n, actual.data());
+      EXPECT_EQ(sum,
+                reference().softmax_weights(x.data(), max, inverse_temperature,
+                                            n, expected.data()));
       EXPECT_EQ(actual, expected);
+      double exact_sum = 0;
       for (int64_t i = 0; i < n; ++i) {
-        const double exact =
-            std::exp((static_cast<double>(x[i]) - max) / temperature);
-        EXPECT_NEAR(actual[i], exact, exact * 5e-16 + 1e-307);
+        const double exponent =
+            static_cast<double>((x[i] - max) * inverse_temperature);
+        const double exact = exponent < -87 ? 0 : std::exp(exponent);
+        EXPECT_NEAR(actual[i], exact, exact * 2.4e-7) << exponent;
+        exact_sum += exact;
       }
+      EXPECT_NEAR(sum, exact_sum, exact_sum * 2.4e-7);
     }
+  }
+}
+
+TEST_P(ElementwiseTest, SoftmaxWeightsAreExponentials) {
+  std::vector<float> x;
+  for (float value = -87; value <= 0; value += 0x1p-8f) x.push_back(value);
+  std::vector<float> weights(x.size());
+  kernels().softmax_weights(x.data(), 0, 1, static_cast<int64_t>(x.size()),
+                            weights.data());
+  for (size_t i = 0; i < x.size(); ++i) {
+    const double exact = std::exp(static_cast<double>(x[i]));
+    EXPECT_NEAR(weights[i], exact, exact * 2.4e-7) << x[i];
   }
 }
 
@@ -242,20 +260,21 @@ TEST_P(ElementwiseTest, SoftmaxWeightsEdges) {
   constexpr float kInfinity = std::numeric_limits<float>::infinity();
   const float x[] = {0.0f,
                      -0.0f,
-                     -708.0f,
-                     -708.1f,
+                     -87.0f,
+                     -87.1f,
                      -1e30f,
                      -kInfinity,
                      std::numeric_limits<float>::quiet_NaN(),
                      -1.0f,
                      -2.0f};
-  double weights[9];
-  kernels().softmax_weights(x, 0.0f, 1.0, 9, weights);
-  EXPECT_EQ(weights[0], 1.0);
-  EXPECT_EQ(weights[1], 1.0);
-  EXPECT_GT(weights[2], 0.0);
-  for (int i = 3; i < 7; ++i) EXPECT_EQ(weights[i], 0.0) << i;
-  EXPECT_NEAR(weights[7], std::exp(-1.0), 1e-15);
+  float weights[9];
+  const double sum = kernels().softmax_weights(x, 0.0f, 1.0f, 9, weights);
+  EXPECT_EQ(weights[0], 1.0f);
+  EXPECT_EQ(weights[1], 1.0f);
+  EXPECT_GT(weights[2], 0.0f);
+  for (int i = 3; i < 7; ++i) EXPECT_EQ(weights[i], 0.0f) << i;
+  EXPECT_NEAR(weights[7], std::exp(-1.0), 1e-7);
+  EXPECT_NEAR(sum, 2 + std::exp(-1.0) + std::exp(-2.0), 1e-6);
 }
 
 TEST_P(ElementwiseTest, Rope) {

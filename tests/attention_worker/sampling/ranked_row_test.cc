@@ -25,7 +25,7 @@ void ExpectRanks(const std::vector<float>& row, double temperature) {
   std::erase_if(sorted,
                 [&](const Candidate& c) { return weight(c.logit) == 0; });
   RankedRow ranked(row, weight);
-  ASSERT_EQ(ranked.size(), static_cast<int64_t>(sorted.size()));
+  ASSERT_NEAR(ranked.All().weight, weight.Sum(row), 1e-9 * ranked.All().weight);
   double sum = 0;
   for (size_t i = 0; i < sorted.size(); ++i) {
     const double own = weight(sorted[i].logit);
@@ -67,17 +67,23 @@ TEST(RankedRowTest, InfiniteAndUndefinedEntries) {
   ExpectRanks({-kInf, kNan, -kInf}, 1.0);
 }
 
-TEST(RankedRowTest, WeighingEachKeepsThoseAtTheBar) {
+TEST(RankedRowTest, FromLogitKeepsThoseAtTheBar) {
   const std::vector<float> row = {0, -1, -1, -2, -3};
   RankedRow ranked(row, Weight(0, 1));
-  const Weight weight(0, 1);
-  EXPECT_EQ(
-      ranked.EntryBeyond(1e300, ranked.WeighingEach(weight(-1), ranked.All())),
-      2);
+  const auto last_from = [&](float least, const RankedRow::Prefix& within) {
+    return ranked.EntryBeyond(1e300, ranked.FromLogit(least, within));
+  };
+  EXPECT_EQ(last_from(-1, ranked.All()), 2);
+  EXPECT_EQ(last_from(-1.001f, ranked.All()), 2);
+  EXPECT_EQ(last_from(-0.999f, ranked.All()), 0);
+  EXPECT_EQ(last_from(-1.5f, ranked.All()), 2);
+  EXPECT_EQ(last_from(-kInf, ranked.All()), 4);
+  EXPECT_EQ(last_from(2, ranked.All()), 0);
   // Not beyond what it is within.
   const auto two = ranked.FirstCount(2, ranked.All());
-  EXPECT_EQ(ranked.EntryBeyond(1e300, ranked.WeighingEach(0, two)), 1);
-  EXPECT_EQ(ranked.EntryBeyond(1e300, ranked.WeighingEach(2, ranked.All())), 0);
+  EXPECT_EQ(last_from(-1, two), 1);
+  EXPECT_EQ(last_from(-5, two), 1);
+  EXPECT_EQ(last_from(-0.5f, two), 0);
 }
 
 }  // namespace
