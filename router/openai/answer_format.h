@@ -25,6 +25,8 @@ namespace switchyard::router {
 struct Usage {
   int64_t prompt_tokens = 0;
   int64_t cached_tokens = 0;
+  // Of earlier answers' reasoning that the chat format hides: in no prompt.
+  int64_t stripped_reasoning_tokens = 0;
   int64_t completion_tokens = 0;
   int64_t reasoning_tokens = 0;
 };

@@ -62,7 +62,8 @@ void Generation::Start() {
   }
   environment_->metrics->OnAccepted(
       static_cast<int>(plan_.prompts.size()) * plan_.params.n,
-      *absl::c_max_element(plan_.max_tokens), prompt_tokens);
+      *absl::c_max_element(plan_.max_tokens), prompt_tokens,
+      plan_.stripped_reasoning_tokens);
   writer_->OnGone([weak = weak_from_this()] {
     if (auto live = weak.lock()) live->Abandon();
   });
@@ -295,6 +296,7 @@ Usage Generation::UsageOf(const Choice& choice) const {
   usage.prompt_tokens =
       static_cast<int64_t>(plan_.prompts[choice.prompt].size());
   usage.cached_tokens = choice.usage.cached_prompt_tokens;
+  usage.stripped_reasoning_tokens = plan_.stripped_reasoning_tokens;
   usage.completion_tokens = choice.num_tokens;
   usage.reasoning_tokens = choice.text->reasoning_tokens();
   return usage;
@@ -302,6 +304,7 @@ Usage Generation::UsageOf(const Choice& choice) const {
 
 Usage Generation::CountUsage() const {
   Usage usage;
+  usage.stripped_reasoning_tokens = plan_.stripped_reasoning_tokens;
   size_t counted_prompts = 0;
   for (const Choice& choice : choices_) {
     usage.completion_tokens += choice.num_tokens;

@@ -38,6 +38,7 @@ struct GenerationPlan {
   std::vector<std::vector<int32_t>> prompts;  // params.n choices each
   // Of a chat's prompt: where messages begin, as token indices, ascending.
   std::vector<int64_t> prefix_boundaries;
+  int64_t stripped_reasoning_tokens = 0;  // Usage's
   std::vector<std::string> echo;  // text before each prompt's choices, or empty
   std::vector<int64_t> max_tokens;      // of each prompt, >= 1
   bool prefill_only = false;            // max_tokens are 1, and not shown

@@ -128,9 +128,9 @@ absl::StatusOr<GenerationPlan> Planner::Plan(Api api, absl::string_view body,
 }
 
 absl::StatusOr<std::vector<int32_t>> Planner::ChatTokens(
-    const ChatRequest& request) const {
+    const ChatRequest& request, std::string* hidden_reasoning) const {
   absl::StatusOr<std::string> text =
-      RenderChat(options_.chat_format, request.prompt);
+      RenderChat(options_.chat_format, request.prompt, hidden_reasoning);
   if (!text.ok()) {
     return ParamError("messages", std::string(text.status().message()));
   }
@@ -141,7 +141,11 @@ absl::StatusOr<GenerationPlan> Planner::PlanChat(ChatRequest request,
                                                  const PlanContext& context,
                                                  const char* param) const {
   GenerationPlan plan;
-  SY_ASSIGN_OR_RETURN(std::vector<int32_t> ids, ChatTokens(request));
+  std::string hidden_reasoning;
+  SY_ASSIGN_OR_RETURN(std::vector<int32_t> ids,
+                      ChatTokens(request, &hidden_reasoning));
+  plan.stripped_reasoning_tokens =
+      static_cast<int64_t>(options_.tokenizer->Encode(hidden_reasoning).size());
   plan.prefix_boundaries = MessageStarts(ids, *options_.tokenizer);
   plan.prompts.push_back(std::move(ids));
   plan.syntax = SyntaxOf(options_.chat_format, request);

@@ -54,9 +54,10 @@ class Planner {
                                              const PlanContext& context,
                                              const char* param) const;
 
-  // The ids of a chat's prompt.
+  // The ids of a chat's prompt. `hidden_reasoning` as RenderChat's.
   absl::StatusOr<std::vector<int32_t>> ChatTokens(
-      const ChatRequest& request) const;
+      const ChatRequest& request,
+      std::string* hidden_reasoning = nullptr) const;
 
   const Options& options() const { return options_; }
 

@@ -216,8 +216,8 @@ absl::Status ReadTemplateArguments(FieldReader* reader, ChatPrompt* out) {
     }
     out->kwargs = *kwargs;
   }
-  for (const char* name :
-       {"enable_thinking", "add_generation_prompt", "continue_final_message"}) {
+  for (const char* name : {"enable_thinking", "preserve_thinking",
+                           "add_generation_prompt", "continue_final_message"}) {
     const auto top_level = reader->Bool(name);
     if (top_level) out->kwargs[name] = *top_level;
     const auto it = out->kwargs.find(name);

@@ -234,10 +234,14 @@ std::string DataEvent(const Json& json) {
 }
 
 Json UsageJson(const Usage& usage) {
+  Json prompt = {{"cached_tokens", usage.cached_tokens}};
+  if (usage.stripped_reasoning_tokens > 0) {
+    prompt["stripped_reasoning_tokens"] = usage.stripped_reasoning_tokens;
+  }
   return {{"prompt_tokens", usage.prompt_tokens},
           {"completion_tokens", usage.completion_tokens},
           {"total_tokens", usage.prompt_tokens + usage.completion_tokens},
-          {"prompt_tokens_details", {{"cached_tokens", usage.cached_tokens}}},
+          {"prompt_tokens_details", std::move(prompt)},
           {"completion_tokens_details",
            {{"reasoning_tokens", usage.reasoning_tokens}}}};
 }

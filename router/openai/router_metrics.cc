@@ -97,6 +97,12 @@ RouterMetrics::RouterMetrics(metrics::Registry* r,
       r->AddCounter("sglang:num_requests_total", "Requests accepted.", s);
   sglang_aborted_ = r->AddCounter("sglang:num_aborted_requests_total",
                                   "Requests whose client went away.", s);
+  stripped_reasoning_tokens_ = r->AddCounter(
+      "switchyard_router_stripped_reasoning_tokens_total",
+      "Tokens of earlier answers' reasoning that the chat format hides, so "
+      "that the prefix cache does not help beyond them (preserve_thinking "
+      "shows them).",
+      {});
   replays_ = r->AddCounter(
       "switchyard_router_replays_total",
       "Sequences that lost their attention worker and went on elsewhere.");
@@ -180,11 +186,14 @@ void RouterMetrics::SetLoad(const Load& load) {
 }
 
 void RouterMetrics::OnAccepted(int num_choices, int64_t max_tokens,
-                               int64_t prompt_tokens) {
+                               int64_t prompt_tokens,
+                               int64_t stripped_reasoning_tokens) {
   sglang_requests_->Increment();
   params_n_->Observe(num_choices);
   params_max_tokens_->Observe(static_cast<double>(max_tokens));
   request_prompt_tokens_->Observe(static_cast<double>(prompt_tokens));
+  stripped_reasoning_tokens_->Increment(
+      static_cast<double>(stripped_reasoning_tokens));
 }
 
 void RouterMetrics::OnFirstToken(absl::Duration since_arrival) {

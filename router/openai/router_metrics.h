@@ -36,7 +36,8 @@ class RouterMetrics {
   };
   void SetLoad(const Load& load);
 
-  void OnAccepted(int num_choices, int64_t max_tokens, int64_t prompt_tokens);
+  void OnAccepted(int num_choices, int64_t max_tokens, int64_t prompt_tokens,
+                  int64_t stripped_reasoning_tokens);
   void OnFirstToken(absl::Duration since_arrival);
   void OnNextToken(absl::Duration since_last);
   void OnToken();
@@ -84,6 +85,7 @@ class RouterMetrics {
   metrics::Counter* sglang_requests_;
   metrics::Counter* sglang_aborted_;
   metrics::Counter* replays_;
+  metrics::Counter* stripped_reasoning_tokens_;
   metrics::Counter* states_moved_;
   metrics::Counter* state_bytes_moved_;
 

@@ -33,14 +33,16 @@ absl::Status CheckMessages(const ChatPrompt& prompt) {
 }
 
 absl::StatusOr<std::string> RenderPlain(ChatFormat format,
-                                        const ChatPrompt& prompt) {
+                                        const ChatPrompt& prompt,
+                                        std::string* hidden_reasoning) {
   if (format == ChatFormat::kCoder) return RenderCoder(prompt);
-  return RenderJsonStyle(format, prompt);
+  return RenderJsonStyle(format, prompt, hidden_reasoning);
 }
 
 // The prompt ends with the last message's text, for the model to go on with.
 absl::StatusOr<std::string> RenderContinued(ChatFormat format,
-                                            const ChatPrompt& prompt) {
+                                            const ChatPrompt& prompt,
+                                            std::string* hidden_reasoning) {
   const Json* generate = FindMember(prompt.kwargs, "add_generation_prompt");
   if (generate != nullptr && PythonTruth(*generate)) {
     return absl::InvalidArgumentError(
@@ -51,7 +53,8 @@ absl::StatusOr<std::string> RenderContinued(ChatFormat format,
                       RequiredText(prompt.messages, last, "content"));
   ChatPrompt marked = prompt;
   marked.messages[last]["content"] = absl::StrCat(content, kContinueMark);
-  SY_ASSIGN_OR_RETURN(std::string text, RenderPlain(format, marked));
+  SY_ASSIGN_OR_RETURN(std::string text,
+                      RenderPlain(format, marked, hidden_reasoning));
   const size_t mark = text.rfind(kContinueMark[0]);
   // Of text with </think> in it a format may show a part: going on from there
   // would not be what was asked for.
@@ -99,13 +102,17 @@ absl::StatusOr<std::string> RequiredText(const Json& messages, size_t index,
 }
 
 absl::StatusOr<std::string> RenderChat(ChatFormat format,
-                                       const ChatPrompt& prompt) {
+                                       const ChatPrompt& prompt,
+                                       std::string* hidden_reasoning) {
+  std::string hidden;
+  if (hidden_reasoning == nullptr) hidden_reasoning = &hidden;
+  hidden_reasoning->clear();
   SY_RETURN_IF_ERROR(CheckMessages(prompt));
   const Json* proceed = FindMember(prompt.kwargs, "continue_final_message");
   if (proceed != nullptr && PythonTruth(*proceed)) {
-    return RenderContinued(format, prompt);
+    return RenderContinued(format, prompt, hidden_reasoning);
   }
-  return RenderPlain(format, prompt);
+  return RenderPlain(format, prompt, hidden_reasoning);
 }
 
 bool PromptOpensThinking(ChatFormat format, const Json& kwargs) {

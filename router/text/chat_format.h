@@ -24,14 +24,20 @@ struct ChatPrompt {
   Json messages;  // array of objects, as the client sent them
   Json tools;     // array, or null
   // add_generation_prompt, enable_thinking, continue_final_message ...: the
-  // template's keyword arguments; unknown ones are ignored.
+  // template's keyword arguments; unknown ones are ignored. Of our own:
+  // preserve_thinking shows the reasoning of all answers, which templates hide
+  // once a user has written again. The prompt is then what the model has read
+  // and written so far, and all of it comes from the prefix cache.
   Json kwargs = Json::object();
 };
 
 // Renders as the model's own Jinja template would. INVALID_ARGUMENT where the
 // template would raise, with what is wrong and in which message.
+// `hidden_reasoning`, unless null: gets the messages' reasoning that the format
+// has a place for, but does not show.
 absl::StatusOr<std::string> RenderChat(ChatFormat format,
-                                       const ChatPrompt& prompt);
+                                       const ChatPrompt& prompt,
+                                       std::string* hidden_reasoning = nullptr);
 
 // Does the prompt that RenderChat gives end inside an open <think>?
 bool PromptOpensThinking(ChatFormat format, const Json& kwargs);

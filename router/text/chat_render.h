@@ -28,8 +28,10 @@ absl::StatusOr<std::string> RequiredText(const Json& messages, size_t index,
 // Both take messages that are a non-empty array of objects.
 //
 // kInstruct, kThinking, kHybrid, kSwitchable: calls as JSON.
+// `hidden_reasoning` as RenderChat's; never null.
 absl::StatusOr<std::string> RenderJsonStyle(ChatFormat format,
-                                            const ChatPrompt& prompt);
+                                            const ChatPrompt& prompt,
+                                            std::string* hidden_reasoning);
 // kCoder: calls as XML.
 absl::StatusOr<std::string> RenderCoder(const ChatPrompt& prompt);
 

@@ -22,11 +22,16 @@ constexpr absl::string_view kThinkEnd = "</think>";
 
 class JsonStyleRenderer {
  public:
-  JsonStyleRenderer(ChatFormat format, const ChatPrompt& prompt)
+  JsonStyleRenderer(ChatFormat format, const ChatPrompt& prompt,
+                    std::string* hidden_reasoning)
       : format_(format),
         messages_(prompt.messages),
         tools_(prompt.tools),
-        kwargs_(prompt.kwargs) {}
+        kwargs_(prompt.kwargs),
+        hidden_reasoning_(hidden_reasoning) {
+    const Json* preserve = FindMember(kwargs_, "preserve_thinking");
+    preserve_thinking_ = preserve != nullptr && PythonTruth(*preserve);
+  }
 
   absl::StatusOr<std::string> Render() {
     SY_RETURN_IF_ERROR(RenderHead());
@@ -152,25 +157,34 @@ class JsonStyleRenderer {
 
   absl::Status RenderAssistant(size_t index) {
     absl::StrAppend(&out_, "<|im_start|>assistant\n");
-    std::string content;
-    if (format_ == ChatFormat::kThinking || format_ == ChatFormat::kHybrid) {
-      SY_ASSIGN_OR_RETURN(Answer answer, SplitReasoning(index));
-      content = std::move(answer.content);
-      const bool last = index + 1 == messages_.size();
-      if (index > last_query_ && (last || !answer.reasoning.empty())) {
-        absl::StrAppend(&out_, "<think>\n", StripNewlines(answer.reasoning),
-                        "\n</think>\n\n", StripLeadingNewlines(content));
-      } else {
-        absl::StrAppend(&out_, content);
-      }
-    } else {
-      SY_ASSIGN_OR_RETURN(content, Content(index));
-      if (format_ == ChatFormat::kSwitchable &&
-          absl::StrContains(content, kThinkEnd)) {
-        content = AfterThinking(content);
-      }
+    if (format_ == ChatFormat::kInstruct) {
+      SY_ASSIGN_OR_RETURN(const std::string content, Content(index));
       absl::StrAppend(&out_, content);
+      return FinishAssistant(index, content);
     }
+    SY_ASSIGN_OR_RETURN(Answer answer, SplitReasoning(index));
+    if (format_ == ChatFormat::kSwitchable &&
+        absl::StrContains(answer.content, kThinkEnd)) {
+      answer.content = AfterThinking(answer.content);
+    }
+    if (ShowsReasoning(index, answer)) {
+      absl::StrAppend(&out_, "<think>\n", StripNewlines(answer.reasoning),
+                      "\n</think>\n\n", StripLeadingNewlines(answer.content));
+    } else {
+      absl::StrAppend(hidden_reasoning_, answer.reasoning);
+      absl::StrAppend(&out_, answer.content);
+    }
+    return FinishAssistant(index, answer.content);
+  }
+
+  bool ShowsReasoning(size_t index, const Answer& answer) const {
+    if (preserve_thinking_ && !answer.reasoning.empty()) return true;
+    const bool last = index + 1 == messages_.size();
+    return format_ != ChatFormat::kSwitchable && index > last_query_ &&
+           (last || !answer.reasoning.empty());
+  }
+
+  absl::Status FinishAssistant(size_t index, absl::string_view content) {
     SY_RETURN_IF_ERROR(RenderCalls(index, !content.empty()));
     absl::StrAppend(&out_, "<|im_end|>\n");
     return absl::OkStatus();
@@ -244,6 +258,8 @@ class JsonStyleRenderer {
   const Json& messages_;
   const Json& tools_;
   const Json& kwargs_;
+  std::string* const hidden_reasoning_;
+  bool preserve_thinking_ = false;
   size_t last_query_ = 0;
   std::string out_;
 };
@@ -251,8 +267,9 @@ class JsonStyleRenderer {
 }  // namespace
 
 absl::StatusOr<std::string> RenderJsonStyle(ChatFormat format,
-                                            const ChatPrompt& prompt) {
-  return JsonStyleRenderer(format, prompt).Render();
+                                            const ChatPrompt& prompt,
+                                            std::string* hidden_reasoning) {
+  return JsonStyleRenderer(format, prompt, hidden_reasoning).Render();
 }
 
 }  // namespace switchyard::router

@@ -39,7 +39,9 @@ def loaders(model):
     }
 
 
-class BadCheckpoints(e2e_case.TestCase):
+class CheckpointCase(e2e_case.TestCase):
+    """Has a copy of the demo model to spoil."""
+
     def setUp(self):
         self.directory = tempfile.TemporaryDirectory()
         self.addCleanup(self.directory.cleanup)
@@ -54,6 +56,8 @@ class BadCheckpoints(e2e_case.TestCase):
         with open(path, "w", encoding="utf-8") as config:
             json.dump(values, config)
 
+
+class BadCheckpoints(CheckpointCase):
     def assert_refused(self, *said, without=()):
         for name, command in loaders(self.model).items():
             if name in without:
@@ -121,6 +125,32 @@ class BadCheckpoints(e2e_case.TestCase):
         self.assertEqual(code, 1, output)
         self.assertIn("1531", output)
         self.assertIn("1536", output)
+
+
+class LongContext(CheckpointCase):
+    """YaRN is loud: a context beyond the model's is refused at start, and the factor that
+    allows it is shown."""
+
+    FLAGS = ["--context-length", "8192"]
+
+    def test_beyond_the_models_context(self):
+        for name, command in loaders(self.model).items():
+            if name not in ("attention worker", "one process"):
+                continue
+            with self.subTest(name=name):
+                code, output = run(*command, *self.FLAGS)
+                self.assertEqual(code, 1, output)
+                for text in ("--context-length", "8192", "4096", "YaRN"):
+                    self.assertIn(text, output)
+
+    def test_with_yarn(self):
+        self.edit_config(rope_scaling={"rope_type": "yarn", "factor": 2.0,
+                                       "original_max_position_embeddings": 4096})
+        with OneProcess(e2e_case.BINARIES, self.model, flags=self.FLAGS) as server:
+            info = json.loads(get(server.port, "/server_info")[1])
+        self.assertEqual(info["context_length"], 8192)
+        self.assertEqual(info["rope_scaling"]["factor"], 2.0)
+        self.assertEqual(info["rope_scaling"]["original_max_position_embeddings"], 4096)
 
 
 class BadCommandLines(e2e_case.TestCase):

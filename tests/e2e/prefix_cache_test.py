@@ -56,6 +56,35 @@ class PrefixCache(e2e_case.TestCase):
             self.assertGreaterEqual(cached, before[0] - 8)
             self.assertLess(cached, prompt)
 
+    def test_thoughts_that_are_kept_are_not_read_again(self):
+        """A thinking conversation: what the template strips is reported, and with
+        preserve_thinking the cache has all of it."""
+        with OneProcess(e2e_case.BINARIES, e2e_case.DEMO) as server:
+            for preserve in (False, True):
+                kwargs = {"enable_thinking": True, "preserve_thinking": preserve}
+                messages = [{"role": "user", "content": f"What is 3{preserve:d} + 45?"}]
+                first = ask(server.port, messages, chat_template_kwargs=kwargs,
+                            max_tokens=200)
+                self.assertEqual(first["choices"][0]["finish_reason"], "stop")
+                message = first["choices"][0]["message"]
+                self.assertTrue(message["reasoning_content"])
+                messages += [{"role": "assistant", "content": message["content"],
+                              "reasoning_content": message["reasoning_content"]},
+                             {"role": "user", "content": "And 12 + 30?"}]
+                second = ask(server.port, messages, chat_template_kwargs=kwargs)
+                prompt, cached = usage(second)
+                stripped = second["usage"]["prompt_tokens_details"].get(
+                    "stripped_reasoning_tokens", 0)
+                told = first["usage"]["prompt_tokens"]
+                answered = first["usage"]["completion_tokens"]
+                if preserve:
+                    self.assertEqual(stripped, 0)
+                    self.assertGreaterEqual(cached, told + answered - 2)
+                else:
+                    self.assertGreater(stripped, 0)
+                    self.assertLess(cached, told + 1)
+                self.assertLess(cached, prompt)
+
     def test_the_same_prompt_again(self):
         with OneProcess(e2e_case.BINARIES, e2e_case.DEMO) as server:
             for words in (10, 100, 400):

@@ -224,6 +224,31 @@ TEST_F(ApiTest, ReasoningIsSplitUnderBothNamesAndCounted) {
   EXPECT_EQ(cut["choices"][0]["message"]["reasoning_content"], "4+4=8");
 }
 
+TEST_F(ApiTest, ReasoningThatTheTemplateStripsIsReported) {
+  Start();
+  const auto ask = [&](const std::string& more) {
+    workers_[0]->Answer(Ids("Eight"));
+    return PostJson(kChat, R"({"messages":[
+        {"role":"user","content":"4+4?"},
+        {"role":"assistant","content":"8","reasoning_content":"4+4=8"},
+        {"role":"user","content":"In words?"}])" +
+                               more + "}")["usage"];
+  };
+  const Json stripped = ask("");
+  const int64_t tokens = static_cast<int64_t>(Ids("4+4=8", false).size());
+  EXPECT_EQ(stripped["prompt_tokens_details"]["stripped_reasoning_tokens"],
+            tokens);
+  const Json preserved =
+      ask(R"(,"chat_template_kwargs":{"preserve_thinking":true})");
+  EXPECT_FALSE(
+      preserved["prompt_tokens_details"].contains("stripped_reasoning_tokens"));
+  EXPECT_GE(preserved["prompt_tokens"].get<int64_t>(),
+            stripped["prompt_tokens"].get<int64_t>() + tokens);
+  EXPECT_EQ(ask(R"(,"preserve_thinking":true)"), preserved);
+  EXPECT_EQ(Metric("switchyard_router_stripped_reasoning_tokens_total"),
+            absl::StrCat(tokens));
+}
+
 TEST_F(ApiTest, LogprobsAndTokenIdsAreExact) {
   Start();
   const std::vector<int32_t> answer = Ids("Mexico City");

@@ -98,6 +98,54 @@ TEST(ChatFormatTest, SwitchableDropsReasoningOfEarlierAnswers) {
                            "<|im_start|>assistant\nb<|im_end|>\n"));
 }
 
+// With it, a prompt begins with the one before it and what the model answered.
+TEST(ChatFormatTest, PreservesThinkingWhenAsked) {
+  constexpr absl::string_view kFirst = R"([{"role": "user", "content": "q"}])";
+  constexpr absl::string_view kSecond = R"([
+      {"role": "user", "content": "q"},
+      {"role": "assistant", "content": "a", "reasoning_content": "r"},
+      {"role": "user", "content": "p"}])";
+  constexpr absl::string_view kKwargs =
+      R"({"add_generation_prompt": true, "enable_thinking": true,
+          "preserve_thinking": true})";
+  for (const ChatFormat format :
+       {ChatFormat::kThinking, ChatFormat::kSwitchable}) {
+    SCOPED_TRACE(ChatFormatName(format));
+    const auto first = Render(format, kFirst, kKwargs);
+    const auto second = Render(format, kSecond, kKwargs);
+    ASSERT_TRUE(first.ok() && second.ok());
+    EXPECT_THAT(*second, ::testing::StartsWith(absl::StrCat(
+                             *first, "r\n</think>\n\na<|im_end|>\n")));
+    EXPECT_THAT(Render(format, kSecond),
+                IsOkAndHolds(::testing::Not(::testing::HasSubstr("think"))));
+  }
+  EXPECT_THAT(Render(ChatFormat::kInstruct, kSecond, kKwargs),
+              IsOkAndHolds(::testing::Not(::testing::HasSubstr("think"))));
+}
+
+TEST(ChatFormatTest, TellsWhatReasoningItHides) {
+  ChatPrompt prompt;
+  prompt.messages = *ParseJson(R"([
+      {"role": "user", "content": "q"},
+      {"role": "assistant", "content": "a", "reasoning_content": "one"},
+      {"role": "user", "content": "p"},
+      {"role": "assistant", "content": "<think>\ntwo\n</think>\n\nb"},
+      {"role": "tool", "content": "t"}])");
+  const auto hidden = [&](ChatFormat format) {
+    std::string text = "of before";
+    EXPECT_TRUE(RenderChat(format, prompt, &text).ok());
+    return text;
+  };
+  EXPECT_EQ(hidden(ChatFormat::kThinking), "one");
+  EXPECT_EQ(hidden(ChatFormat::kHybrid), "one");
+  EXPECT_EQ(hidden(ChatFormat::kSwitchable), "onetwo");
+  EXPECT_EQ(hidden(ChatFormat::kInstruct), "");
+  EXPECT_EQ(hidden(ChatFormat::kCoder), "");
+  prompt.kwargs = {{"preserve_thinking", true}};
+  EXPECT_EQ(hidden(ChatFormat::kThinking), "");
+  EXPECT_EQ(hidden(ChatFormat::kSwitchable), "");
+}
+
 TEST(ChatFormatTest, OnlyThinkingAndSwitchedPromptsAreOpen) {
   const Json generate = *ParseJson(kGenerate);
   EXPECT_TRUE(PromptOpensThinking(ChatFormat::kThinking, generate));
