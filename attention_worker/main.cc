@@ -133,6 +133,10 @@ ABSL_FLAG(
 ABSL_FLAG(double, verify_fraction, 0,
           "share of the experts' rows that two expert workers compute, to be "
           "compared bit for bit; whoever computes wrongly gets no more rows");
+ABSL_FLAG(double, hedge_share, 0.05,
+          "calls of expert workers that may be made a second time, at another "
+          "holder, because the first one takes long: this share of all; 0: "
+          "none");
 ABSL_FLAG(int, join_probes, 2,
           "rows with known answers that an expert worker must get right before "
           "it gets others; 0: none");
@@ -153,10 +157,10 @@ namespace {
 // The only function that reads flags: everything below it takes Options.
 absl::StatusOr<ServerOptions> OptionsFromFlags() {
   ServerOptions options;
-  options.model_dir = absl::GetFlag(FLAGS_model).empty()
-                          ? absl::GetFlag(FLAGS_model_path)
-                          : absl::GetFlag(FLAGS_model);
-  options.model_name = absl::GetFlag(FLAGS_served_model_name);
+  options.worker.model_dir = absl::GetFlag(FLAGS_model).empty()
+                                 ? absl::GetFlag(FLAGS_model_path)
+                                 : absl::GetFlag(FLAGS_model);
+  options.worker.model_name = absl::GetFlag(FLAGS_served_model_name);
   options.host = absl::GetFlag(FLAGS_host);
   options.port = absl::GetFlag(FLAGS_port);
   options.metrics_port = absl::GetFlag(FLAGS_metrics_port);
@@ -165,35 +169,44 @@ absl::StatusOr<ServerOptions> OptionsFromFlags() {
                       fabric::ParseRouters(absl::GetFlag(FLAGS_routers)));
   options.advertise_address = absl::GetFlag(FLAGS_advertise_address);
   options.spin = absl::Microseconds(absl::GetFlag(FLAGS_spin_micros));
-  options.threads = absl::GetFlag(FLAGS_threads);
-  SY_ASSIGN_OR_RETURN(options.cpus, ParseCpuList(absl::GetFlag(FLAGS_cpus)));
-  SY_ASSIGN_OR_RETURN(options.weights, model::ParseWeightPlacement(
-                                           absl::GetFlag(FLAGS_weights)));
-  SY_ASSIGN_OR_RETURN(options.kv_cache_dtype,
+  options.worker.threads = absl::GetFlag(FLAGS_threads);
+  SY_ASSIGN_OR_RETURN(options.worker.cpus,
+                      ParseCpuList(absl::GetFlag(FLAGS_cpus)));
+  SY_ASSIGN_OR_RETURN(
+      options.worker.weights,
+      model::ParseWeightPlacement(absl::GetFlag(FLAGS_weights)));
+  SY_ASSIGN_OR_RETURN(options.worker.kv_cache_dtype,
                       ParseKvCacheDType(absl::GetFlag(FLAGS_kv_cache_dtype)));
-  options.max_model_len = absl::GetFlag(FLAGS_context_length) != 0
-                              ? absl::GetFlag(FLAGS_context_length)
-                              : absl::GetFlag(FLAGS_max_model_len);
-  options.state_memory_bytes = absl::GetFlag(FLAGS_state_memory);
-  options.max_running_requests = absl::GetFlag(FLAGS_max_running_requests);
-  options.max_queued_requests = absl::GetFlag(FLAGS_max_queued_requests);
-  options.chunked_prefill_size = absl::GetFlag(FLAGS_chunked_prefill_size);
-  options.prefix_caching = !absl::GetFlag(FLAGS_disable_radix_cache);
-  options.snapshot_dir = absl::GetFlag(FLAGS_snapshot_dir);
-  options.snapshot_dir_bytes = absl::GetFlag(FLAGS_snapshot_dir_bytes);
-  options.speculative.algorithm = absl::GetFlag(FLAGS_speculative_algorithm);
-  options.speculative.num_steps = absl::GetFlag(FLAGS_speculative_num_steps);
-  options.speculative.eagle_topk = absl::GetFlag(FLAGS_speculative_eagle_topk);
-  options.speculative.num_draft_tokens =
+  options.worker.max_model_len = absl::GetFlag(FLAGS_context_length) != 0
+                                     ? absl::GetFlag(FLAGS_context_length)
+                                     : absl::GetFlag(FLAGS_max_model_len);
+  options.worker.state_memory_bytes = absl::GetFlag(FLAGS_state_memory);
+  options.worker.max_running_requests =
+      absl::GetFlag(FLAGS_max_running_requests);
+  options.worker.max_queued_requests = absl::GetFlag(FLAGS_max_queued_requests);
+  options.worker.chunked_prefill_size =
+      absl::GetFlag(FLAGS_chunked_prefill_size);
+  options.worker.prefix_caching = !absl::GetFlag(FLAGS_disable_radix_cache);
+  options.worker.snapshot_dir = absl::GetFlag(FLAGS_snapshot_dir);
+  options.worker.snapshot_dir_bytes = absl::GetFlag(FLAGS_snapshot_dir_bytes);
+  options.worker.speculative.algorithm =
+      absl::GetFlag(FLAGS_speculative_algorithm);
+  options.worker.speculative.num_steps =
+      absl::GetFlag(FLAGS_speculative_num_steps);
+  options.worker.speculative.eagle_topk =
+      absl::GetFlag(FLAGS_speculative_eagle_topk);
+  options.worker.speculative.num_draft_tokens =
       absl::GetFlag(FLAGS_speculative_num_draft_tokens);
-  options.speculative.adaptive = absl::GetFlag(FLAGS_speculative_adaptive);
-  options.expert_wait_timeout = absl::GetFlag(FLAGS_expert_wait_timeout);
+  options.worker.speculative.adaptive =
+      absl::GetFlag(FLAGS_speculative_adaptive);
+  options.worker.expert_wait_timeout = absl::GetFlag(FLAGS_expert_wait_timeout);
   options.expert_fallback = absl::GetFlag(FLAGS_expert_fallback);
-  options.verify_fraction = absl::GetFlag(FLAGS_verify_fraction);
-  options.join_probes = absl::GetFlag(FLAGS_join_probes);
+  options.worker.verify_fraction = absl::GetFlag(FLAGS_verify_fraction);
+  options.worker.join_probes = absl::GetFlag(FLAGS_join_probes);
+  options.worker.hedge_share = absl::GetFlag(FLAGS_hedge_share);
   options.max_request_time = absl::GetFlag(FLAGS_request_timeout);
   options.otlp_traces_endpoint = absl::GetFlag(FLAGS_otlp_traces_endpoint);
-  options.verify_checksums = absl::GetFlag(FLAGS_verify_checksums);
+  options.worker.verify_checksums = absl::GetFlag(FLAGS_verify_checksums);
   options.drain_timeout = absl::GetFlag(FLAGS_drain_timeout);
   options.on_load_failed = RequestShutdown;
   return options;
@@ -213,7 +226,7 @@ absl::Status Run(int argc, char** argv) {
                      "\"; all options are flags, see --help"));
   }
   SY_ASSIGN_OR_RETURN(const ServerOptions options, OptionsFromFlags());
-  if (options.model_dir.empty()) {
+  if (options.worker.model_dir.empty()) {
     return absl::InvalidArgumentError("--model is required; see --help");
   }
   SY_RETURN_IF_ERROR(SetLogOfFlags());

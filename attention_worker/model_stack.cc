@@ -141,6 +141,8 @@ ModelStack::MakeExperts() {
   if (options_.expert_clients && options_.local_fallback) {
     SY_ASSIGN_OR_RETURN(dispatcher.fallback, MakeFallback());
   }
+  dispatcher.hedging = options_.hedge_share > 0;
+  dispatcher.hedge_share = options_.hedge_share;
   dispatcher.verify_fraction = options_.verify_fraction;
   dispatcher.health.join_probes = options_.join_probes;
   dispatcher_ = NewExpertDispatcher(std::move(dispatcher));

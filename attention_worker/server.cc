@@ -148,7 +148,7 @@ class AttentionServer final : public Server {
   void Shutdown() override ABSL_LOCKS_EXCLUDED(shutdown_mutex_, mutex_);
 
  private:
-  AttentionWorker::Options WorkerOptions();
+  AttentionWorkerOptions WorkerOptions();
   // Where experts come from: fills in the options' clients.
   absl::Status ChooseExperts(AttentionWorker::Options* worker);
   // Joins the routers, and follows them, if that is wanted.
@@ -190,7 +190,7 @@ class AttentionServer final : public Server {
 
 absl::Status AttentionServer::Start() {
   SY_RETURN_IF_ERROR(CheckNumbers(options_));
-  AttentionWorker::Options worker = WorkerOptions();
+  AttentionWorkerOptions worker = WorkerOptions();
   SY_RETURN_IF_ERROR(ChooseExperts(&worker));
   SY_ASSIGN_OR_RETURN(worker_, AttentionWorker::Create(std::move(worker)));
   if (!options_.otlp_traces_endpoint.empty()) {
@@ -297,32 +297,13 @@ void AttentionServer::TellState(fabric::MemberState state) {
   if (membership_ != nullptr) membership_->Update(member_);
 }
 
-AttentionWorker::Options AttentionServer::WorkerOptions() {
-  AttentionWorker::Options worker;
-  worker.model_dir = options_.model_dir;
+AttentionWorkerOptions AttentionServer::WorkerOptions() {
+  AttentionWorkerOptions worker = options_.worker;
   worker.on_opened = [this](const model::Checkpoint& checkpoint,
                             const std::string& instance_id) {
     return Join(checkpoint, instance_id);
   };
-  worker.threads = options_.threads;
-  worker.cpus = options_.cpus;
-  worker.weights = options_.weights;
-  worker.kv_cache_dtype = options_.kv_cache_dtype;
-  worker.max_model_len = options_.max_model_len;
-  worker.state_memory_bytes = options_.state_memory_bytes;
-  worker.max_running_requests = options_.max_running_requests;
-  worker.max_queued_requests = options_.max_queued_requests;
-  worker.chunked_prefill_size = options_.chunked_prefill_size;
-  worker.prefix_caching = options_.prefix_caching;
-  worker.snapshot_dir = options_.snapshot_dir;
-  worker.snapshot_dir_bytes = options_.snapshot_dir_bytes;
-  worker.speculative = options_.speculative;
-  worker.expert_wait_timeout = options_.expert_wait_timeout;
-  worker.verify_fraction = options_.verify_fraction;
-  worker.join_probes = options_.join_probes;
   worker.local_fallback = options_.expert_fallback == "local";
-  worker.verify_checksums = options_.verify_checksums;
-  worker.model_name = options_.model_name;
   worker.registry = registry_.get();
   worker.on_loaded = [this](const absl::Status& status) {
     if (!status.ok() && options_.on_load_failed) options_.on_load_failed();

@@ -16,15 +16,13 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "attention_worker/core/worker_info.h"
-#include "attention_worker/speculative/options.h"
-#include "attention_worker/state/kv_dtype.h"
-#include "model/weight_copies.h"
+#include "attention_worker/worker_options.h"
 
 namespace switchyard::attention_worker {
 
 struct ServerOptions {
-  std::string model_dir;
-  std::string model_name;  // label of the metrics; "": the directory's name
+  // Its expert clients, registry and callbacks are the server's to set.
+  AttentionWorkerOptions worker;
 
   // An address, or unix:/path: then there is no gRPC port, and metrics are
   // served to this machine only.
@@ -45,29 +43,9 @@ struct ServerOptions {
   // Negative: not at all if one of them is on this machine, whose CPUs it needs
   // as well; else for longer than a small frame takes there and back.
   absl::Duration spin = absl::Microseconds(-1);
-  int threads = 0;        // that compute; 0: all CPUs that this process may use
-  std::vector<int> cpus;  // AttentionWorker::Options
-  model::WeightPlacement weights = model::WeightPlacement::kAuto;
-  KvCacheDType kv_cache_dtype = KvCacheDType::kAuto;
-
-  int64_t max_model_len = 0;       // 0: the model's, or what memory allows
-  int64_t state_memory_bytes = 0;  // 0: half of what the weights leave
-  int64_t max_running_requests = 64;
-  int64_t max_queued_requests = 1024;
-  int64_t chunked_prefill_size = 1024;
-  bool prefix_caching = true;
-  // Where prefixes are kept beyond memory and process; empty: nowhere. A
-  // directory of this process alone, and a budget for what is in it.
-  std::string snapshot_dir;
-  int64_t snapshot_dir_bytes = int64_t{64} << 30;
-  SpeculativeOptions speculative;
-  absl::Duration expert_wait_timeout = absl::Seconds(30);
-  double verify_fraction = 0;  // ExpertDispatcherOptions
-  int join_probes = 2;         // HolderHealthOptions
   // "wait" for an expert worker that holds an expert, or compute it "local"ly.
   std::string expert_fallback = "wait";
   absl::Duration max_request_time = absl::InfiniteDuration();
-  bool verify_checksums = false;
 
   // host:port of an OpenTelemetry collector (OTLP over gRPC); empty: no traces.
   std::string otlp_traces_endpoint;

@@ -47,11 +47,13 @@ absl::Status CheckOptions(const AttentionWorkerOptions& options) {
                      absl::FormatDuration(options.expert_wait_timeout),
                      "; it must be above 0"));
   }
-  if (!(options.verify_fraction >= 0 && options.verify_fraction <= 1) ||
+  const auto is_share = [](double share) { return share >= 0 && share <= 1; };
+  if (!is_share(options.verify_fraction) || !is_share(options.hedge_share) ||
       options.join_probes < 0) {
     return absl::InvalidArgumentError(absl::StrCat(
-        "verify_fraction is ", options.verify_fraction, " and join_probes ",
-        options.join_probes, "; give a share from 0 to 1, and 0 or more"));
+        "verify_fraction is ", options.verify_fraction, ", hedge_share ",
+        options.hedge_share, " and join_probes ", options.join_probes,
+        "; give shares from 0 to 1, and 0 or more probes"));
   }
   SY_CHECK(options.registry != nullptr);
   return DraftTokens(options.speculative, /*has_mtp=*/true).status();

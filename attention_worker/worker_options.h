@@ -67,6 +67,7 @@ struct AttentionWorkerOptions {
   // disk when they are wanted. 0: all of them are.
   int64_t experts_memory_bytes = 0;
   absl::Duration expert_wait_timeout = absl::Seconds(30);
+  double hedge_share = 0.05;   // ExpertDispatcherOptions; 0: no hedging
   double verify_fraction = 0;  // ExpertDispatcherOptions
   int join_probes = 0;         // HolderHealthOptions
   // What no expert worker holds is computed here, from the mapped files, read

@@ -49,11 +49,11 @@ bool WaitUntil(const std::function<bool()>& condition) {
 
 ServerOptions Options() {
   ServerOptions options;
-  options.model_dir = FixturePath("tiny_a_bf16");
+  options.worker.model_dir = FixturePath("tiny_a_bf16");
   options.host = "127.0.0.1";
   options.metrics_port = 0;
-  options.threads = 2;
-  options.state_memory_bytes = 64 << 20;
+  options.worker.threads = 2;
+  options.worker.state_memory_bytes = 64 << 20;
   options.drain_timeout = absl::Seconds(20);
   return options;
 }
@@ -242,7 +242,7 @@ TEST(AttentionServerTest, WhatIsLeftAfterTheDrainIsUnavailable) {
 
 TEST(AttentionServerTest, ABadCheckpointIsReportedAndRefusesRequests) {
   ServerOptions options = Options();
-  options.model_dir = "/nonexistent";
+  options.worker.model_dir = "/nonexistent";
   bool told = false;
   options.on_load_failed = [&told] { told = true; };
   auto server = Server::Start(options);
@@ -284,18 +284,20 @@ TEST(AttentionServerTest, OptionsAreChecked) {
   const auto invalid = [](const char* text) {
     return StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(text));
   };
-  EXPECT_THAT(refusal([](auto* o) { o->model_dir = ""; }),
+  EXPECT_THAT(refusal([](auto* o) { o->worker.model_dir = ""; }),
               invalid("no model directory"));
   EXPECT_THAT(refusal([](auto* o) { o->port = 70000; }), invalid("70000"));
   EXPECT_THAT(refusal([](auto* o) { o->expert_workers = "a:1,,b:2"; }),
               invalid("host:port"));
   EXPECT_THAT(refusal([](auto* o) { o->expert_workers = "a:1,a:1"; }),
               invalid("a:1 twice"));
-  EXPECT_THAT(refusal([](auto* o) { o->threads = -1; }), invalid("-1"));
-  EXPECT_THAT(refusal([](auto* o) { o->chunked_prefill_size = 0; }),
+  EXPECT_THAT(refusal([](auto* o) { o->worker.threads = -1; }), invalid("-1"));
+  EXPECT_THAT(refusal([](auto* o) { o->worker.chunked_prefill_size = 0; }),
               invalid("chunked_prefill_size"));
-  EXPECT_THAT(refusal([](auto* o) { o->max_model_len = 1; }),
+  EXPECT_THAT(refusal([](auto* o) { o->worker.max_model_len = 1; }),
               invalid("context_length is 1"));
+  EXPECT_THAT(refusal([](auto* o) { o->worker.hedge_share = 1.5; }),
+              invalid("hedge_share 1.5"));
 }
 
 }  // namespace

@@ -1,4 +1,5 @@
-"""A short run of scripts/chaos, and whether its checker sees what it must."""
+"""Short runs of scripts/chaos and scripts/slow_worker, and whether their checker sees
+what it must."""
 
 import json
 import os
@@ -33,6 +34,26 @@ class Chaos(e2e_case.TestCase):
         faults = sum(row["count"] for kind, row in result["silences"].items()
                      if kind != "none")
         self.assertGreaterEqual(faults, 3)
+
+    def test_slow_worker(self):
+        with tempfile.TemporaryDirectory(prefix="switchyard-") as folder:
+            report = os.path.join(folder, "report.json")
+            done = subprocess.run(
+                [sys.executable, os.path.join(e2e_case.ROOT, "scripts", "slow_worker"),
+                 "--seconds", "3", "--json", report, "--binaries", e2e_case.BINARIES,
+                 "--model", e2e_case.DEMO],
+                capture_output=True, text=True, timeout=280 * e2e_case.SLOWER, check=False)
+            print(done.stdout)
+            self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+            with open(report, encoding="utf-8") as file:
+                results = json.load(file)
+        for how, result in results.items():
+            self.assertGreater(result["answers"], 0)
+            for row in result["rows"].values():
+                self.assertGreater(row["calls"], 0)
+                # The share, and what may be saved up for a burst.
+                most = 0.05 * row["calls"] + 4 if how == "hedging" else 0
+                self.assertLessEqual(row["hedged"] * row["calls"], most)
 
     def test_mistakes_are_refused(self):
         done = subprocess.run(
