@@ -83,6 +83,9 @@ ABSL_FLAG(absl::Duration, rebalance_delay, absl::Seconds(1),
 ABSL_FLAG(absl::Duration, join_delay, absl::Milliseconds(300),
           "with --placement=auto: workers that come within so long of one "
           "another get their shares together");
+ABSL_FLAG(double, hot_copy_gib_per_minute, 4,
+          "with --placement=auto: GiB a minute that may be loaded for further "
+          "copies of experts that get many rows; 0: no further copies");
 ABSL_FLAG(int, load_threads, 0,
           "with --placement=auto: threads that load; 0: half of --threads");
 ABSL_FLAG(std::string, host, "0.0.0.0",
@@ -150,6 +153,13 @@ absl::StatusOr<ServerOptions> OptionsFromFlags() {
   options.memory_bytes = static_cast<int64_t>(gib * (1 << 30));
   options.max_experts = absl::GetFlag(FLAGS_experts_budget);
   options.replicas = absl::GetFlag(FLAGS_replicas);
+  const double hot = absl::GetFlag(FLAGS_hot_copy_gib_per_minute);
+  if (!(hot >= 0 && hot <= 1 << 20)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--hot-copy-gib-per-minute=", hot, " is not in [0, ", 1 << 20, "]"));
+  }
+  options.hot_copy_bytes_per_minute =
+      static_cast<int64_t>(hot * double{1 << 30});
   options.rebalance_delay = absl::GetFlag(FLAGS_rebalance_delay);
   options.join_delay = absl::GetFlag(FLAGS_join_delay);
   options.load_threads = absl::GetFlag(FLAGS_load_threads);

@@ -475,6 +475,7 @@ void ExpertServer::KeepHoldings() {
   options.plan.replicas = options_.replicas;
   options.plan.rebalance_delay = options_.rebalance_delay;
   options.plan.join_delay = options_.join_delay;
+  options.hot_copy_bytes_per_minute = options_.hot_copy_bytes_per_minute;
   options.room = budget_ + std::max<int64_t>(1, budget_ * kSparePercent / 100);
   options.view = [this] { return membership_->view(); };
   options.advertise = [this](const model::ExpertSet& holdings) {

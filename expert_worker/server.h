@@ -38,6 +38,8 @@ struct ServerOptions {
   absl::Duration rebalance_delay = absl::Seconds(1);
   absl::Duration join_delay = absl::Milliseconds(300);
   int load_threads = 0;  // 0: half of `threads`
+  // For further copies of hot experts; 0: none.
+  int64_t hot_copy_bytes_per_minute = int64_t{4} << 30;
 
   // Routers to join, host:port (fabric/client/membership_client.h); empty:
   // whoever wants this worker knows it.

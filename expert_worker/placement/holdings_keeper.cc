@@ -1,6 +1,7 @@
 #include "expert_worker/placement/holdings_keeper.h"
 
 #include <algorithm>
+#include <set>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -39,6 +40,9 @@ HoldingsKeeper::Metrics::Metrics(metrics::Registry* registry)
       loaded_bytes(registry->AddCounter(
           "switchyard_expert_rebalance_loaded_bytes_total",
           "Bytes of experts that were loaded for the placement.")),
+      hot_copy_bytes(registry->AddCounter(
+          "switchyard_expert_hot_copy_bytes_total",
+          "Of them, those of further copies of hot experts.")),
       dropped_bytes(registry->AddCounter(
           "switchyard_expert_rebalance_dropped_bytes_total",
           "Bytes of experts that were let go for the placement.")),
@@ -56,7 +60,7 @@ HoldingsKeeper::HoldingsKeeper(Options options)
       planner_(options_.plan),
       advertised_(options_.plan.experts.num_layers(),
                   options_.plan.experts.num_experts()),
-      credit_time_(absl::Now()) {
+      hot_copies_(options_.hot_copy_bytes_per_minute, options_.clock->Now()) {
   SY_CHECK(options_.engine != nullptr && options_.pool != nullptr);
   thread_ = StartThread("expert-place", [this] { Run(); });
 }
@@ -114,7 +118,7 @@ void HoldingsKeeper::Run() {
 }
 
 bool HoldingsKeeper::Step(bool draining, bool view_changed) {
-  const absl::Time now = absl::Now();
+  const absl::Time now = options_.clock->Now();
   FreeWithdrawn(now);
   if (!view_changed && !look_again_ && !draining) return false;
   const HoldingsPlan plan =
@@ -149,19 +153,13 @@ bool HoldingsKeeper::Step(bool draining, bool view_changed) {
 bool HoldingsKeeper::LoadBatch(const HoldingsPlan& plan, absl::Time now) {
   const int64_t expert_bytes =
       std::max<int64_t>(1, options_.engine->expert_bytes());
-  const double earned =
-      static_cast<double>(options_.extra_bytes_per_minute) *
-      absl::FDivDuration(now - credit_time_, absl::Minutes(1));
-  extra_credit_ = std::min(options_.extra_bytes_per_minute,
-                           extra_credit_ + static_cast<int64_t>(earned));
-  credit_time_ = now;
-
   const auto most = static_cast<size_t>(std::clamp<int64_t>(
       options_.max_batch_bytes / expert_bytes, 1, options_.max_batch_experts));
   int64_t room = options_.room - advertised_.size() -
                  static_cast<int64_t>(withdrawn_.size());
   bool changed = false;
   std::vector<Pair> batch;
+  std::set<Key> hot_copies;
   for (size_t i = 0; i < plan.load.size() && batch.size() < most; ++i) {
     const Pair pair = plan.load[i];
     const Key key(pair.layer, pair.expert);
@@ -177,8 +175,8 @@ bool HoldingsKeeper::LoadBatch(const HoldingsPlan& plan, absl::Time now) {
     }
     if (room <= 0) break;
     if (i >= plan.first_extra) {
-      if (extra_credit_ < expert_bytes) break;
-      extra_credit_ -= expert_bytes;
+      if (!hot_copies_.Take(expert_bytes, now)) break;
+      hot_copies.insert(key);
     }
     --room;
     batch.push_back(pair);
@@ -193,6 +191,9 @@ bool HoldingsKeeper::LoadBatch(const HoldingsPlan& plan, absl::Time now) {
     if (statuses[i].ok()) {
       advertised_.Insert(batch[i].layer, batch[i].expert);
       metrics_.loaded_bytes->Increment(static_cast<double>(expert_bytes));
+      if (hot_copies.contains(Key(batch[i].layer, batch[i].expert))) {
+        metrics_.hot_copy_bytes->Increment(static_cast<double>(expert_bytes));
+      }
       changed = true;
       continue;
     }
@@ -205,7 +206,7 @@ bool HoldingsKeeper::LoadBatch(const HoldingsPlan& plan, absl::Time now) {
     Advertise();
     if (metrics_.first_benefit_seconds->value() == 0) {
       metrics_.first_benefit_seconds->Set(
-          absl::ToDoubleSeconds(absl::Now() - ready_since_));
+          absl::ToDoubleSeconds(options_.clock->Now() - ready_since_));
     }
   }
   return true;

@@ -16,9 +16,11 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/time/time.h"
+#include "base/clock.h"
 #include "base/compute_pool.h"
 #include "base/mutex.h"
 #include "expert_worker/placement/holdings_plan.h"
+#include "expert_worker/placement/movement_budget.h"
 #include "experts/expert_engine.h"
 #include "fabric/membership/member.h"
 #include "metrics/registry.h"
@@ -51,10 +53,12 @@ class HoldingsKeeper {
     // Requests that were on their way when an expert was withdrawn have come
     // after so long; then its memory is free.
     absl::Duration withdrawn_time = absl::Seconds(1);
-    // For further copies of hot experts.
-    int64_t extra_bytes_per_minute = int64_t{4} << 30;
+    // For further copies of hot experts (MovementBudget).
+    int64_t hot_copy_bytes_per_minute = int64_t{4} << 30;
     // An expert that could not be read is tried again after so long.
     absl::Duration retry_time = absl::Seconds(30);
+    // Of all of these times but the keeper's sleep. Not owned.
+    const Clock* clock = Clock::Real();
   };
 
   // Begins at once, on a thread of its own ("expert-place").
@@ -82,6 +86,7 @@ class HoldingsKeeper {
     metrics::Gauge* wanted;
     metrics::Gauge* first_benefit_seconds;
     metrics::Counter* loaded_bytes;
+    metrics::Counter* hot_copy_bytes;
     metrics::Counter* dropped_bytes;
     metrics::Counter* failed_loads;
     metrics::Gauge* resident_bytes;
@@ -107,9 +112,8 @@ class HoldingsKeeper {
   std::map<Key, absl::Time> failed_;     // until when not to try again
   absl::Time ready_since_ = absl::InfiniteFuture();
   bool completed_ = false;
-  bool look_again_ = true;    // though the view is the same
-  int64_t extra_credit_ = 0;  // bytes
-  absl::Time credit_time_;
+  bool look_again_ = true;  // though the view is the same
+  MovementBudget hot_copies_;
 
   Mutex mutex_;
   CondVar changed_;

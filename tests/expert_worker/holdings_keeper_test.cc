@@ -11,6 +11,7 @@
 #include "base/mutex.h"
 #include "gtest/gtest.h"
 #include "metrics/registry.h"
+#include "tests/testing/fake_clock.h"
 
 namespace switchyard::expert_worker {
 namespace {
@@ -92,10 +93,11 @@ class HoldingsKeeperTest : public ::testing::Test {
     return member;
   }
 
-  // Who is there beside this worker.
-  void SetOthers(std::vector<Member> others) {
+  // Who is there beside this worker, and the experts' heat.
+  void SetOthers(std::vector<Member> others, std::vector<uint32_t> heat = {}) {
     auto view = std::make_shared<View>();
     view->settled = true;
+    view->heat = std::move(heat);
     view->members = std::move(others);
     view->members.push_back(Worker("z-me", None()));
     {
@@ -105,7 +107,7 @@ class HoldingsKeeperTest : public ::testing::Test {
     if (keeper_ != nullptr) keeper_->Wake();
   }
 
-  void Start(int64_t room = 1000) {
+  void Start(int64_t room = 1000, int64_t hot_copy_bytes_per_minute = 0) {
     HoldingsKeeper::Options options;
     options.engine = &shelf_;
     options.pool = &pool_;
@@ -142,6 +144,8 @@ class HoldingsKeeperTest : public ::testing::Test {
     options.max_batch_experts = 5;
     options.withdrawn_time = absl::Milliseconds(1);
     options.retry_time = absl::Hours(1);
+    options.hot_copy_bytes_per_minute = hot_copy_bytes_per_minute;
+    if (hot_copy_bytes_per_minute > 0) options.clock = &clock_;
     keeper_ = std::make_unique<HoldingsKeeper>(std::move(options));
   }
 
@@ -163,12 +167,16 @@ class HoldingsKeeperTest : public ::testing::Test {
     return registry_->AddCounter(name, Help(name))->value();
   }
   static std::string Help(const std::string& name) {
+    if (name.find("hot_copy") != std::string::npos) {
+      return "Of them, those of further copies of hot experts.";
+    }
     return name.find("loaded") != std::string::npos
                ? "Bytes of experts that were loaded for the placement."
                : "Bytes of experts that were let go for the placement.";
   }
 
   const std::unique_ptr<metrics::Registry> registry_;
+  testing::FakeClock clock_;  // of those tests that move hot experts
   InlinePool pool_;
   Shelf shelf_;
   Mutex mutex_;
@@ -254,6 +262,36 @@ TEST_F(HoldingsKeeperTest, ADamagedExpertIsNotAdvertised) {
   EXPECT_TRUE(Advertises(others));
   MutexLock lock(&mutex_);
   EXPECT_FALSE(complete_);
+}
+
+TEST_F(HoldingsKeeperTest, CopiesHotExpertsWithinABudget) {
+  // Two of those that the others alone should hold become hot: a third copy is
+  // to come here.
+  std::vector<uint32_t> heat(kExperts, 2000);
+  SetOthers({Worker("a", None()), Worker("b", None())}, heat);
+  Start(/*room=*/1000, /*hot_copy_bytes_per_minute=*/20);
+  ASSERT_TRUE(WaitFor(
+      [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return complete_; }));
+  const double share =
+      Counter("switchyard_expert_rebalance_loaded_bytes_total");
+  for (int e = 0, hot = 0; e < kExperts && hot < 2; ++e) {
+    if (shelf_.holdings().Contains(0, e)) continue;
+    heat[static_cast<size_t>(e)] = 60'000;
+    ++hot;
+  }
+  SetOthers({Worker("a", None()), Worker("b", None())}, heat);
+  const auto copied = [&] {
+    return Counter("switchyard_expert_hot_copy_bytes_total");
+  };
+  // Each of the two copies that a minute allows comes after half of it.
+  for (int copies = 1; copies <= 2; ++copies) {
+    clock_.Advance(absl::Seconds(29));
+    EXPECT_EQ(copied(), 10 * (copies - 1));
+    clock_.Advance(absl::Seconds(1));
+    ASSERT_TRUE(WaitFor([&] { return copied() == 10 * copies; })) << copies;
+  }
+  EXPECT_EQ(Counter("switchyard_expert_rebalance_loaded_bytes_total"),
+            share + 20);
 }
 
 TEST_F(HoldingsKeeperTest, DrainsToOthersAndWaitsForThem) {
