@@ -56,6 +56,8 @@ class Fault:
     """begin() returns how many seconds later end() is due."""
 
     kind = ""
+    # It is over when it has begun; what end() does mends it.
+    instant = False
 
     def unavailable(self):
         """Why this machine does not let it; None: it does."""
@@ -75,10 +77,14 @@ class Fault:
 
 class Kill(Fault):
     kind = "kill"
+    instant = True
+
+    def __init__(self, restart_after=0.05):
+        self._restart_after = restart_after
 
     def begin(self, target, rng):
         target.process.kill()
-        return 0.05
+        return self._restart_after
 
     def end(self, target):
         target.start()
