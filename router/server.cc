@@ -197,7 +197,7 @@ class RouterServerImpl final : public RouterServer {
   std::unique_ptr<Planner> planner_;
   std::unique_ptr<TextPool> text_pool_;
   std::unique_ptr<AnswerService> answers_;
-  std::unique_ptr<tracing::SpanSink> spans_;  // null: no traces
+  std::unique_ptr<tracing::SpanSink> own_spans_;
   std::unique_ptr<FrontDoor> front_door_;
   std::unique_ptr<OpenAiApi> openai_;
   std::unique_ptr<AnthropicApi> anthropic_;
@@ -302,15 +302,15 @@ absl::Status RouterServerImpl::MakeApis(
   front.timers = timers_;
   front.random = random;
   front.access = access_.get();
-  if (!options_.otlp_traces_endpoint.empty()) {
-    SY_ASSIGN_OR_RETURN(spans_,
+  if (options_.spans == nullptr && !options_.otlp_traces_endpoint.empty()) {
+    SY_ASSIGN_OR_RETURN(own_spans_,
                         tracing::NewOtlpExporter(
                             {.endpoint = options_.otlp_traces_endpoint,
                              .service_name = "switchyard-router",
                              .instance_id = absl::StrCat(absl::Hex(random())),
                              .registry = registry_}));
   }
-  front.spans = spans_.get();
+  front.spans = options_.spans != nullptr ? options_.spans : own_spans_.get();
   front.error_response = [](absl::string_view path, const ApiError& error) {
     return AnthropicApi::Serves(path) ? AnthropicError(error)
                                       : ErrorResponse(error);

@@ -19,6 +19,7 @@
 #include "router/client/attention_client.h"
 #include "router/http/timer_queue.h"
 #include "router/text/chat_format.h"
+#include "tracing/span/span.h"
 
 namespace switchyard::router {
 
@@ -88,7 +89,8 @@ class RouterServer {
     absl::Duration write_timeout = absl::Seconds(60);
 
     // Injected by tests and by the one-process server; null: the server makes
-    // its own. Not owned; outlive this.
+    // its own (spans: of otlp_traces_endpoint). Not owned; outlive this.
+    tracing::SpanSink* spans = nullptr;
     TimerQueue* timers = nullptr;
     metrics::Registry* registry = nullptr;
     std::function<uint64_t()> random;  // thread-safe

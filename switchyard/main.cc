@@ -26,7 +26,8 @@
 //       The state of a session out of an attention worker's memory, into one,
 //       or from one to another: the next turn there reads what is new only.
 //       --tokens has the session's token ids, as a JSON array, or an answer of
-//       the server to a request with "return_token_ids": true.
+//       the server to a request with "return_token_ids": true. Workers that
+//       want TLS get it with --tls-cert-file, --tls-key-file, --tls-ca-file.
 //   switchyard verify DIR
 //       Checks every checksum of a model's files.
 //   switchyard synth --layers N --format hf-bf16|q8|q4|q4-q8 --out DIR
@@ -69,6 +70,8 @@
 #include "base/out_of_memory.h"
 #include "base/shutdown_signal.h"
 #include "base/status_macros.h"
+#include "router/flags.h"
+#include "rpc/tls_flags.h"
 #include "switchyard/bench/bench_command.h"
 #include "switchyard/bench/serving/serving_command.h"
 #include "switchyard/chat/chat_command.h"
@@ -104,17 +107,7 @@ ABSL_FLAG(std::string, isa, "auto",
           "instruction set of the kernels: auto, scalar, avx2, avx512, "
           "avx512vnni");
 
-ABSL_FLAG(std::string, served_model_name, "",
-          "serve: the model's public name; default: its directory's");
-ABSL_FLAG(std::string, chat_format, "auto",
-          "serve: auto, instruct, thinking, coder, hybrid, switchable");
-ABSL_FLAG(int64_t, context_length, 0,
-          "serve: prompt and output tokens of a request; 0: the model's own");
 ABSL_FLAG(int64_t, max_running_requests, 64, "serve: sequences in one step");
-ABSL_FLAG(std::vector<std::string>, api_key, {},
-          "serve: keys that clients must send as Authorization: Bearer KEY; "
-          "better in SWITCHYARD_API_KEY; default: everybody is welcome");
-ABSL_FLAG(int64_t, max_queued_requests, 1024, "serve: beyond it 429");
 ABSL_FLAG(int64_t, chunked_prefill_size, 1024,
           "serve, bench: prompt tokens in one step");
 ABSL_FLAG(bool, disable_radix_cache, false,
@@ -143,10 +136,6 @@ ABSL_FLAG(int64_t, state_memory, 0,
 ABSL_FLAG(int64_t, experts_memory, 0,
           "serve: bytes of experts that are in memory; the others are "
           "read from disk when a token wants them; 0: all of them are");
-ABSL_FLAG(absl::Duration, request_timeout, absl::Minutes(60),
-          "serve: longest time of a request");
-ABSL_FLAG(absl::Duration, drain_timeout, absl::Seconds(30),
-          "serve: how long open requests may go on after SIGTERM");
 ABSL_FLAG(bool, verify_checksums, false,
           "serve: check the files against the directory's SHA256SUMS first");
 
@@ -243,20 +232,16 @@ namespace {
 
 absl::Status Serve() {
   ServeOptions options;
-  options.model_dir = absl::GetFlag(FLAGS_model);
-  options.host = absl::GetFlag(FLAGS_host);
-  options.port = absl::GetFlag(FLAGS_port);
+  SY_ASSIGN_OR_RETURN(options.router, router::OptionsFromFlags());
+  options.router.model_dir = absl::GetFlag(FLAGS_model);
+  options.router.host = absl::GetFlag(FLAGS_host);
+  options.router.port = absl::GetFlag(FLAGS_port);
   options.threads = absl::GetFlag(FLAGS_threads);
   options.cpus = absl::GetFlag(FLAGS_cpus);
   options.weights = absl::GetFlag(FLAGS_weights);
   options.isa = absl::GetFlag(FLAGS_isa);
   options.kv_cache_dtype = absl::GetFlag(FLAGS_kv_cache_dtype);
-  options.served_model_name = absl::GetFlag(FLAGS_served_model_name);
-  options.chat_format = absl::GetFlag(FLAGS_chat_format);
-  options.context_length = absl::GetFlag(FLAGS_context_length);
   options.max_running_requests = absl::GetFlag(FLAGS_max_running_requests);
-  options.api_keys = absl::GetFlag(FLAGS_api_key);
-  options.max_queued_requests = absl::GetFlag(FLAGS_max_queued_requests);
   options.chunked_prefill_size = absl::GetFlag(FLAGS_chunked_prefill_size);
   options.prefix_caching = !absl::GetFlag(FLAGS_disable_radix_cache);
   options.snapshot_dir = absl::GetFlag(FLAGS_snapshot_dir);
@@ -269,8 +254,7 @@ absl::Status Serve() {
   options.speculative.adaptive = absl::GetFlag(FLAGS_speculative_adaptive);
   options.state_memory_bytes = absl::GetFlag(FLAGS_state_memory);
   options.experts_memory_bytes = absl::GetFlag(FLAGS_experts_memory);
-  options.request_timeout = absl::GetFlag(FLAGS_request_timeout);
-  options.drain_timeout = absl::GetFlag(FLAGS_drain_timeout);
+  options.drain_timeout = router::DrainTimeoutFromFlags();
   options.verify_checksums = absl::GetFlag(FLAGS_verify_checksums);
   return RunServe(options);
 }
@@ -392,20 +376,17 @@ absl::Status Verify() {
   return RunVerify(options, std::cerr, isatty(STDERR_FILENO) != 0);
 }
 
-SessionCommandOptions SessionOptions() {
-  return {.from = absl::GetFlag(FLAGS_from),
-          .to = absl::GetFlag(FLAGS_to),
-          .tokens = absl::GetFlag(FLAGS_tokens)};
+absl::Status Session(absl::Status (*run)(const SessionCommandOptions&,
+                                         std::ostream&)) {
+  SY_RETURN_IF_ERROR(rpc::UseTlsOfFlags());
+  return run({.from = absl::GetFlag(FLAGS_from),
+              .to = absl::GetFlag(FLAGS_to),
+              .tokens = absl::GetFlag(FLAGS_tokens)},
+             std::cout);
 }
-absl::Status SessionSave() {
-  return RunSessionSave(SessionOptions(), std::cout);
-}
-absl::Status SessionLoad() {
-  return RunSessionLoad(SessionOptions(), std::cout);
-}
-absl::Status SessionMove() {
-  return RunSessionMove(SessionOptions(), std::cout);
-}
+absl::Status SessionSave() { return Session(RunSessionSave); }
+absl::Status SessionLoad() { return Session(RunSessionLoad); }
+absl::Status SessionMove() { return Session(RunSessionMove); }
 
 absl::Status Synth() {
   SynthOptions options;

@@ -101,6 +101,15 @@ ApiError MethodNotAllowed(const std::string& method, const std::string& path,
                                 path.substr(0, 256), "; allowed: ", allowed));
 }
 
+// Asked for every few seconds by machines and by the page: their spans would be
+// most of a trace store, and say nothing.
+bool IsPolled(absl::string_view pattern) {
+  static constexpr absl::string_view kPolled[] = {
+      "/",       "/livez",   "/liveness", "/readyz",   "/readiness",
+      "/health", "/metrics", "/topology", "/v1/loads", "/get_load"};
+  return absl::c_linear_search(kPolled, pattern);
+}
+
 }  // namespace
 
 void FrontDoor::Handle(HttpRequest request,
@@ -134,7 +143,8 @@ void FrontDoor::Handle(HttpRequest request,
   if (given == nullptr) {
     request.headers.emplace_back("x-request-id", request_id);
   }
-  if (options_.spans != nullptr && !match.pattern.empty()) {
+  if (options_.spans != nullptr && !match.pattern.empty() &&
+      !IsPolled(match.pattern)) {
     tracing::Span span = BeginSpan(request, match.pattern, absl::Now());
     if (span.context.sampled) {
       span.attributes.emplace_back("switchyard.request_id", request_id);

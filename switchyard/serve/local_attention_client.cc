@@ -3,19 +3,26 @@
 #include <string>
 #include <utility>
 
+#include "absl/time/clock.h"
 #include "attention_worker/service/generation_codec.h"
+#include "attention_worker/service/request_trace.h"
 #include "base/check.h"
 #include "base/status_macros.h"
 #include "router/client/generation_codec.h"
+#include "tracing/span/trace_context.h"
 
 namespace switchyard {
 namespace {
 
+using attention_worker::RequestTrace;
+
 // The engine's sink, which is the router's listener.
 class ListenerSink final : public attention_worker::TokenSink {
  public:
-  explicit ListenerSink(std::shared_ptr<router::TokenListener> listener)
-      : listener_(std::move(listener)) {}
+  // `trace` may be null.
+  ListenerSink(std::shared_ptr<router::TokenListener> listener,
+               std::unique_ptr<RequestTrace> trace)
+      : listener_(std::move(listener)), trace_(std::move(trace)) {}
 
   void OnToken(const attention_worker::GeneratedToken& token) override {
     const v1::GenerateReply reply = attention_worker::TokenToProto(token);
@@ -27,6 +34,7 @@ class ListenerSink final : public attention_worker::TokenSink {
 
   void OnDone(const absl::Status& status, attention_worker::FinishReason reason,
               const attention_worker::GenerationUsage& usage) override {
+    if (trace_ != nullptr) trace_->Done(status, usage, absl::Now());
     if (!status.ok()) {
       listener_->OnDone(status, router::TokenFinish::kStop, {});
       return;
@@ -41,12 +49,14 @@ class ListenerSink final : public attention_worker::TokenSink {
 
  private:
   const std::shared_ptr<router::TokenListener> listener_;
+  const std::unique_ptr<RequestTrace> trace_;
 };
 
 class LocalAttentionClient final : public router::AttentionClient {
  public:
-  explicit LocalAttentionClient(attention_worker::GenerationBackend* backend)
-      : backend_(backend) {}
+  LocalAttentionClient(attention_worker::GenerationBackend* backend,
+                       tracing::SpanSink* spans)
+      : backend_(backend), spans_(spans) {}
 
   std::string name() const override { return "local"; }
 
@@ -86,18 +96,29 @@ class LocalAttentionClient final : public router::AttentionClient {
     SY_ASSIGN_OR_RETURN(attention_worker::GenerationRequest generation,
                         attention_worker::GenerationRequestFromProto(message));
     generation.deadline = request.deadline;
-    return engine->Submit(std::move(generation),
-                          std::make_unique<ListenerSink>(std::move(listener)));
+    return engine->Submit(
+        std::move(generation),
+        std::make_unique<ListenerSink>(std::move(listener), TraceOf(request)));
+  }
+
+  // Null: it is not traced.
+  std::unique_ptr<RequestTrace> TraceOf(const router::TokenRequest& request) {
+    if (spans_ == nullptr) return nullptr;
+    const auto parent = tracing::ParseTraceparent(request.traceparent);
+    if (!parent || !parent->sampled) return nullptr;
+    return std::make_unique<RequestTrace>(spans_, *parent, request.id,
+                                          absl::Now());
   }
 
   attention_worker::GenerationBackend* const backend_;
+  tracing::SpanSink* const spans_;
 };
 
 }  // namespace
 
 std::shared_ptr<router::AttentionClient> NewLocalAttentionClient(
-    attention_worker::GenerationBackend* backend) {
-  return std::make_shared<LocalAttentionClient>(backend);
+    attention_worker::GenerationBackend* backend, tracing::SpanSink* spans) {
+  return std::make_shared<LocalAttentionClient>(backend, spans);
 }
 
 }  // namespace switchyard

@@ -11,14 +11,16 @@
 
 #include "attention_worker/core/generation_backend.h"
 #include "router/client/attention_client.h"
+#include "tracing/span/span.h"
 
 namespace switchyard {
 
-// `backend` is not owned, and outlives the client and its requests.
-// Thread-safe. Listeners are called on the engine's step thread, or before
-// Generate returns when the request is refused.
+// `backend` is not owned, and outlives the client and its requests; nor is
+// `spans`, which gets the spans of requests that are traced (null: nobody
+// does). Thread-safe. Listeners are called on the engine's step thread, or
+// before Generate returns when the request is refused.
 std::shared_ptr<router::AttentionClient> NewLocalAttentionClient(
-    attention_worker::GenerationBackend* backend);
+    attention_worker::GenerationBackend* backend, tracing::SpanSink* spans);
 
 }  // namespace switchyard
 

@@ -15,8 +15,9 @@
 #include "metrics/registry.h"
 #include "model/weight_copies.h"
 #include "router/server.h"
-#include "router/text/chat_format.h"
 #include "switchyard/serve/local_attention_client.h"
+#include "tracing/client/otlp_exporter.h"
+#include "tracing/span/trace_context.h"
 
 namespace switchyard {
 namespace {
@@ -27,7 +28,7 @@ using router::RouterServer;
 absl::StatusOr<AttentionWorker::Options> WorkerOptions(
     const ServeOptions& options, metrics::Registry* registry) {
   AttentionWorker::Options worker;
-  worker.model_dir = options.model_dir;
+  worker.model_dir = options.router.model_dir;
   worker.threads = options.threads;
   SY_ASSIGN_OR_RETURN(worker.cpus, ParseCpuList(options.cpus));
   SY_ASSIGN_OR_RETURN(worker.weights,
@@ -35,45 +36,23 @@ absl::StatusOr<AttentionWorker::Options> WorkerOptions(
   SY_ASSIGN_OR_RETURN(
       worker.kv_cache_dtype,
       attention_worker::ParseKvCacheDType(options.kv_cache_dtype));
-  worker.max_model_len = options.context_length;
+  worker.max_model_len = options.router.context_length;
   worker.state_memory_bytes = options.state_memory_bytes;
   worker.experts_memory_bytes = options.experts_memory_bytes;
   worker.max_running_requests = options.max_running_requests;
-  worker.max_queued_requests = options.max_queued_requests;
+  worker.max_queued_requests = options.router.max_open_requests;
   worker.chunked_prefill_size = options.chunked_prefill_size;
   worker.prefix_caching = options.prefix_caching;
   worker.snapshot_dir = options.snapshot_dir;
   worker.snapshot_dir_bytes = options.snapshot_dir_bytes;
   worker.speculative = options.speculative;
   worker.verify_checksums = options.verify_checksums;
-  worker.model_name = options.served_model_name;
+  worker.model_name = options.router.served_model_name;
   worker.registry = registry;
   worker.on_loaded = [](const absl::Status& status) {
     if (!status.ok()) RequestShutdown();  // WaitUntilLoaded() has the reason
   };
   return worker;
-}
-
-absl::StatusOr<RouterServer::Options> RouterOptions(
-    const ServeOptions& options, AttentionWorker* worker,
-    metrics::Registry* registry) {
-  RouterServer::Options router;
-  router.model_dir = options.model_dir;
-  router.served_model_name = options.served_model_name;
-  if (options.chat_format != "auto") {
-    SY_ASSIGN_OR_RETURN(router.chat_format,
-                        router::ParseChatFormat(options.chat_format));
-  }
-  router.host = options.host;
-  router.port = options.port;
-  router.api_keys = options.api_keys;
-  router.context_length = options.context_length;
-  router.max_open_requests =
-      options.max_running_requests + options.max_queued_requests;
-  router.request_timeout = options.request_timeout;
-  router.workers.push_back(NewLocalAttentionClient(worker));
-  router.registry = registry;
-  return router;
 }
 
 }  // namespace
@@ -87,18 +66,32 @@ absl::Status RunServe(const ServeOptions& options) {
       metrics::Registry::Create();
   router_registry->Include(worker_registry.get());
 
+  std::unique_ptr<tracing::SpanSink> spans;
+  RouterServer::Options router_options = options.router;
+  if (const std::string& endpoint = router_options.otlp_traces_endpoint;
+      !endpoint.empty()) {
+    SY_ASSIGN_OR_RETURN(
+        spans, tracing::NewOtlpExporter({.endpoint = endpoint,
+                                         .service_name = "switchyard",
+                                         .instance_id = absl::StrCat(
+                                             absl::Hex(tracing::RandomBits())),
+                                         .registry = router_registry.get()}));
+  }
+
   SY_ASSIGN_OR_RETURN(AttentionWorker::Options worker_options,
                       WorkerOptions(options, worker_registry.get()));
   SY_ASSIGN_OR_RETURN(const std::unique_ptr<AttentionWorker> worker,
                       AttentionWorker::Create(std::move(worker_options)));
-  SY_ASSIGN_OR_RETURN(
-      RouterServer::Options router_options,
-      RouterOptions(options, worker.get(), router_registry.get()));
+  router_options.spans = spans.get();
+  router_options.workers = {NewLocalAttentionClient(worker.get(), spans.get())};
+  router_options.registry = router_registry.get();
+  const char* const scheme =
+      router_options.certificate_file.empty() ? "http" : "https";
   SY_ASSIGN_OR_RETURN(const std::unique_ptr<RouterServer> router,
                       RouterServer::Start(std::move(router_options)));
   worker->StartLoading();
-  LogInfo(absl::StrCat("serving ", router->served_model_name(), " on http://",
-                       options.host, ":", router->port()));
+  LogInfo(absl::StrCat("serving ", router->served_model_name(), " on ", scheme,
+                       "://", options.router.host, ":", router->port()));
 
   return ServeUntilSignal(
       {.load_status =

@@ -137,8 +137,11 @@ class Tls(e2e_case.TestCase):
             expected = post(cluster.port, "/v1/chat/completions", QUESTION)
         with Cluster(e2e_case.BINARIES, e2e_case.DEMO, router_flags=secure,
                      attention_flags=secure, expert_flags=secure) as cluster:
-            answer = post(cluster.port, "/v1/chat/completions", QUESTION)
-            self.assertEqual(answer["choices"], expected["choices"])
+            answer = post(cluster.port, "/v1/chat/completions",
+                          {**QUESTION, "return_token_ids": True})
+            self.assertEqual([choice["message"] for choice in answer["choices"]],
+                             [choice["message"] for choice in expected["choices"]])
+            self.check_sessions(cluster.attention_address(), answer, secure)
             for address in (cluster.attention_port, cluster.expert_ports[0]):
                 # TLS 1.3 tells a client that its certificate is missing only when it
                 # reads.
@@ -151,6 +154,21 @@ class Tls(e2e_case.TestCase):
                             stream.settimeout(20)
                             if not stream.recv(1):
                                 raise ConnectionError("closed")
+
+    def check_sessions(self, address, answer, secure):
+        """`switchyard session` speaks as the services do, or not at all."""
+        tokens = os.path.join(self.directory, "answer.json")
+        with open(tokens, "w", encoding="utf-8") as file:
+            json.dump(answer, file)
+        state = os.path.join(self.directory, "session.state")
+        for more, code in (([], 1), (secure, 0)):
+            done = subprocess.run(
+                [e2e_case.binary("switchyard"), "session", "save", "--from", address,
+                 "--tokens", tokens, "--to", state, *more],
+                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                timeout=60 * e2e_case.SLOWER)
+            self.assertEqual(done.returncode, code, done.stderr)
+            self.assertEqual(os.path.exists(state), code == 0)
 
     def test_strangers_are_not_spoken_to(self):
         secure = flags(self.authority, self.authority.sign("service"))
