@@ -6,11 +6,13 @@
 #include <filesystem>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "base/compute_pool.h"
 #include "base/json.h"
 #include "base/mapped_file.h"
@@ -245,6 +247,43 @@ TEST(Convert, FusedExpertsAndShards) {
       ExpectRoundTrip(other.path(), ParseWeightFormats(format).value());
     }
   }
+}
+
+// As the public checkpoints are, but for the size: separate experts in 41
+// shards, cut wherever a file is full, and an index.
+TEST(Convert, ShardsAsPublished) {
+  TempDir dir;
+  testing::RandomCheckpointOptions options;
+  ASSERT_THAT(WriteRandomCheckpoint(options, dir.File("whole")), IsOk());
+  options.num_shards = 41;
+  ASSERT_THAT(WriteRandomCheckpoint(options, dir.File("shards")), IsOk());
+  const Json index =
+      ParseJson(ReadFile(dir.File("shards/model.safetensors.index.json"),
+                         int64_t{1} << 20)
+                    .value())
+          .value();
+  const Json& files = index["weight_map"];
+  std::set<std::string> distinct;
+  int apart = 0;
+  for (const auto& [name, file] : files.items()) {
+    distinct.insert(file.get<std::string>());
+    if (!absl::StrContains(name, ".experts.")) continue;
+    if (!absl::EndsWith(name, "gate_proj.weight")) continue;
+    const std::string down =
+        absl::StrReplaceAll(name, {{"gate_proj.weight", "down_proj.weight"}});
+    apart += files[down] != file;
+  }
+  EXPECT_EQ(distinct.size(), 41u);
+  EXPECT_TRUE(distinct.count("model-00041-of-00041.safetensors"));
+  EXPECT_GT(apart, 0);  // an expert's matrices, in two files
+  for (const char* format : {"q4", "q8", "source"}) {
+    const std::string a = dir.File(absl::StrCat("a-", format));
+    const std::string b = dir.File(absl::StrCat("b-", format));
+    ASSERT_THAT(Convert(dir.File("whole"), a, format), IsOk());
+    ASSERT_THAT(Convert(dir.File("shards"), b, format), IsOk());
+    EXPECT_EQ(Contents(a), Contents(b)) << format;
+  }
+  ExpectRoundTrip(dir.File("shards"), ParseWeightFormats("q4-q8").value());
 }
 
 TEST(Convert, WithoutMtp) {

@@ -10,6 +10,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "base/compute_pool.h"
 #include "base/json.h"
 #include "base/mapped_file.h"
@@ -36,6 +37,7 @@ using testing::StatusIs;
 using testing::TempDir;
 
 constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
+constexpr int64_t kMaxBytes = int64_t{1} << 26;  // of a file here
 
 // The OCP specification's own examples.
 TEST(E4M3, Values) {
@@ -86,22 +88,56 @@ struct Fp8Model {
     tensors.push_back({name, dtype, shape, static_cast<int64_t>(bytes.size())});
     contents.push_back(bytes);
   }
-  void Write(const std::string& directory, const std::string& config) const {
-    std::filesystem::create_directories(directory);
-    const ContainerPlan plan = PlanContainer(tensors);
+  // Tensors [begin, end) as a file.
+  void WriteFile(const std::string& path, size_t begin, size_t end) const {
+    const ContainerPlan plan =
+        PlanContainer({tensors.begin() + begin, tensors.begin() + end});
     std::string file = plan.header;
     file.resize(plan.file_bytes);
-    for (size_t i = 0; i < contents.size(); ++i) {
-      std::memcpy(file.data() + plan.tensors[i].offset, contents[i].data(),
-                  contents[i].size());
+    for (size_t i = begin; i < end; ++i) {
+      std::memcpy(file.data() + plan.tensors[i - begin].offset,
+                  contents[i].data(), contents[i].size());
     }
-    ASSERT_THAT(WriteWholeFile(directory + "/model.safetensors", file), IsOk());
+    ASSERT_THAT(WriteWholeFile(path, file), IsOk());
+  }
+  void Write(const std::string& directory, const std::string& config) const {
+    std::filesystem::create_directories(directory);
+    WriteFile(directory + "/model.safetensors", 0, tensors.size());
     ASSERT_THAT(WriteWholeFile(directory + "/config.json", config), IsOk());
+  }
+  // As published: names in order, cut wherever a file is full, and an index.
+  // Returns how many matrices have their scales in another file.
+  int WriteShards(const std::string& directory, const std::string& config,
+                  int num_shards) const {
+    std::filesystem::create_directories(directory);
+    Json weight_map = Json::object();
+    int64_t total_bytes = 0;
+    int apart = 0;
+    for (int shard = 0; shard < num_shards; ++shard) {
+      const size_t begin = tensors.size() * shard / num_shards;
+      const size_t end = tensors.size() * (shard + 1) / num_shards;
+      const std::string name = absl::StrFormat("model-%05d-of-%05d.safetensors",
+                                               shard + 1, num_shards);
+      WriteFile(absl::StrCat(directory, "/", name), begin, end);
+      for (size_t i = begin; i < end; ++i) {
+        weight_map[tensors[i].name] = name;
+        total_bytes += static_cast<int64_t>(contents[i].size());
+      }
+      apart += absl::EndsWith(tensors[begin].name, "_scale_inv");
+    }
+    const Json index = {{"metadata", {{"total_size", total_bytes}}},
+                        {"weight_map", std::move(weight_map)}};
+    EXPECT_THAT(WriteWholeFile(directory + "/model.safetensors.index.json",
+                               DumpJson(index)),
+                IsOk());
+    EXPECT_THAT(WriteWholeFile(directory + "/config.json", config), IsOk());
+    return apart;
   }
 };
 
 bool IsProjection(const std::string& name) {
-  return absl::StrContains(name, "_proj.weight");
+  return absl::StrContains(name, "_proj.weight") ||
+         absl::StrContains(name, "in_proj_qkvz.weight");
 }
 
 // A model whose projections are FP8, and the same model in F32.
@@ -223,6 +259,38 @@ TEST_F(Fp8Conversion, IsThatOfItsValues) {
   ASSERT_THAT(Convert("fp8", "source", "source"), IsOk());
   EXPECT_EQ((*Checkpoint::Open(dir_.File("source")))->expert_dtype(),
             DType::kBF16);
+}
+
+// The public checkpoints' files, but for their size: 41 shards, and a list of
+// what was not quantised.
+TEST_F(Fp8Conversion, ShardsAsPublished) {
+  Json config = ParseJson(Config(true)).value();
+  config["quantization_config"]["modules_to_not_convert"] = {
+      "lm_head", "model.layers.0.linear_attn.in_proj_ba",
+      "model.layers.0.mlp.gate", "model.layers.0.mlp.shared_expert_gate"};
+  EXPECT_GT(fp8_.WriteShards(dir_.File("shards"), DumpJson(config), 41), 0);
+  ASSERT_THAT(Convert("fp8", "whole", "q4"), IsOk());
+  ASSERT_THAT(Convert("shards", "published", "q4"), IsOk());
+  int files = 0;
+  for (const auto& entry :
+       std::filesystem::directory_iterator(dir_.File("whole"))) {
+    const std::string name = entry.path().filename().string();
+    if (!absl::EndsWith(name, ".safetensors")) continue;
+    ++files;
+    const auto whole = ReadFile(entry.path().string(), kMaxBytes);
+    const auto published =
+        ReadFile(absl::StrCat(dir_.File("published"), "/", name), kMaxBytes);
+    ASSERT_THAT(whole, IsOk());
+    ASSERT_THAT(published, IsOk());
+    EXPECT_EQ(*whole == *published, true) << name;
+  }
+  EXPECT_EQ(files, 4);  // dense, two layers' experts, the MTP head's
+  EXPECT_THAT(Checkpoint::Open(dir_.File("published")), IsOk());
+  // A shard that was not fetched.
+  const std::string missing = "model-00017-of-00041.safetensors";
+  std::filesystem::remove(absl::StrCat(dir_.File("shards"), "/", missing));
+  EXPECT_THAT(Convert("shards", "cut", "q4"),
+              StatusIs(absl::StatusCode::kNotFound, HasSubstr(missing)));
 }
 
 TEST_F(Fp8Conversion, Refusals) {
