@@ -67,6 +67,9 @@ ABSL_FLAG(absl::Duration, member_lease, absl::Milliseconds(500),
           "a worker that was not heard of for so long is gone");
 ABSL_FLAG(absl::Duration, failover_timeout, absl::Seconds(30),
           "how long a request that lost its attention worker waits for one");
+ABSL_FLAG(absl::Duration, worker_grace, absl::Seconds(5),
+          "until how long after an attention worker could take requests a new "
+          "one waits for one that can; then 503; 0: 503 at once");
 
 namespace switchyard::router {
 namespace {
@@ -100,6 +103,7 @@ absl::StatusOr<RouterServer::Options> Options() {
   options.member_heartbeat = absl::GetFlag(FLAGS_member_heartbeat);
   options.member_lease = absl::GetFlag(FLAGS_member_lease);
   options.failover_timeout = absl::GetFlag(FLAGS_failover_timeout);
+  options.worker_grace = absl::GetFlag(FLAGS_worker_grace);
   options.connect_attention_worker = Connect;
   SY_ASSIGN_OR_RETURN(options.workers, ConnectWorkers());
   return options;

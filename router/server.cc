@@ -52,7 +52,8 @@ constexpr int64_t kOtherFiles = 128;
 constexpr int64_t kMaxConfigBytes = 16 << 20;
 // After the drain: for the last bytes of answers, error events among them.
 constexpr absl::Duration kFlushTime = absl::Seconds(2);
-constexpr absl::Duration kHealthInterval = absl::Milliseconds(500);
+// How often the router looks at its workers even if nobody asks.
+constexpr absl::Duration kWatchInterval = absl::Milliseconds(250);
 
 // What the router knows about the model.
 struct Model {
@@ -150,9 +151,9 @@ class RouterServerImpl final : public RouterServer {
   RouterServerImpl(Options options, Model model)
       : options_(std::move(options)),
         model_(std::move(model)),
-        health_(std::make_shared<Health>()) {
-    MutexLock lock(&health_->mutex);
-    health_->server = this;
+        watch_(std::make_shared<Watch>()) {
+    MutexLock lock(&watch_->mutex);
+    watch_->server = this;
   }
   ~RouterServerImpl() override { Shutdown(absl::ZeroDuration()); }
 
@@ -174,7 +175,7 @@ class RouterServerImpl final : public RouterServer {
   absl::Status MakeApis(const std::function<uint64_t()>& random);
   absl::Status StartHttp();
   absl::Status StartRpc();
-  void UpdateHealth();
+  void WatchWorkers();
 
   const Options options_;
   const Model model_;
@@ -210,17 +211,19 @@ class RouterServerImpl final : public RouterServer {
   std::unique_ptr<rpc::Server> rpc_;
 
   // Outlives this, for timers may fire late.
-  struct Health {
+  struct Watch {
     Mutex mutex;
     RouterServerImpl* server ABSL_GUARDED_BY(mutex);  // null: stopped
   };
-  std::shared_ptr<Health> health_;
+  std::shared_ptr<Watch> watch_;
 };
 
 absl::Status RouterServerImpl::Run() {
   SY_RETURN_IF_ERROR(MakeParts());
   SY_RETURN_IF_ERROR(StartHttp());
-  return StartRpc();
+  SY_RETURN_IF_ERROR(StartRpc());
+  WatchWorkers();
+  return absl::OkStatus();
 }
 
 absl::Status RouterServerImpl::MakeParts() {
@@ -237,7 +240,10 @@ absl::Status RouterServerImpl::MakeParts() {
 
   std::vector<AttentionClient*> workers;
   for (const auto& worker : options_.workers) workers.push_back(worker.get());
-  pool_ = std::make_unique<WorkerPool>(std::move(workers), &policy_);
+  pool_ = std::make_unique<WorkerPool>(
+      std::move(workers), &policy_,
+      WorkerPool::Options{.worker_grace = options_.worker_grace,
+                          .now = [timers = timers_] { return timers->Now(); }});
   if (options_.grpc_port >= 0) MakeMembership();
   admission_ = std::make_unique<Admission>(
       Admission::Options{.max_open = options_.max_open_requests,
@@ -396,22 +402,23 @@ absl::Status RouterServerImpl::StartRpc() {
   grpc::Service* const services[] = {membership_->grpc_service()};
   SY_ASSIGN_OR_RETURN(
       rpc_, rpc::Server::Start(options_.host, options_.grpc_port, services));
-  UpdateHealth();
   return absl::OkStatus();
 }
 
-void RouterServerImpl::UpdateHealth() {
-  rpc_->SetServing(answers_->ready());
-  timers_->RunAt(timers_->Now() + kHealthInterval, [health = health_] {
-    MutexLock lock(&health->mutex);
-    if (health->server != nullptr) health->server->UpdateHealth();
+void RouterServerImpl::WatchWorkers() {
+  // Also lets the pool see them, which is to know when one was ready last.
+  const bool ready = answers_->ready();
+  if (rpc_ != nullptr) rpc_->SetServing(ready);
+  timers_->RunAt(timers_->Now() + kWatchInterval, [watch = watch_] {
+    MutexLock lock(&watch->mutex);
+    if (watch->server != nullptr) watch->server->WatchWorkers();
   });
 }
 
 void RouterServerImpl::Shutdown(absl::Duration drain) {
   {
-    MutexLock lock(&health_->mutex);
-    if (std::exchange(health_->server, nullptr) == nullptr) return;
+    MutexLock lock(&watch_->mutex);
+    if (std::exchange(watch_->server, nullptr) == nullptr) return;
   }
   if (http_ == nullptr) return;  // it never started
   if (rpc_ != nullptr) rpc_->SetServing(false);
@@ -455,8 +462,11 @@ absl::Status CheckOptions(const RouterServer::Options& options) {
   }
   if (options.request_timeout <= absl::ZeroDuration() ||
       options.keep_alive_interval <= absl::ZeroDuration() ||
-      options.failover_timeout < absl::ZeroDuration()) {
-    return absl::InvalidArgumentError("timeouts must be positive");
+      options.failover_timeout < absl::ZeroDuration() ||
+      options.worker_grace < absl::ZeroDuration()) {
+    return absl::InvalidArgumentError(
+        "timeouts must be positive (failover timeout, worker grace: 0 or "
+        "more)");
   }
   return absl::OkStatus();
 }

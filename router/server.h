@@ -84,6 +84,9 @@ class RouterServer {
     absl::Duration request_timeout = absl::Minutes(30);
     absl::Duration keep_alive_interval = absl::Seconds(15);
     absl::Duration failover_timeout = absl::Seconds(30);
+    // A request that no worker can take waits for one until this long after one
+    // could; then, and if none ever could, 503. 0: 503 at once.
+    absl::Duration worker_grace = absl::Seconds(5);
     absl::Duration idle_timeout = absl::Seconds(75);
     absl::Duration read_timeout = absl::Seconds(30);
     absl::Duration write_timeout = absl::Seconds(60);

@@ -15,7 +15,7 @@ namespace switchyard::rpc {
 inline constexpr int kMaxMessageBytes = 512 << 20;
 
 // `address` is host:port, or unix:/path. Own connection (no sharing with other
-// channels), no compression, reconnect back-off 100 to 300 ms, keepalive pings
+// channels), no compression, reconnect back-off 100 to 200 ms, keepalive pings
 // for silent partitions.
 std::shared_ptr<grpc::Channel> NewChannel(const std::string& address);
 

@@ -153,6 +153,10 @@ class AttentionClient {
   // What the worker said last (at most a second or so ago); never blocks.
   virtual AttentionWorkerInfo info() const = 0;
 
+  // Somebody says that a process has come to the worker's address: if it was
+  // lost, it is asked at once how it is. Never blocks.
+  virtual void AskNow() {}
+
   // Starts the request and returns; `listener` is kept until OnDone has
   // returned.
   virtual void Generate(TokenRequest request,

@@ -219,7 +219,8 @@ class GrpcAttentionClient final : public AttentionClient {
   GrpcAttentionClient(GrpcAttentionClientOptions options,
                       std::shared_ptr<SessionClient> sessions)
       : options_(std::move(options)),
-        stub_(v1::Generation::NewStub(rpc::NewChannel(options_.address))),
+        channel_(rpc::NewChannel(options_.address)),
+        stub_(v1::Generation::NewStub(channel_)),
         sessions_(std::move(sessions)),
         calls_(std::make_shared<LiveCalls>()),
         last_answer_(absl::InfinitePast()) {
@@ -247,6 +248,15 @@ class GrpcAttentionClient final : public AttentionClient {
   AttentionWorkerInfo info() const override ABSL_LOCKS_EXCLUDED(mutex_) {
     MutexLock lock(&mutex_);
     return info_;
+  }
+
+  void AskNow() override ABSL_LOCKS_EXCLUDED(mutex_) {
+    // A question that waits for a connection gets it; one that is due later
+    // comes now.
+    grpc::experimental::ChannelResetConnectionBackoff(channel_.get());
+    MutexLock lock(&mutex_);
+    ask_now_ = true;
+    wake_.SignalAll();
   }
 
   void Generate(TokenRequest request,
@@ -346,31 +356,53 @@ class GrpcAttentionClient final : public AttentionClient {
   // The poll thread.
   void Poll() ABSL_LOCKS_EXCLUDED(mutex_) {
     while (true) {
-      grpc::ClientContext context;
-      context.set_deadline(
-          absl::ToChronoTime(absl::Now() + options_.poll_timeout));
-      {
-        MutexLock lock(&mutex_);
-        if (stopping_) return;
-        poll_context_ = &context;
+      absl::StatusOr<AttentionWorkerInfo> info = Ask(/*wait_for_ready=*/false);
+      TakeAnswer(info);
+      if (absl::IsUnavailable(info.status())) {
+        // That one failed at once and brought the reason. This one lasts until
+        // there is a connection, and drives the attempts: without a call gRPC
+        // looks at a lost connection every 100 ms only.
+        info = Ask(/*wait_for_ready=*/true);
+        if (info.ok()) TakeAnswer(info);
+        // Time has gone by; the reason may be another one now.
+        if (absl::IsDeadlineExceeded(info.status())) continue;
       }
-      v1::WorkerInfo reply;
-      const grpc::Status status =
-          stub_->GetWorkerInfo(&context, v1::GetWorkerInfoRequest(), &reply);
-      absl::StatusOr<AttentionWorkerInfo> info =
-          status.ok() ? AttentionWorkerInfoFromProto(reply)
-                      : rpc::FromGrpcStatus(status);
       const absl::Time next = absl::Now() + options_.poll_interval;
-      if (ShouldMove(info)) {
-        for (const auto& listener : calls_->Listeners()) {
-          listener->OnMoveAdvised();
-        }
-      }
       MutexLock lock(&mutex_);
-      while (!stopping_ && wake_.WaitUntil(&mutex_, next)) {
+      while (!stopping_ && !ask_now_ && wake_.WaitUntil(&mutex_, next)) {
       }
+      ask_now_ = false;
       if (stopping_) return;
     }
+  }
+
+  // CANCELLED: the client is being destroyed.
+  absl::StatusOr<AttentionWorkerInfo> Ask(bool wait_for_ready)
+      ABSL_LOCKS_EXCLUDED(mutex_) {
+    grpc::ClientContext context;
+    context.set_wait_for_ready(wait_for_ready);
+    context.set_deadline(
+        absl::ToChronoTime(absl::Now() + options_.poll_timeout));
+    {
+      MutexLock lock(&mutex_);
+      if (stopping_) return absl::CancelledError("stopping");
+      poll_context_ = &context;
+    }
+    v1::WorkerInfo reply;
+    const grpc::Status status =
+        stub_->GetWorkerInfo(&context, v1::GetWorkerInfoRequest(), &reply);
+    {
+      MutexLock lock(&mutex_);
+      poll_context_ = nullptr;
+    }
+    if (!status.ok()) return rpc::FromGrpcStatus(status);
+    return AttentionWorkerInfoFromProto(reply);
+  }
+
+  void TakeAnswer(const absl::StatusOr<AttentionWorkerInfo>& info)
+      ABSL_LOCKS_EXCLUDED(mutex_) {
+    if (!ShouldMove(info)) return;
+    for (const auto& listener : calls_->Listeners()) listener->OnMoveAdvised();
   }
 
   // Takes what the worker said, or that it said nothing. True if its requests
@@ -378,7 +410,6 @@ class GrpcAttentionClient final : public AttentionClient {
   bool ShouldMove(const absl::StatusOr<AttentionWorkerInfo>& info)
       ABSL_LOCKS_EXCLUDED(mutex_) {
     MutexLock lock(&mutex_);
-    poll_context_ = nullptr;
     const absl::Time now = absl::Now();
     if (info.ok()) {
       last_answer_ = now;
@@ -399,6 +430,7 @@ class GrpcAttentionClient final : public AttentionClient {
   }
 
   const GrpcAttentionClientOptions options_;
+  const std::shared_ptr<grpc::Channel> channel_;
   const std::unique_ptr<v1::Generation::Stub> stub_;
   const std::shared_ptr<SessionClient> sessions_;
   const std::shared_ptr<LiveCalls> calls_;
@@ -406,6 +438,7 @@ class GrpcAttentionClient final : public AttentionClient {
   mutable Mutex mutex_;
   CondVar wake_;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  bool ask_now_ ABSL_GUARDED_BY(mutex_) = false;
   // Of the question in flight; null between questions.
   grpc::ClientContext* poll_context_ ABSL_GUARDED_BY(mutex_) = nullptr;
   AttentionWorkerInfo info_ ABSL_GUARDED_BY(mutex_);

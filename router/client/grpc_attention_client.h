@@ -19,6 +19,8 @@ struct GrpcAttentionClientOptions {
   std::string address;  // host:port or unix:/path; also the client's name
 
   // How often the worker is asked how it is, and how long an answer may take.
+  // One that cannot be reached is tried all the time, as often as the channel
+  // connects.
   absl::Duration poll_interval = absl::Milliseconds(250);
   absl::Duration poll_timeout = absl::Milliseconds(750);
   // A worker that is connected but does not answer for this long is silent: no

@@ -54,6 +54,11 @@ void AttentionMembers::Follow() {
   }
   for (const auto& [id, address] : now) {
     if (members_.contains(id)) continue;
+    if (pool_->AskNow(address)) {
+      LogInfo(absl::StrCat("attention worker at ", address,
+                           ": another instance joined"));
+      continue;
+    }
     auto client = make_client_(address);
     if (!client.ok()) {
       LogWarning(absl::StrCat("cannot use the attention worker at ", address,

@@ -65,18 +65,14 @@ PlanContext AnswerService::MakeContext() {
                    absl::Hex(options_.random() >> 32, absl::kZeroPad8));
   context.created = absl::ToUnixSeconds(options_.generation.timers->Now());
   context.model = options_.served_model_name;
-  std::string fingerprint;
-  for (const auto& worker : options_.workers->Describe()) {
-    if (!worker.not_ready.empty() && !worker.can_wait) continue;
-    fingerprint = worker.info.model_fingerprint;
-    if (worker.info.max_model_len > 0) {
-      context.max_model_len =
-          std::min(context.max_model_len, worker.info.max_model_len);
-    }
+  const WorkerPool::ServedModel served = options_.workers->served_model();
+  if (served.max_model_len > 0) {
+    context.max_model_len =
+        std::min(context.max_model_len, served.max_model_len);
   }
   // Of the build and the weights: what a seed's meaning depends on.
-  context.system_fingerprint =
-      absl::StrCat("switchyard-", kVersion, "-", fingerprint.substr(0, 12));
+  context.system_fingerprint = absl::StrCat("switchyard-", kVersion, "-",
+                                            served.fingerprint.substr(0, 12));
   context.seed = options_.random();
   return context;
 }
@@ -103,7 +99,7 @@ void AnswerService::Answer(HttpRequest request,
       options_.workers->Describe(), [](const WorkerPool::WorkerStatus& worker) {
         return worker.not_ready.empty() || worker.can_wait;
       });
-  if (!any) {
+  if (!any && job->arrival >= options_.workers->ExpectedBackBy()) {
     // Refused before any work is done for it, with what Choose() says of each
     // worker. Only now: a choice that is not used takes another's turn.
     if (const auto worker = options_.workers->Choose(); !worker.ok()) {

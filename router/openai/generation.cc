@@ -150,6 +150,9 @@ TokenStream::Environment Generation::StreamEnvironment() {
   environment.on_replay = [metrics = environment_->metrics] {
     metrics->OnReplay();
   };
+  environment.on_wait = [metrics = environment_->metrics] {
+    metrics->OnWaitForWorker();
+  };
   environment.move_costs = environment_->move_costs;
   environment.on_state_moved = [metrics =
                                     environment_->metrics](int64_t bytes) {

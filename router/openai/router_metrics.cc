@@ -106,6 +106,9 @@ RouterMetrics::RouterMetrics(metrics::Registry* r,
   replays_ = r->AddCounter(
       "switchyard_router_replays_total",
       "Sequences that lost their attention worker and went on elsewhere.");
+  waits_for_worker_ = r->AddCounter(
+      "switchyard_router_waits_for_worker_total",
+      "Sequences that waited since no attention worker could take them.");
   states_moved_ = r->AddCounter(
       "switchyard_router_states_moved_total",
       "Sequences whose state a draining attention worker handed over.");
@@ -245,6 +248,7 @@ void RouterMetrics::OnAborted() {
 
 void RouterMetrics::OnFailed() { success_error_->Increment(); }
 void RouterMetrics::OnReplay() { replays_->Increment(); }
+void RouterMetrics::OnWaitForWorker() { waits_for_worker_->Increment(); }
 
 void RouterMetrics::OnStateMoved(int64_t bytes) {
   states_moved_->Increment();

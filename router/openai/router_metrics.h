@@ -48,6 +48,7 @@ class RouterMetrics {
   void OnAborted();
   void OnFailed();
   void OnReplay();
+  void OnWaitForWorker();
   void OnStateMoved(int64_t bytes);
 
   // `handler` is a path pattern, never what a client sent.
@@ -86,6 +87,7 @@ class RouterMetrics {
   metrics::Counter* sglang_aborted_;
   metrics::Counter* replays_;
   metrics::Counter* stripped_reasoning_tokens_;
+  metrics::Counter* waits_for_worker_;
   metrics::Counter* states_moved_;
   metrics::Counter* state_bytes_moved_;
 

@@ -140,8 +140,7 @@ void TokenStream::Try() {
   }
   absl::StatusOr<WorkerLease> any = environment_.workers->Choose();
   if (any.ok()) return StartAttempt(*std::move(any));
-  // Without a lost worker there is nothing to save by waiting.
-  if (last_worker_.empty()) return End(any.status(), TokenFinish::kStop, {});
+  if (last_worker_.empty()) return WaitForWorker(any.status());
   RetryLater(any.status());
 }
 
@@ -393,7 +392,25 @@ void TokenStream::RetryLater(const absl::Status& why) {
   }
   const absl::Time limit = std::min(give_up_, request_.deadline);
   if (now >= limit) return End(last_failure_, TokenFinish::kStop, {});
-  const absl::Time when = std::min(now + retry_delay_, limit);
+  SetRetryTimer(limit);
+}
+
+void TokenStream::WaitForWorker(const absl::Status& why) {
+  const absl::Time limit =
+      std::min(environment_.workers->ExpectedBackBy(), request_.deadline);
+  if (environment_.timers->Now() >= limit) {
+    return End(why, TokenFinish::kStop, {});
+  }
+  if (!std::exchange(waited_for_worker_, true)) {
+    retry_delay_ = kFirstRetryDelay;
+    if (environment_.on_wait) environment_.on_wait();
+  }
+  SetRetryTimer(limit);
+}
+
+void TokenStream::SetRetryTimer(absl::Time limit) {
+  const absl::Time when =
+      std::min(environment_.timers->Now() + retry_delay_, limit);
   retry_delay_ = std::min(2 * retry_delay_, kMaxRetryDelay);
   retry_timer_ = environment_.timers->RunAt(
       when, [post = environment_.post, stream = weak_from_this()] {

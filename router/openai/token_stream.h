@@ -7,7 +7,8 @@
 // would have been. When a worker falls silent, a second attempt runs elsewhere
 // beside the first, and whichever gives the next token ends the other. A worker
 // that drains is left as soon as another one is ready: its state is moved
-// there, if that is sooner than reading the tokens again.
+// there, if that is sooner than reading the tokens again. A sequence that has
+// had no worker yet waits for one only while the pool expects one back.
 
 #ifndef SWITCHYARD_ROUTER_OPENAI_TOKEN_STREAM_H_
 #define SWITCHYARD_ROUTER_OPENAI_TOKEN_STREAM_H_
@@ -37,6 +38,8 @@ class TokenStream : public std::enable_shared_from_this<TokenStream> {
     TimerQueue* timers = nullptr;
     std::function<void(std::function<void()>)> post;
     std::function<void()> on_replay;  // counts; may be null
+    // Counts those that wait for their first worker; may be null.
+    std::function<void()> on_wait = nullptr;
     // Null: states are never moved. Not owned; outlives this.
     MoveCosts* move_costs = nullptr;
     std::function<void(int64_t bytes)> on_state_moved;  // may be null
@@ -98,7 +101,12 @@ class TokenStream : public std::enable_shared_from_this<TokenStream> {
                      const TokenUsage& usage);
   // Ends the stream if the tokens it has are all that it can have.
   bool EndedByItself();
+  // After a worker was lost.
   void RetryLater(const absl::Status& why);
+  // Before there was any.
+  void WaitForWorker(const absl::Status& why);
+  // Before `limit`, which is to come.
+  void SetRetryTimer(absl::Time limit);
   void End(const absl::Status& status, TokenFinish finish,
            const TokenUsage& usage);
 
@@ -118,6 +126,7 @@ class TokenStream : public std::enable_shared_from_this<TokenStream> {
   // request's own doing.
   absl::optional<int64_t> cached_prompt_tokens_;
   bool tried_other_when_full_ = false;
+  bool waited_for_worker_ = false;
   absl::Status last_failure_;
   absl::Time give_up_ =
       absl::InfiniteFuture();  // set while looking for a worker

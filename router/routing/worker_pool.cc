@@ -35,6 +35,13 @@ std::string WhyNotReady(const AttentionWorkerInfo& info) {
   return "in a state that this router does not know";
 }
 
+std::string Reasons(const std::vector<WorkerPool::WorkerStatus>& all) {
+  return absl::StrJoin(
+      all, "; ", [](std::string* out, const WorkerPool::WorkerStatus& worker) {
+        absl::StrAppend(out, worker.name, ": ", worker.not_ready);
+      });
+}
+
 }  // namespace
 
 WorkerLease::WorkerLease(WorkerLease&& other) noexcept
@@ -63,8 +70,8 @@ void WorkerLease::Release() {
 }
 
 WorkerPool::WorkerPool(std::vector<AttentionClient*> workers,
-                       const RoutingPolicy* policy)
-    : policy_(policy) {
+                       const RoutingPolicy* policy, Options options)
+    : policy_(policy), options_(std::move(options)) {
   SY_CHECK(policy_ != nullptr);
   MutexLock lock(&mutex_);
   for (AttentionClient* worker : workers) {
@@ -86,12 +93,25 @@ bool WorkerPool::Add(std::shared_ptr<AttentionClient> worker) {
 
 bool WorkerPool::Remove(absl::string_view name) {
   MutexLock lock(&mutex_);
+  DescribeLocked();  // for the last time with it
   for (auto& [number, place] : places_) {
     if (place.owned == nullptr || place.removed ||
         absl::string_view(place.worker->name()) != name) {
       continue;
     }
     place.removed = true;
+    return true;
+  }
+  return false;
+}
+
+bool WorkerPool::AskNow(absl::string_view name) {
+  MutexLock lock(&mutex_);
+  for (const auto& [number, place] : places_) {
+    if (place.removed || absl::string_view(place.worker->name()) != name) {
+      continue;
+    }
+    place.worker->AskNow();
     return true;
   }
   return false;
@@ -153,11 +173,7 @@ absl::StatusOr<WorkerLease> WorkerPool::Choose(
   }
   if (candidates.empty()) {
     return absl::UnavailableError(absl::StrCat(
-        "no attention worker can take the request: ",
-        absl::StrJoin(
-            all, "; ", [](std::string* out, const WorkerStatus& worker) {
-              absl::StrAppend(out, worker.name, ": ", worker.not_ready);
-            })));
+        "no attention worker can take the request: ", Reasons(all)));
   }
   const size_t choice = policy_->Choose(candidates, turn_++);
   SY_CHECK(choice < candidates.size());
@@ -165,6 +181,21 @@ absl::StatusOr<WorkerLease> WorkerPool::Choose(
   Place& place = places_[number];
   ++place.in_flight;
   return WorkerLease(this, number, place.worker);
+}
+
+absl::Time WorkerPool::ExpectedBackBy() {
+  MutexLock lock(&mutex_);
+  DescribeLocked();
+  if (options_.worker_grace <= absl::ZeroDuration()) {
+    return absl::InfinitePast();
+  }
+  return last_choosable_ + options_.worker_grace;
+}
+
+WorkerPool::ServedModel WorkerPool::served_model() {
+  MutexLock lock(&mutex_);
+  DescribeLocked();
+  return {.fingerprint = fingerprint_, .max_model_len = max_model_len_};
 }
 
 std::vector<WorkerPool::WorkerStatus> WorkerPool::Describe() {
@@ -185,7 +216,31 @@ std::vector<WorkerPool::WorkerStatus> WorkerPool::DescribeLocked(
     all.push_back(std::move(status));
     if (places != nullptr) places->push_back(number);
   }
+  Remember(all);
   return all;
+}
+
+void WorkerPool::Remember(const std::vector<WorkerStatus>& all) {
+  int64_t least = 0;
+  bool any = false;
+  for (const WorkerStatus& worker : all) {
+    if (!worker.not_ready.empty() && !worker.can_wait) continue;
+    any = true;
+    if (const int64_t length = worker.info.max_model_len; length > 0) {
+      least = least > 0 ? std::min(least, length) : length;
+    }
+  }
+  if (any) {
+    last_choosable_ = options_.now();
+    max_model_len_ = least;
+  }
+  if (std::exchange(any_choosable_, any) == any) return;
+  if (any) {
+    LogInfo("attention workers can take requests");
+  } else {
+    LogWarning(absl::StrCat("no attention worker can take requests",
+                            all.empty() ? "" : ": ", Reasons(all)));
+  }
 }
 
 void WorkerPool::Judge(WorkerStatus* worker) {

@@ -7,6 +7,7 @@
 #define SWITCHYARD_ROUTER_ROUTING_WORKER_POOL_H_
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -15,6 +16,8 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "base/mutex.h"
 #include "router/client/attention_client.h"
@@ -45,12 +48,19 @@ class WorkerLease {
   AttentionClient* worker_;
 };
 
-// Thread-safe.
+// Sees how the workers are whenever it is asked anything, and does not look by
+// itself: somebody calls Describe() from time to time, so that it knows when it
+// was that one could take requests last. Thread-safe.
 class WorkerPool {
  public:
+  struct Options {
+    // How long after that moment one is expected back; 0: never.
+    absl::Duration worker_grace = absl::ZeroDuration();
+    std::function<absl::Time()> now = absl::Now;  // thread-safe
+  };
   // `workers` and `policy` are not owned and outlive this.
-  WorkerPool(std::vector<AttentionClient*> workers,
-             const RoutingPolicy* policy);
+  WorkerPool(std::vector<AttentionClient*> workers, const RoutingPolicy* policy,
+             Options options);
 
   // One more worker, in the order of coming behind the others. False, and
   // nothing changes, if there is one with its name.
@@ -58,6 +68,9 @@ class WorkerPool {
   // A worker that was added is not chosen any more; requests that it has go on.
   // False: there is none with that name.
   bool Remove(absl::string_view name) ABSL_LOCKS_EXCLUDED(mutex_);
+  // There is a worker with that name, and it is asked at once how it is:
+  // another process may have come to its address.
+  bool AskNow(absl::string_view name) ABSL_LOCKS_EXCLUDED(mutex_);
   // Workers that were removed and have no request any more. To be destroyed by
   // a thread that may wait (AttentionClient's destructor).
   std::vector<std::shared_ptr<AttentionClient>> TakeRemoved()
@@ -75,6 +88,19 @@ class WorkerPool {
   absl::StatusOr<WorkerLease> Choose(
       absl::Span<const std::string> exclude = {});
 
+  // Until when a request that no worker can take should wait for one: the last
+  // moment at which one could be chosen, and the grace. A whole fleet that
+  // restarts is a pause then, no error. InfinitePast: no worker ever could, or
+  // there is no grace.
+  absl::Time ExpectedBackBy() ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // What the workers that can be chosen serve, or served last.
+  struct ServedModel {
+    std::string fingerprint;    // empty: none seen yet
+    int64_t max_model_len = 0;  // the least of theirs, tokens; 0: not known
+  };
+  ServedModel served_model() ABSL_LOCKS_EXCLUDED(mutex_);
+
   // A place at every worker that is not removed, ready or not; for what
   // concerns all of them.
   std::vector<WorkerLease> LeaseAll() ABSL_LOCKS_EXCLUDED(mutex_);
@@ -91,7 +117,7 @@ class WorkerPool {
   };
   // Of every worker, in the order of configuration and coming; for /readyz and
   // messages.
-  std::vector<WorkerStatus> Describe();
+  std::vector<WorkerStatus> Describe() ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
   friend class WorkerLease;
@@ -102,6 +128,9 @@ class WorkerPool {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Fills in not_ready and can_wait from what the worker said.
   void Judge(WorkerStatus* worker) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Keeps what is to be known when no worker can be chosen any more.
+  void Remember(const std::vector<WorkerStatus>& all)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   struct Place {
     AttentionClient* worker = nullptr;
@@ -111,12 +140,18 @@ class WorkerPool {
   };
 
   const RoutingPolicy* const policy_;
+  const Options options_;
   Mutex mutex_;
   // By number: ascending in the order of coming, never used twice.
   std::map<uint64_t, Place> places_ ABSL_GUARDED_BY(mutex_);
   uint64_t next_place_ ABSL_GUARDED_BY(mutex_) = 0;
   std::string fingerprint_ ABSL_GUARDED_BY(mutex_);  // empty: none seen yet
   std::string fingerprint_from_ ABSL_GUARDED_BY(mutex_);  // that worker's name
+  // Whether a worker could be chosen when somebody looked last; when it was so
+  // last, and what those workers' limit was.
+  bool any_choosable_ ABSL_GUARDED_BY(mutex_) = false;
+  absl::Time last_choosable_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();
+  int64_t max_model_len_ ABSL_GUARDED_BY(mutex_) = 0;
   uint64_t turn_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 

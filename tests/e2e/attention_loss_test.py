@@ -1,6 +1,7 @@
 """Attention workers that are killed, hang, or are told to go, under load. No client
 sees more than a pause: no request fails, and no token, logprob or count changes."""
 
+import concurrent.futures
 import os
 import re
 import signal
@@ -8,12 +9,14 @@ import time
 
 import e2e_case
 import checked_load
-from local_cluster import Cluster, get
+from local_cluster import Cluster, get, wait_until
 
 DRAFTS = ["--speculative-algorithm", "NEXTN", "--speculative-num-steps", "3",
           "--speculative-adaptive=false"]
 # More for a measurement; one needs 20 for a percentile.
 KILLS = int(os.environ.get("SWITCHYARD_TEST_KILLS", "4"))
+# Of new requests, which have no worker to lose.
+WAITS = "switchyard_router_waits_for_worker_total"
 # How far behind a fault its silence may begin: a hung worker's last tokens may still be
 # on their way.
 WINDOW = 0.5
@@ -25,15 +28,16 @@ def metric(port, name):
 
 
 class AttentionLoss(e2e_case.TestCase):
-    def start(self, drafts=True, streams=6):
-        self.cluster = Cluster(e2e_case.BINARIES, e2e_case.DEMO, num_attention=2,
-                               attention_flags=DRAFTS if drafts else ())
+    def start(self, drafts=True, streams=6, workers=2, tokens=200, router_flags=()):
+        self.cluster = Cluster(e2e_case.BINARIES, e2e_case.DEMO, num_attention=workers,
+                               attention_flags=DRAFTS if drafts else (),
+                               router_flags=router_flags)
         self.addCleanup(self.cluster.close)
         self.cluster.start()
-        for index in range(2):
+        for index in range(workers):
             self.cluster.wait_attention_ready(index)
         self.load = checked_load.CheckedLoad(
-            self.cluster.port, checked_load.requests(32), streams,
+            self.cluster.port, checked_load.requests(32, tokens), streams,
             timeout=120 * e2e_case.SLOWER).expect()
         self.load.start()
 
@@ -107,6 +111,35 @@ class AttentionLoss(e2e_case.TestCase):
         self.finish(moments, "4 restarts")
         self.assertGreater(metric(self.cluster.port, "switchyard_router_states_moved_total"),
                            0)
+
+    def test_new_requests_wait_for_the_only_worker(self):
+        """It is told to go, or killed, and starts again: a pause, and no error."""
+        self.start(streams=8, workers=1, tokens=20,
+                   router_flags=["--worker-grace", f"{int(60 * e2e_case.SLOWER)}s"])
+        port = self.cluster.port
+        for number in range(4):
+            self.wait_for_events(100)
+            if number % 2:
+                self.cluster.attention.kill()
+            else:
+                self.cluster.attention.send_signal(signal.SIGTERM)
+                self.assertEqual(
+                    self.cluster.attention.exit_code(60 * e2e_case.SLOWER), 0)
+                self.cluster.attention.close()
+            wait_until(lambda: get(port, "/readyz")[0] == 503, "the loss to be seen",
+                       60 * e2e_case.SLOWER)
+            # The streams of a killed worker are not new: this one is.
+            before = metric(port, WAITS)
+            with concurrent.futures.ThreadPoolExecutor(1) as pool:
+                late = pool.submit(e2e_case.ask, port, checked_load.requests(1)[0] |
+                                   {"stream": False, "max_tokens": 5})
+                wait_until(lambda: metric(port, WAITS) > before, "a request that waits",
+                           60 * e2e_case.SLOWER)
+                self.cluster.start_attention()
+                self.assertEqual(late.result()["usage"]["completion_tokens"], 5)
+        self.load.stop()
+        self.assertEqual(self.load.failures, [])
+        self.assertEqual(self.load.changed, [])
 
     def test_the_last_worker_finishes_what_it_has(self):
         cluster = Cluster(e2e_case.BINARIES, e2e_case.DEMO)

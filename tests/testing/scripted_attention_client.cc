@@ -233,6 +233,16 @@ int ScriptedAttentionClient::num_flushes() const {
   return num_flushes_;
 }
 
+void ScriptedAttentionClient::AskNow() {
+  MutexLock lock(&mutex_);
+  ++num_asks_;
+}
+
+int ScriptedAttentionClient::num_asks() const {
+  MutexLock lock(&mutex_);
+  return num_asks_;
+}
+
 void ScriptedAttentionClient::LetHandOver() {
   MutexLock lock(&mutex_);
   can_hand_over_ = true;

@@ -102,6 +102,8 @@ class ScriptedAttentionClient final : public router::AttentionClient {
   void Cancel(const std::string& request_id) override;
   void FlushCache(std::function<void(absl::Status)> done) override;
   int num_flushes() const;
+  void AskNow() override;
+  int num_asks() const;  // by AskNow()
   // Waits for the test's TakeHandOver() if LetHandOver() was called, else
   // nothing can be moved.
   void HandOver(const std::string& request_id, router::AttentionClient* to,
@@ -117,6 +119,7 @@ class ScriptedAttentionClient final : public router::AttentionClient {
   absl::optional<std::vector<int32_t>> answer_ ABSL_GUARDED_BY(mutex_);
   absl::Status failure_ ABSL_GUARDED_BY(mutex_);
   int num_flushes_ ABSL_GUARDED_BY(mutex_) = 0;
+  int num_asks_ ABSL_GUARDED_BY(mutex_) = 0;
   bool can_hand_over_ ABSL_GUARDED_BY(mutex_) = false;
   absl::optional<HandOverOrder> hand_over_ ABSL_GUARDED_BY(mutex_);
 };

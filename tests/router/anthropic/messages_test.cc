@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
+#include "absl/time/time.h"
 #include "base/json.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -221,6 +222,7 @@ TEST_F(AnthropicTest, ErrorsHaveThisApisShape) {
               HasSubstr("messages"));
   EXPECT_NE(bad.head.Get("request-id"), "");
   workers_[0]->SetState(AttentionWorkerInfo::State::kLoading);
+  timers_.Advance(absl::Minutes(1));  // nobody waits for it any more
   const auto busy = Post(kMessages, Body(""));
   EXPECT_EQ(busy.status, 503);
   EXPECT_EQ((*ParseJson(busy.body))["error"]["type"], "overloaded_error");

@@ -508,6 +508,33 @@ TEST_F(GrpcAttentionClientTest, ADrainingWorkersRequestsAreAdvisedToMove) {
   EXPECT_TRUE(listener->WaitUntilDone());
 }
 
+// Its address is tried all the time, not when the next question would be due.
+TEST_F(GrpcAttentionClientTest, AWorkerThatComesBackIsSeenAtOnce) {
+  const int port = server_->port();
+  server_->Shutdown(absl::ZeroDuration());
+  server_.reset();
+  options_.poll_interval = absl::Hours(1);
+  StartClient();
+  ASSERT_TRUE(WaitForInfo([](const AttentionWorkerInfo& info) {
+    return info.message != "not asked yet";
+  }));
+  EXPECT_EQ(client_->info().state, State::kUnreachable);
+  EXPECT_THAT(client_->info().message, HasSubstr("refused"));
+  StartServer(port);
+  EXPECT_TRUE(WaitForState(State::kReady));
+}
+
+TEST_F(GrpcAttentionClientTest, AskNowDoesNotWaitForTheNextQuestion) {
+  options_.poll_interval = absl::Hours(1);
+  StartClient();
+  ASSERT_TRUE(WaitForState(State::kReady));
+  v1::WorkerInfo info;
+  info.set_state(v1::WorkerInfo::DRAINING);
+  service_.SetInfo(info);
+  client_->AskNow();
+  EXPECT_TRUE(WaitForState(State::kDraining));
+}
+
 TEST_F(GrpcAttentionClientTest, AWorkerThatNeverAnswersIsUnreachable) {
   options_.poll_timeout = absl::Milliseconds(20);
   options_.unreachable_after = absl::Milliseconds(100);

@@ -262,29 +262,37 @@ TEST(Membership, RefusesBadStreamsWithReasons) {
   EXPECT_EQ(router.registry()->members().size(), 1u);
 }
 
+bool Eventually(const std::function<bool()>& condition) {
+  const absl::Time deadline = absl::Now() + kPatience;
+  Mutex mutex;
+  CondVar never;
+  MutexLock lock(&mutex);
+  while (absl::Now() < deadline) {
+    if (condition()) return true;
+    never.WaitUntil(&mutex, absl::Now() + absl::Milliseconds(5));
+  }
+  return false;
+}
+
 // The pool's workers are those that are there, the static one among them.
 TEST(AttentionMembers, FollowTheRegistry) {
   Router router;
   LeastLoaded policy;
   testing::ScriptedAttentionClient fixed("127.0.0.1:10");
-  WorkerPool pool({&fixed}, &policy);
+  WorkerPool pool({&fixed}, &policy, {});
   const auto pool_has = [&pool](const std::vector<std::string>& names) {
-    const absl::Time deadline = absl::Now() + kPatience;
-    Mutex mutex;
-    CondVar never;
-    MutexLock lock(&mutex);
-    while (absl::Now() < deadline) {
+    return Eventually([&] {
       std::vector<std::string> has;
       for (const auto& worker : pool.Describe()) has.push_back(worker.name);
-      if (has == names) return true;
-      never.WaitUntil(&mutex, absl::Now() + absl::Milliseconds(5));
-    }
-    return false;
+      return has == names;
+    });
   };
+  std::atomic<int> made{0};
   AttentionMembers members(
       router.registry(), &pool,
-      [](const std::string& address)
+      [&made](const std::string& address)
           -> absl::StatusOr<std::unique_ptr<AttentionClient>> {
+        ++made;
         return std::make_unique<testing::ScriptedAttentionClient>(address);
       });
   router.Listen([&members] { members.Changed(); });
@@ -295,6 +303,13 @@ TEST(AttentionMembers, FollowTheRegistry) {
       registry->Report(fabric::AttentionMember("b", "127.0.0.1:10")).ok());
   ASSERT_TRUE(registry->Report(fabric::ExpertMember("c", "127.0.0.1:12")).ok());
   EXPECT_TRUE(pool_has({"127.0.0.1:10", "127.0.0.1:11"}));
+  EXPECT_TRUE(Eventually([&] { return fixed.num_asks() == 1; }));
+  // Another instance at an address that has a client: that one asks at once.
+  ASSERT_TRUE(
+      registry->Report(fabric::AttentionMember("b2", "127.0.0.1:10")).ok());
+  EXPECT_TRUE(Eventually([&] { return fixed.num_asks() == 2; }));
+  EXPECT_EQ(made, 1);
+  registry->Leave("b2");
   registry->Leave("a");
   registry->Leave("b");
   EXPECT_TRUE(pool_has({"127.0.0.1:10"}));

@@ -65,8 +65,8 @@ TEST_F(ApiTest, OnlyWorkersSequenceWaitsUntilItIsBackOrTheTimeIsOver) {
   call->Token(answer[0]);
   workers_[0]->SetState(State::kUnreachable);
   call->Done(absl::UnavailableError("connection reset"));
-  ASSERT_TRUE(
-      timers_.WaitForTimers(2, Soon()));  // the deadline's and the retry
+  ASSERT_TRUE(timers_.WaitForTimers(kServerTimers + 2,
+                                    Soon()));  // the deadline's and the retry
   workers_[0]->SetState(State::kReady);
   workers_[0]->Answer(answer);
   timers_.Advance(absl::Seconds(1));
@@ -80,7 +80,8 @@ TEST_F(ApiTest, OnlyWorkersSequenceWaitsUntilItIsBackOrTheTimeIsOver) {
   ASSERT_NE(workers_[0]->WaitForCall(before, Soon()), nullptr);
   std::thread patience([&] {
     for (int i = 0; i < 200; ++i) {
-      if (!timers_.WaitForTimers(2, absl::Now() + absl::Milliseconds(100)))
+      if (!timers_.WaitForTimers(kServerTimers + 2,
+                                 absl::Now() + absl::Milliseconds(100)))
         break;
       timers_.Advance(absl::Seconds(1));
     }
@@ -264,7 +265,7 @@ TEST_F(MovingTest, AFullWorkerDoesNotRefuseWhatHasToMove) {
   first_worker().SetState(State::kUnreachable);
   first_->Done(absl::UnavailableError("connection reset"));
   // The retry's, beside the keep-alive's and the deadline's.
-  ASSERT_TRUE(timers_.WaitForTimers(3, Soon()));
+  ASSERT_TRUE(timers_.WaitForTimers(kServerTimers + 3, Soon()));
   other_worker().FailAll(absl::OkStatus());
   other_worker().Answer(answer_);
   timers_.Advance(absl::Seconds(1));
@@ -280,7 +281,7 @@ TEST_F(ApiTest, CachedTokensAreThoseOfTheFirstAttempt) {
   call->set_cached_prompt_tokens(3);
   call->Token(answer[0]);
   call->Done(absl::UnavailableError("connection reset"));
-  ASSERT_TRUE(timers_.WaitForTimers(2, Soon()));
+  ASSERT_TRUE(timers_.WaitForTimers(kServerTimers + 2, Soon()));
   timers_.Advance(absl::Seconds(1));
   call = workers_[0]->WaitForCall(1, Soon());
   ASSERT_NE(call, nullptr);
@@ -332,7 +333,7 @@ TEST_F(ApiTest, DeadlineEndsARequestThatItsWorkerForgot) {
   ASSERT_NE(call, nullptr);
   EXPECT_EQ(call->request().deadline,
             absl::FromUnixSeconds(1735689600) + absl::Seconds(3));
-  ASSERT_TRUE(timers_.WaitForTimers(1, Soon()));
+  ASSERT_TRUE(timers_.WaitForTimers(kServerTimers + 1, Soon()));
   timers_.Advance(absl::Seconds(6));
   EXPECT_EQ(client->ReadReply().status, 504);
   EXPECT_TRUE(call->WaitUntilCancelled(Soon()));

@@ -5,6 +5,7 @@
 #define SWITCHYARD_TESTS_ROUTER_OPENAI_API_TEST_UTIL_H_
 
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -24,6 +25,9 @@ namespace switchyard::router {
 inline constexpr int32_t kEos = 1529;  // <|im_end|> of the demo model
 inline constexpr char kChat[] = "/v1/chat/completions";
 inline constexpr char kCompletions[] = "/v1/completions";
+
+// Set for as long as a server runs: it looks at its workers.
+inline constexpr size_t kServerTimers = 1;
 
 // No test takes this long unless it fails.
 absl::Time Soon();

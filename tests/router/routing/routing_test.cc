@@ -57,7 +57,7 @@ class WorkerPoolTest : public ::testing::Test {
   ScriptedAttentionClient a_{"a:1"};
   ScriptedAttentionClient b_{"b:1"};
   LeastLoaded policy_;
-  WorkerPool pool_{{&a_, &b_}, &policy_};
+  WorkerPool pool_{{&a_, &b_}, &policy_, {}};
 };
 
 TEST_F(WorkerPoolTest, ChoosesTheLessLoaded) {
@@ -173,7 +173,7 @@ TEST_F(WorkerPoolTest, AWorkerThatLoadsDecidesNothing) {
 
 TEST(WorkerPoolMembersTest, ComeAndGo) {
   LeastLoaded policy;
-  WorkerPool pool({}, &policy);
+  WorkerPool pool({}, &policy, {});
   EXPECT_THAT(pool.Choose(), StatusIs(absl::StatusCode::kUnavailable,
                                       HasSubstr("has joined")));
   auto worker = std::make_shared<ScriptedAttentionClient>("a:1");
@@ -203,6 +203,99 @@ TEST(WorkerPoolMembersTest, ComeAndGo) {
   }
   EXPECT_EQ(pool.TakeRemoved().size(), 1);
   EXPECT_TRUE(watched.expired());
+}
+
+// A pool whose time the test moves.
+class WorkerGraceTest : public ::testing::Test {
+ protected:
+  WorkerPool::Options Options() {
+    return {.worker_grace = absl::Seconds(5), .now = [this] { return now_; }};
+  }
+  static AttentionWorkerInfo Gone() {
+    return Info(AttentionWorkerInfo::State::kUnreachable);
+  }
+
+  absl::Time now_ = absl::FromUnixSeconds(1000);
+  LeastLoaded policy_;
+  ScriptedAttentionClient a_{"a:1"};
+};
+
+TEST_F(WorkerGraceTest, CountsFromTheLastMomentAtWhichOneCouldBeChosen) {
+  WorkerPool pool({&a_}, &policy_, Options());
+  a_.SetInfo(Gone());
+  EXPECT_EQ(pool.ExpectedBackBy(), absl::InfinitePast());  // nobody ever was
+  a_.SetInfo(Info(AttentionWorkerInfo::State::kLoading));
+  EXPECT_EQ(pool.ExpectedBackBy(), absl::InfinitePast());
+  for (const auto state :
+       {kReady, AttentionWorkerInfo::State::kWaitingExperts}) {
+    a_.SetInfo(Info(state));
+    now_ += absl::Hours(1);
+    pool.Describe();
+    const absl::Time last = now_;
+    now_ += absl::Seconds(1);
+    a_.SetInfo(Gone());
+    EXPECT_EQ(pool.ExpectedBackBy(), last + absl::Seconds(5));
+    now_ += absl::Hours(1);
+    EXPECT_EQ(pool.ExpectedBackBy(), last + absl::Seconds(5));
+  }
+}
+
+TEST_F(WorkerGraceTest, NobodyIsExpectedBackWithoutGrace) {
+  WorkerPool::Options options = Options();
+  options.worker_grace = absl::ZeroDuration();
+  WorkerPool pool({&a_}, &policy_, std::move(options));
+  a_.SetInfo(Info(kReady));
+  EXPECT_EQ(pool.ExpectedBackBy(), absl::InfinitePast());
+}
+
+TEST_F(WorkerGraceTest, AWorkerThatWasRemovedIsExpectedBack) {
+  WorkerPool pool({}, &policy_, Options());
+  auto worker = std::make_shared<ScriptedAttentionClient>("b:1");
+  worker->SetInfo(Info(kReady));
+  ASSERT_TRUE(pool.Add(std::move(worker)));
+  ASSERT_TRUE(pool.Remove("b:1"));
+  EXPECT_EQ(pool.ExpectedBackBy(), now_ + absl::Seconds(5));
+}
+
+TEST_F(WorkerGraceTest, AWorkerOfAnotherModelIsNotWaitedFor) {
+  ScriptedAttentionClient other("b:1");
+  WorkerPool pool({&a_, &other}, &policy_, Options());
+  a_.SetInfo(Info(kReady));
+  AttentionWorkerInfo info = Info(kReady);
+  info.model_fingerprint = "xyz";
+  other.SetInfo(info);
+  const absl::Time end = pool.ExpectedBackBy();
+  EXPECT_EQ(end, now_ + absl::Seconds(5));
+  a_.SetInfo(Gone());
+  now_ += absl::Seconds(1);
+  EXPECT_EQ(pool.ExpectedBackBy(), end);
+}
+
+TEST_F(WorkerGraceTest, WhatWasServedIsRemembered) {
+  ScriptedAttentionClient b("b:1");
+  WorkerPool pool({&a_, &b}, &policy_, Options());
+  a_.SetInfo(Gone());
+  b.SetInfo(Gone());
+  EXPECT_EQ(pool.served_model().fingerprint, "");
+  EXPECT_EQ(pool.served_model().max_model_len, 0);
+  AttentionWorkerInfo info = Info(kReady);
+  info.max_model_len = 300;
+  a_.SetInfo(info);
+  info.max_model_len = 200;
+  b.SetInfo(info);
+  EXPECT_EQ(pool.served_model().max_model_len, 200);
+  b.SetInfo(Gone());
+  EXPECT_EQ(pool.served_model().max_model_len, 300);
+  a_.SetInfo(Gone());
+  EXPECT_EQ(pool.served_model().fingerprint, "abc");
+  EXPECT_EQ(pool.served_model().max_model_len, 300);
+}
+
+TEST_F(WorkerPoolTest, AsksTheWorkerOfThatNameNow) {
+  EXPECT_TRUE(pool_.AskNow("b:1"));
+  EXPECT_FALSE(pool_.AskNow("c:1"));
+  EXPECT_EQ(a_.num_asks(), 0);
+  EXPECT_EQ(b_.num_asks(), 1);
 }
 
 TEST_F(WorkerPoolTest, ConfiguredWorkersStay) {
