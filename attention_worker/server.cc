@@ -92,21 +92,22 @@ GrpcExpertClientOptions ClientOptions(const model::Checkpoint& checkpoint,
 AttentionWorker::MakeExpertClients ExpertClientsAt(
     std::vector<std::string> addresses, std::shared_ptr<ExpertIo> io,
     metrics::Registry* registry) {
-  return [addresses, io, registry](const model::Checkpoint& checkpoint,
-                                   const std::string& instance_id)
-             -> absl::StatusOr<AttentionWorker::ExpertClients> {
-    AttentionWorker::ExpertClients made;
-    for (const std::string& address : addresses) {
-      GrpcExpertClientOptions options =
-          ClientOptions(checkpoint, instance_id, registry, io);
-      options.address = address;
-      SY_ASSIGN_OR_RETURN(std::unique_ptr<ExpertClient> client,
-                          NewGrpcExpertClient(std::move(options)));
-      made.clients.push_back(std::move(client));
-    }
-    made.pump = io;
-    return made;
-  };
+  return
+      [addresses = std::move(addresses), io = std::move(io), registry](
+          const model::Checkpoint& checkpoint, const std::string& instance_id)
+          -> absl::StatusOr<AttentionWorker::ExpertClients> {
+        AttentionWorker::ExpertClients made;
+        for (const std::string& address : addresses) {
+          GrpcExpertClientOptions options =
+              ClientOptions(checkpoint, instance_id, registry, io);
+          options.address = address;
+          SY_ASSIGN_OR_RETURN(std::unique_ptr<ExpertClient> client,
+                              NewGrpcExpertClient(std::move(options)));
+          made.clients.push_back(std::move(client));
+        }
+        made.pump = io;
+        return made;
+      };
 }
 
 absl::Status CheckNumbers(const ServerOptions& options) {

@@ -5,8 +5,8 @@
 #include <algorithm>
 #include <cerrno>
 #include <cmath>
-#include <cstring>
 #include <optional>
+#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -116,9 +116,9 @@ absl::Status PinThisThread(int cpu) {
   const int error = errno;
   CPU_FREE(set);
   return ok ? absl::OkStatus()
-            : absl::FailedPreconditionError(
-                  absl::StrCat("cannot run a thread on CPU ", cpu,
-                               " alone: ", std::strerror(error)));
+            : absl::FailedPreconditionError(absl::StrCat(
+                  "cannot run a thread on CPU ", cpu,
+                  " alone: ", std::generic_category().message(error)));
 }
 
 }  // namespace switchyard

@@ -9,8 +9,8 @@
 #include <cerrno>
 #include <cinttypes>
 #include <cstdio>
-#include <cstring>
 #include <string>
+#include <system_error>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -84,10 +84,10 @@ absl::StatusOr<std::unique_ptr<HugePageMemory>> HugePageMemory::Reserve(
   void* const map = mmap(nullptr, mapped, PROT_READ | PROT_WRITE,
                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (map == MAP_FAILED) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat("cannot reserve ", mapped >> 20,
-                     " MiB of addresses for weights: ", std::strerror(errno),
-                     "; is there a limit on virtual memory (ulimit -v)?"));
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "cannot reserve ", mapped >> 20, " MiB of addresses for weights: ",
+        std::generic_category().message(errno),
+        "; is there a limit on virtual memory (ulimit -v)?"));
   }
   uint8_t* const first = static_cast<uint8_t*>(map);
   const int64_t before = RoundUp(reinterpret_cast<int64_t>(first), kPageBytes) -
@@ -112,9 +112,9 @@ absl::Status HugePageMemory::Populate(int64_t begin, int64_t end) const {
       errno == EINVAL) {
     return absl::OkStatus();
   }
-  return absl::ResourceExhaustedError(
-      absl::StrCat("no memory for ", (end - begin) >> 20,
-                   " MiB of weights: ", std::strerror(errno)));
+  return absl::ResourceExhaustedError(absl::StrCat(
+      "no memory for ", (end - begin) >> 20,
+      " MiB of weights: ", std::generic_category().message(errno)));
 }
 
 int64_t HugePageMemory::huge_bytes() const {

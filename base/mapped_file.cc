@@ -81,12 +81,14 @@ namespace {
 
 // Advice: a refusal does not matter.
 void Advise(const void* data, int64_t bytes, int advice) {
-  static const uintptr_t page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
+  static const int64_t kPageBytes = sysconf(_SC_PAGESIZE);
   if (bytes <= 0) return;
-  const uintptr_t address = reinterpret_cast<uintptr_t>(data);
-  const uintptr_t begin = address / page * page;
-  madvise(reinterpret_cast<void*>(begin),
-          address + static_cast<uintptr_t>(bytes) - begin, advice);
+  // From the beginning of the first byte's page.
+  const auto before = static_cast<int64_t>(reinterpret_cast<uintptr_t>(data) %
+                                           static_cast<uintptr_t>(kPageBytes));
+  uint8_t* const begin =
+      const_cast<uint8_t*>(static_cast<const uint8_t*>(data)) - before;
+  madvise(begin, static_cast<size_t>(before + bytes), advice);
 }
 
 }  // namespace

@@ -228,8 +228,8 @@ void GrpcExpertClient::SetListener(std::function<void()> listener) {
 }
 
 void GrpcExpertClient::Carry(Effects effects) {
-  for (auto& [done, reply] : effects.finished) {
-    std::move(done)(std::move(reply));
+  for (auto& call : effects.finished) {
+    std::move(call.first)(std::move(call.second));
   }
   if (effects.listener) effects.listener();
 }
@@ -253,11 +253,14 @@ void GrpcExpertClient::Forward(const ExpertCall& call, Done done) {
   SY_CHECK(call.hidden_size == options_.hidden_size &&
            call.num_rows == static_cast<int64_t>(call.source_rows.size()));
   const absl::Time start = absl::Now();
-  absl::Status status;
+  Effects effects;
   {
     MutexLock lock(&mutex_);
-    status = CheckCall(call, start);
-    if (status.ok()) {
+    absl::Status status = CheckCall(call, start);
+    if (!status.ok()) {
+      metrics_.CallFailed(status.code());
+      effects.finished.emplace_back(std::move(done), std::move(status));
+    } else {
       calls_.Add({.encoded = EncodeCall(call, activation_format_,
                                         next_sequence_++, buffers_.get()),
                   .deadline = call.deadline,
@@ -270,12 +273,11 @@ void GrpcExpertClient::Forward(const ExpertCall& call, Done done) {
       WriteNext();
     }
   }
-  if (status.ok()) {
+  if (effects.finished.empty()) {
     io_->ScheduleTimer(call.deadline);
-    return;
+  } else {
+    Carry(std::move(effects));
   }
-  metrics_.CallFailed(status.code());
-  std::move(done)(std::move(status));
 }
 
 void GrpcExpertClient::WriteNext() {

@@ -147,6 +147,7 @@ void DraftStage::Run(
   }
   if (passes.empty()) return;
   std::vector<DraftJob> jobs;
+  jobs.reserve(passes.size());
   for (const Pass& pass : passes) jobs.push_back(pass.job);
   std::vector<Drafter::Result> results = drafter_.Run(jobs, begin + kPatience);
   int64_t rows = 0;

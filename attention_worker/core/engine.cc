@@ -87,8 +87,8 @@ absl::Status CheckOptions(const Engine::Options& options) {
 class EngineImpl final : public Engine {
  public:
   EngineImpl(Options options, std::unique_ptr<StateMemory> memory)
-      : options_(options),
-        limits_(LimitsOf(options)),
+      : options_(std::move(options)),
+        limits_(LimitsOf(options_)),
         memory_(std::move(memory)) {
     if (options_.metrics == nullptr) {
       own_registry_ = metrics::Registry::Create();
@@ -348,10 +348,9 @@ class EngineImpl final : public Engine {
   static void AddAll(std::vector<Arrival> arrivals, StepLoop* loop) {
     for (Arrival& arrival : arrivals) {
       if (arrival.refused.ok()) {
-        loop->Add(std::move(arrival.request), std::move(arrival.sink),
-                  arrival.submitted);
+        loop->Add(arrival.request, std::move(arrival.sink), arrival.submitted);
       } else {
-        loop->Refuse(std::move(arrival.request), std::move(arrival.sink),
+        loop->Refuse(arrival.request, std::move(arrival.sink),
                      arrival.submitted, arrival.refused);
       }
     }
@@ -410,7 +409,8 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(Options options) {
   SY_ASSIGN_OR_RETURN(std::unique_ptr<StateMemory> memory,
                       StateMemory::Create(options.runner->state_shape(),
                                           options.state_memory_bytes));
-  return std::unique_ptr<Engine>(new EngineImpl(options, std::move(memory)));
+  return std::unique_ptr<Engine>(
+      new EngineImpl(std::move(options), std::move(memory)));
 }
 
 }  // namespace switchyard::attention_worker

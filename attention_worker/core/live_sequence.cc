@@ -32,7 +32,7 @@ std::vector<int32_t> PromptThenResumed(const GenerationRequest& request) {
 
 }  // namespace
 
-LiveSequence::LiveSequence(GenerationRequest generation_request,
+LiveSequence::LiveSequence(const GenerationRequest& generation_request,
                            std::unique_ptr<TokenSink> token_sink,
                            int64_t max_tokens, absl::Time submit_time,
                            int max_drafts)

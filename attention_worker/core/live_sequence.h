@@ -24,8 +24,9 @@ namespace switchyard::attention_worker {
 class LiveSequence {
  public:
   // `max_tokens`: prompt and output together. `max_drafts`: at a time.
-  LiveSequence(GenerationRequest request, std::unique_ptr<TokenSink> sink,
-               int64_t max_tokens, absl::Time submitted, int max_drafts = 0);
+  LiveSequence(const GenerationRequest& request,
+               std::unique_ptr<TokenSink> sink, int64_t max_tokens,
+               absl::Time submitted, int max_drafts = 0);
 
   // INVALID_ARGUMENT: the output does not follow its grammar. Possible only of
   // one that was begun elsewhere, or where tokens are forced.

@@ -63,21 +63,20 @@ StepLoop::~StepLoop() {
   SY_CHECK(state_bytes_used_ == 0);
 }
 
-void StepLoop::Add(GenerationRequest request, std::unique_ptr<TokenSink> sink,
-                   absl::Time submitted) {
+void StepLoop::Add(const GenerationRequest& request,
+                   std::unique_ptr<TokenSink> sink, absl::Time submitted) {
   const int64_t max_tokens = options_.limits.MaxTokensOf(request);
   sequences_.push_back(std::make_unique<LiveSequence>(
-      std::move(request), std::move(sink), max_tokens, submitted,
-      drafts_.max_depth()));
+      request, std::move(sink), max_tokens, submitted, drafts_.max_depth()));
   sequences_.back()->may_draft = drafts_.Admit();
 }
 
-void StepLoop::Refuse(GenerationRequest request,
+void StepLoop::Refuse(const GenerationRequest& request,
                       std::unique_ptr<TokenSink> sink, absl::Time submitted,
                       const absl::Status& status) {
   const int64_t max_tokens = options_.limits.MaxTokensOf(request);
-  sequences_.push_back(std::make_unique<LiveSequence>(
-      std::move(request), std::move(sink), max_tokens, submitted));
+  sequences_.push_back(std::make_unique<LiveSequence>(request, std::move(sink),
+                                                      max_tokens, submitted));
   Finish(sequences_.back().get(), status, FinishReason::kStop,
          options_.clock->Now());
   RemoveFinished();

@@ -66,11 +66,11 @@ class StepLoop {
   ~StepLoop();
 
   // REQUIRES: CheckRequest() is OK.
-  void Add(GenerationRequest request, std::unique_ptr<TokenSink> sink,
+  void Add(const GenerationRequest& request, std::unique_ptr<TokenSink> sink,
            absl::Time submitted);
 
   // Of a request that cannot be begun: its last word, at once.
-  void Refuse(GenerationRequest request, std::unique_ptr<TokenSink> sink,
+  void Refuse(const GenerationRequest& request, std::unique_ptr<TokenSink> sink,
               absl::Time submitted, const absl::Status& status);
 
   // One turn: ends what is cancelled or expired, plans, computes, samples,

@@ -65,7 +65,9 @@ class GenerateStream final : public GenerateReactor {
       end_ = broken_.ok() ? status : broken_;
       action = NextLocked();
     }
-    Do(action);
+    // With a write under way the rest is up to OnWriteDone(), and the stream
+    // may be gone by now.
+    if (action != Action::kNothing) Do(action);
   }
 
   void OnWriteDone(bool ok) override ABSL_LOCKS_EXCLUDED(mutex_) {

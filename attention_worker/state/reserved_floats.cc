@@ -4,8 +4,8 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstring>
 #include <limits>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -51,7 +51,7 @@ absl::StatusOr<ReservedFloats> ReservedFloats::Create(int64_t floats,
   if (map == MAP_FAILED) {
     return absl::ResourceExhaustedError(absl::StrCat(
         "cannot reserve address space for ", floats,
-        " floats of sequence state: ", std::strerror(error),
+        " floats of sequence state: ", std::generic_category().message(error),
         "; lower --state-memory, or lift the limit on virtual memory "
         "(ulimit -v, vm.overcommit_memory)"));
   }

@@ -119,7 +119,7 @@ class OutputFormatTest : public ::testing::Test {
         {.drafts = drafts, .wrong_draft = [wrong](int64_t position) {
            return wrong > 0 && position % wrong == 0;
          }});
-    const auto record = rig.Add(std::move(request));
+    const auto record = rig.Add(request);
     rig.StepUntilEmpty();
     return {record->ids(), record->status(), record->reason()};
   }

@@ -102,11 +102,11 @@ class StepLoopRig {
     return request;
   }
 
-  std::shared_ptr<testing::TokenRecord> Add(GenerationRequest request) {
+  std::shared_ptr<testing::TokenRecord> Add(const GenerationRequest& request) {
     if (loop_ == nullptr) Start();
     auto record = std::make_shared<testing::TokenRecord>();
-    loop_->Add(std::move(request),
-               std::make_unique<testing::RecordingSink>(record), clock_.Now());
+    loop_->Add(request, std::make_unique<testing::RecordingSink>(record),
+               clock_.Now());
     return record;
   }
 

@@ -82,7 +82,7 @@ class StepLoopTest : public ::testing::Test {
     EXPECT_EQ(load_.state_bytes_used, 0);
   }
 
-  std::shared_ptr<TokenRecord> Add(GenerationRequest request) {
+  std::shared_ptr<TokenRecord> Add(const GenerationRequest& request) {
     if (loop_ == nullptr) {
       auto memory = StateMemory::Create(runner_.state_shape(),
                                         options_.limits.state_memory_bytes);
@@ -93,8 +93,7 @@ class StepLoopTest : public ::testing::Test {
     }
     EXPECT_THAT(CheckRequest(request, options_.limits), IsOk());
     auto record = std::make_shared<TokenRecord>();
-    loop_->Add(std::move(request), std::make_unique<RecordingSink>(record),
-               clock_.Now());
+    loop_->Add(request, std::make_unique<RecordingSink>(record), clock_.Now());
     return record;
   }
   bool Step(absl::flat_hash_set<std::string> cancelled = {}) {
