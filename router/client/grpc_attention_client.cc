@@ -1,5 +1,6 @@
 #include "router/client/grpc_attention_client.h"
 
+#include <algorithm>
 #include <chrono>
 #include <deque>
 #include <functional>
@@ -367,8 +368,12 @@ class GrpcAttentionClient final : public AttentionClient {
         // Time has gone by; the reason may be another one now.
         if (absl::IsDeadlineExceeded(info.status())) continue;
       }
-      const absl::Time next = absl::Now() + options_.poll_interval;
       MutexLock lock(&mutex_);
+      const bool loading = info_.state == AttentionWorkerInfo::State::kLoading;
+      const absl::Time next =
+          absl::Now() + (loading ? std::min(options_.poll_interval,
+                                            options_.loading_poll_interval)
+                                 : options_.poll_interval);
       while (!stopping_ && !ask_now_ && wake_.WaitUntil(&mutex_, next)) {
       }
       ask_now_ = false;
@@ -458,9 +463,10 @@ absl::StatusOr<std::unique_ptr<AttentionClient>> NewGrpcAttentionClient(
         "an attention worker's address is empty; give host:port");
   }
   if (options.poll_interval <= absl::ZeroDuration() ||
+      options.loading_poll_interval <= absl::ZeroDuration() ||
       options.poll_timeout <= absl::ZeroDuration()) {
     return absl::InvalidArgumentError(
-        "poll_interval and poll_timeout must be above 0");
+        "poll intervals and poll_timeout must be above 0");
   }
   SY_ASSIGN_OR_RETURN(std::shared_ptr<SessionClient> sessions,
                       SessionClient::Create(options.address));

@@ -20,8 +20,10 @@ struct GrpcAttentionClientOptions {
 
   // How often the worker is asked how it is, and how long an answer may take.
   // One that cannot be reached is tried all the time, as often as the channel
-  // connects.
+  // connects; one that loads, at the shorter of both intervals: requests may
+  // wait for it to be ready.
   absl::Duration poll_interval = absl::Milliseconds(250);
+  absl::Duration loading_poll_interval = absl::Milliseconds(50);
   absl::Duration poll_timeout = absl::Milliseconds(750);
   // A worker that is connected but does not answer for this long is silent: no
   // request goes there if another is to be had, and those there are advised to

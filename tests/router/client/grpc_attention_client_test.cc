@@ -524,6 +524,18 @@ TEST_F(GrpcAttentionClientTest, AWorkerThatComesBackIsSeenAtOnce) {
   EXPECT_TRUE(WaitForState(State::kReady));
 }
 
+TEST_F(GrpcAttentionClientTest, AWorkerThatLoadsIsAskedMoreOften) {
+  options_.poll_interval = absl::Hours(1);
+  v1::WorkerInfo info;
+  info.set_state(v1::WorkerInfo::LOADING);
+  service_.SetInfo(info);
+  StartClient();
+  ASSERT_TRUE(WaitForState(State::kLoading));
+  info.set_state(v1::WorkerInfo::READY);
+  service_.SetInfo(info);
+  EXPECT_TRUE(WaitForState(State::kReady));
+}
+
 TEST_F(GrpcAttentionClientTest, AskNowDoesNotWaitForTheNextQuestion) {
   options_.poll_interval = absl::Hours(1);
   StartClient();
