@@ -111,6 +111,9 @@ class Checker:
         require(any(selects(budget["spec"]["selector"], labels)
                     for budget in self.of_kind("PodDisruptionBudget")),
                 "no PodDisruptionBudget selects its pods")
+        if "switchyard.dev/numa" in pod.get("nodeSelector", {}):
+            require(labels.get("switchyard.dev/cpus") == "exclusive",
+                    "one NUMA node is asked for, but only exclusive CPUs are aligned")
         for container in pod.get("initContainers", []) + pod["containers"]:
             self.check_container(where, workload, container)
         for container in pod["containers"]:

@@ -6,6 +6,7 @@ import unittest
 
 import jsonschema
 import kubernetes_validate
+import yaml
 
 import manifests
 from check_manifests import check
@@ -80,6 +81,37 @@ class ManifestsTest(unittest.TestCase):
                     self.assertEqual(used - known, set())
 
 
+def _bytes(text):
+    units = {"Gi": 1 << 30, "Mi": 1 << 20}
+    return int(text[:-2]) * units[text[-2:]]
+
+
+class NodesTest(unittest.TestCase):
+
+    def test_components_choose_nodes(self):
+        pod = _pod(manifests.base_with("weights-pvc", "exclusive-cpus", "numa", "huge-pages"),
+                   "switchyard-expert-worker")
+        self.assertEqual(pod["nodeSelector"],
+                         {"switchyard.dev/numa": "single-numa-node",
+                          "switchyard.dev/huge-pages": "transparent"})
+
+    def test_a_kubelet_would_start_with_these_settings(self):
+        path = os.path.join(manifests.K8S, "components", "numa", "kubelet.yaml")
+        with open(path, encoding="utf-8") as file:
+            settings = yaml.safe_load(file)
+        # The Memory Manager refuses anything else.
+        reserved = sum(_bytes(node["limits"]["memory"])
+                       for node in settings["reservedMemory"])
+        self.assertEqual(reserved, sum(map(_bytes, (
+            settings["kubeReserved"]["memory"], settings["systemReserved"]["memory"],
+            settings["evictionHard"]["memory.available"]))))
+        # The static CPU Manager wants CPUs for everything else.
+        self.assertEqual(settings["cpuManagerPolicy"], "static")
+        self.assertTrue(settings["reservedSystemCPUs"])
+        self.assertEqual(settings["memoryManagerPolicy"], "Static")
+        self.assertEqual(settings["topologyManagerPolicy"], "single-numa-node")
+
+
 # Each breaks one promise of a good build, and says what must be found.
 def _pod(documents, name="switchyard-router", kind="Deployment"):
     return find(documents, kind, name)["spec"]["template"]["spec"]
@@ -143,6 +175,11 @@ def _fractional_exclusive(documents):
     template["metadata"]["labels"]["switchyard.dev/cpus"] = "exclusive"
 
 
+def _numa_with_shared_cpus(documents):
+    _pod(documents, "switchyard-expert-worker")["nodeSelector"] = {
+        "switchyard.dev/numa": "single-numa-node"}
+
+
 def _security(documents):
     return _container(documents)["securityContext"]
 
@@ -188,6 +225,7 @@ BREAKS = [
     (_writable_weights, "mounted writable"),
     (_image_volume_by_tag, "without a digest"),
     (_fractional_exclusive, "whole CPUs"),
+    (_numa_with_shared_cpus, "only exclusive CPUs are aligned"),
     (_wrong_monitor_port, "no port metrics"),
     (_scaler_and_replicas, "sets replicas itself"),
 ]
