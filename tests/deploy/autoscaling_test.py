@@ -1,9 +1,11 @@
 """The scalers' files agree with one another and with the series they read, and do what they
 should with a pool."""
 
+import dataclasses
 import importlib.machinery
 import importlib.util
 import os
+import tempfile
 import unittest
 
 import yaml
@@ -23,6 +25,7 @@ def load_simulator():
 
 
 SIMULATOR = load_simulator()
+RECORDED = os.path.join(os.path.dirname(__file__), "recorded_trace.csv")
 BUSY = autoscaling.SERIES["switchyard_expert_busy_workers"]
 PRESSURE = autoscaling.SERIES["switchyard_expert_queue_pressure"]
 
@@ -124,6 +127,27 @@ class SimulationTest(unittest.TestCase):
         got = self.run_trace(SIMULATOR.diurnal_trace())
         self.assertEqual(got.time_to_slo, 0)
         self.assertLess(got.pod_hours, 1.1 * got.ideal_pod_hours)
+
+    def test_a_recorded_trace(self):
+        # By scripts/autoscale_local --record, of real workers: one user, eight, one, while
+        # other programs took their CPUs at times.
+        trace = SIMULATOR.read_trace(RECORDED)
+        self.assertGreater(len(trace), 1200)
+        rules = dataclasses.replace(autoscaling.load(), least=2)
+        got = SIMULATOR.simulate(rules, trace, 20)
+        self.assertGreater(got.most, 3)
+        self.assertLess(got.time_to_slo, 180)
+        # Down waits two minutes, so what swings faster than that is not followed.
+        self.assertLess(got.reversals, len(trace) / 120)
+
+    def test_traces_that_make_no_sense_are_refused_by_their_line(self):
+        for text, expected in (("0,1\n5\n", ":2: not"), ("0,1\n0,2\n", ":2: seconds"),
+                               ("0,1\n9,-2\n", ":2: seconds"), ("0,1\n", "two lines")):
+            with self.subTest(text=text), tempfile.NamedTemporaryFile("w") as file:
+                file.write(text)
+                file.flush()
+                with self.assertRaisesRegex(SystemExit, expected):
+                    SIMULATOR.read_trace(file.name)
 
 
 if __name__ == "__main__":
