@@ -4,6 +4,7 @@
 
 Both on loopback. Commands on stdin, one a line, and the relay ends with its stdin:
     delay SECONDS   every piece of data waits so long before it goes on
+    jitter SHARE SECONDS   this share of the pieces does
     hold            nothing goes on, and no connection ends: a silent partition
     go              what was held goes on
     reset           every connection is reset
@@ -11,6 +12,7 @@ Both on loopback. Commands on stdin, one a line, and the relay ends with its std
 
 import asyncio
 import contextlib
+import random
 import socket
 import struct
 import sys
@@ -22,6 +24,7 @@ class Relay:
     def __init__(self, target):
         self.target = target
         self.delay = 0.0
+        self.share = 1.0
         self.open = asyncio.Event()
         self.open.set()
         self.writers = set()
@@ -39,7 +42,7 @@ class Relay:
     async def _pump(self, reader, writer):
         with contextlib.suppress(OSError):
             while piece := await reader.read(PIECE):
-                if self.delay:
+                if self.delay and random.random() < self.share:
                     await asyncio.sleep(self.delay)
                 await self.open.wait()
                 writer.write(piece)
@@ -50,7 +53,9 @@ class Relay:
     def command(self, line):
         words = line.split()
         if words[0] == "delay":
-            self.delay = float(words[1])
+            self.delay, self.share = float(words[1]), 1.0
+        elif words[0] == "jitter":
+            self.share, self.delay = map(float, words[1:])
         elif words[0] == "hold":
             self.open.clear()
         elif words[0] == "go":
