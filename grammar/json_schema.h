@@ -49,7 +49,8 @@ class SchemaCompiler {
 
   // One value. "#" in references is `schema`, which must outlive the call.
   // `path` stands before paths in messages.
-  absl::StatusOr<Expression> Compile(const Json& schema, std::string path);
+  absl::StatusOr<Expression> Compile(const Json& schema,
+                                     const std::string& path);
 
   // A part of the schema that Compile() was given last.
   absl::StatusOr<Expression> CompilePart(const Json& schema,

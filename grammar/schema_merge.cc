@@ -147,12 +147,12 @@ absl::StatusOr<Json> MergeKeyword(const std::string& key, const Json& a,
     }
     return out;
   }
-  static const auto* const least = new absl::flat_hash_set<std::string>{
+  static const auto* const kLeast = new absl::flat_hash_set<std::string>{
       "minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties"};
-  static const auto* const most = new absl::flat_hash_set<std::string>{
+  static const auto* const kMost = new absl::flat_hash_set<std::string>{
       "maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties"};
-  if (least->contains(key)) return Extreme(a, b, true);
-  if (most->contains(key)) return Extreme(a, b, false);
+  if (kLeast->contains(key)) return Extreme(a, b, true);
+  if (kMost->contains(key)) return Extreme(a, b, false);
   return absl::InvalidArgumentError(
       absl::StrCat(path, "/", key,
                    ": cannot be joined with another of the same name (allOf, "

@@ -106,7 +106,7 @@ std::string PercentDecoded(absl::string_view text) {
 }  // namespace
 
 absl::StatusOr<Expression> SchemaCompiler::Compile(const Json& schema,
-                                                   std::string path) {
+                                                   const std::string& path) {
   root_ = &schema;
   root_path_ = path;
   rules_.clear();  // another schema has other references

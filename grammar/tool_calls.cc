@@ -169,7 +169,8 @@ class Builder {
   }
 
   // Text in a parameter, of these contents; null: any.
-  absl::StatusOr<Expression> PlainText(std::shared_ptr<const Dfa> contents) {
+  absl::StatusOr<Expression> PlainText(
+      const std::shared_ptr<const Dfa>& contents) {
     if (plain_ == nullptr) {
       SY_ASSIGN_OR_RETURN(
           const Dfa utf8,

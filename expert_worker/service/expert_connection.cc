@@ -246,7 +246,7 @@ void ExpertConnection::OnOutcome(uint64_t sequence, ComputeOutcome outcome) {
   SY_CHECK(found != in_flight_.end());
   rows_in_flight_ -= found->second;
   in_flight_.erase(found);
-  SendBytes(std::move(reply));
+  SendBytes(reply);
 }
 
 void ExpertConnection::TellHoldings(const model::ExpertSet& holdings) {
@@ -260,8 +260,8 @@ void ExpertConnection::Send(const v1::ExpertReply& reply) {
   SendBytes(rpc::ToByteBuffer(reply));
 }
 
-void ExpertConnection::SendBytes(grpc::ByteBuffer message) {
-  unsent_.push_back(std::move(message));
+void ExpertConnection::SendBytes(const grpc::ByteBuffer& message) {
+  unsent_.push_back(message);
   unsent_bytes_ += static_cast<int64_t>(unsent_.back().Length());
   WriteNext();
 }

@@ -118,7 +118,7 @@ class ExpertConnection : public std::enable_shared_from_this<ExpertConnection> {
   void TellHoldings(const model::ExpertSet& holdings)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Send(const v1::ExpertReply& reply) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void SendBytes(grpc::ByteBuffer message)
+  void SendBytes(const grpc::ByteBuffer& message)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void WriteNext() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void EndIfDrained() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
