@@ -289,7 +289,8 @@ class GrpcAttentionClient final : public AttentionClient {
         absl::ToChronoTime(absl::Now() + options_.poll_timeout));
     stub_->async()->FlushCache(
         &call->context, &call->request, &call->reply,
-        [call, done = std::move(done), name = name()](grpc::Status status) {
+        [call, done = std::move(done),
+         name = name()](const grpc::Status& status) {
           const absl::Status result = rpc::FromGrpcStatus(status);
           done(result.ok()
                    ? result
