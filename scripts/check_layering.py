@@ -63,7 +63,7 @@ PARTS = {
     "router/http": "",
     "router/page": "http",
     "router/openai": "access admission client http routing text",
-    "router/anthropic": "http openai",
+    "router/anthropic": "http openai text",
     "router/responses": "http openai",
     "router/sglang": "http openai text",
     "router/tokens": "http openai",

@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "router/text/json_scanner.h"
 
 namespace switchyard::router {
 namespace {
@@ -185,7 +186,9 @@ HttpResponse AnthropicFormat::Whole(absl::Span<const ChoiceResult> choices,
   }
   for (size_t i = 0; i < choice.message.tool_calls.size(); ++i) {
     const ToolCall& call = choice.message.tool_calls[i];
-    absl::StatusOr<Json> input = ParseJson(call.arguments);
+    // An object must be there, also if it was cut off (stop_reason tells): its
+    // members as far as they came.
+    absl::StatusOr<Json> input = ParseJson(CloseJson(call.arguments));
     content.push_back(
         {{"type", "tool_use"},
          {"id", CallId(static_cast<int>(i))},

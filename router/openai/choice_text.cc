@@ -37,12 +37,13 @@ OutputDelta ChoiceText::AddToken(int32_t id) {
   return AddText(ThroughStop(detokenizer_.Add(id)));
 }
 
-OutputDelta ChoiceText::Finish() {
+OutputDelta ChoiceText::Finish(TextEnd end) {
   std::string rest;
   if (!stopped()) rest = ThroughStop(detokenizer_.Flush());
   if (!stopped()) rest += stop_.Flush();
   OutputDelta delta = AddText(rest);
-  if (parser_ != nullptr) AppendDelta(Note(parser_->Finish()), &delta);
+  if (stop_.stopped()) end = TextEnd::kCutOff;
+  if (parser_ != nullptr) AppendDelta(Note(parser_->Finish(end)), &delta);
   ShapeReasoning(/*end=*/true, &delta);
   return delta;
 }

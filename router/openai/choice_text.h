@@ -39,8 +39,9 @@ class ChoiceText {
 
   // What one more token adds; nothing after stopped().
   OutputDelta AddToken(int32_t id);
-  // What was held back, at the end. Call once.
-  OutputDelta Finish();
+  // What was held back, at the end. Call once. A stop string cuts off, whatever
+  // `end` says.
+  OutputDelta Finish(TextEnd end);
 
   // A stop string came, or a call too many: no more tokens are needed.
   bool stopped() const { return stop_.stopped() || too_many_calls_; }
@@ -49,6 +50,10 @@ class ChoiceText {
   // The last token, if it was one of stop_token_ids.
   absl::optional<int32_t> stop_token() const { return stop_token_; }
   bool has_tool_calls() const { return has_tool_calls_; }
+  // The last call's arguments are not complete. Known behind Finish().
+  bool call_cut_off() const {
+    return parser_ != nullptr && parser_->call_cut_off();
+  }
   int64_t reasoning_tokens() const { return reasoning_tokens_; }
 
  private:

@@ -217,7 +217,9 @@ void Generation::OnTokensDone(size_t index, const absl::Status& status,
 void Generation::FinishChoice(size_t index, TokenFinish finish,
                               const std::string& interrupted) {
   Choice& choice = choices_[index];
-  OutputDelta rest = choice.text->Finish();
+  OutputDelta rest = choice.text->Finish(
+      finish == TokenFinish::kStop && interrupted.empty() ? TextEnd::kByModel
+                                                          : TextEnd::kCutOff);
   choice.done = true;
   choice.result.since_arrival = environment_->timers->Now() - arrival_;
   if (!choice.text->matched_stop().empty()) {
@@ -230,10 +232,13 @@ void Generation::FinishChoice(size_t index, TokenFinish finish,
   // A stop string may be found only now, in what had been held back.
   const bool stopped = !plan_.prefill_only &&
                        (choice.text->stopped() || finish == TokenFinish::kStop);
-  choice.result.finish_reason = !interrupted.empty()            ? interrupted
-                                : !stopped                      ? "length"
-                                : choice.text->has_tool_calls() ? "tool_calls"
-                                                                : "stop";
+  // Nobody is told to run a call that a stop string cut off.
+  const bool calls =
+      choice.text->has_tool_calls() && !choice.text->call_cut_off();
+  choice.result.finish_reason = !interrupted.empty() ? interrupted
+                                : !stopped           ? "length"
+                                : calls              ? "tool_calls"
+                                                     : "stop";
   choice.usage.prompt_tokens =
       static_cast<int64_t>(plan_.prompts[choice.prompt].size());
   environment_->metrics->OnChoiceDone(choice.result.finish_reason, choice.usage,

@@ -7,9 +7,36 @@
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "router/openai/errors.h"
+#include "router/text/json_scanner.h"
 
 namespace switchyard::router {
 namespace {
+
+// The arguments of a message's calls that are text and no JSON object.
+std::vector<Json*> UnreadArguments(Json* message) {
+  std::vector<Json*> unread;
+  const auto calls = message->find("tool_calls");
+  if (calls == message->end() || !calls->is_array()) return unread;
+  for (Json& call : *calls) {
+    Json& arguments = call["function"]["arguments"];
+    if (arguments.is_string()) unread.push_back(&arguments);
+  }
+  return unread;
+}
+
+// Some templates take arguments apart. Those of a call that was cut off are no
+// JSON (docs/decisions/0031), and a history with it must remain usable: here
+// they are as much of an object as came. Text that begins none is left alone.
+void CloseUnreadArguments(Json* messages) {
+  for (Json& message : *messages) {
+    for (Json* const arguments : UnreadArguments(&message)) {
+      const auto& text = arguments->get_ref<const std::string&>();
+      absl::StatusOr<Json> closed =
+          ParseJson(text.empty() ? "{}" : CloseJson(text));
+      if (closed.ok() && closed->is_object()) *arguments = *std::move(closed);
+    }
+  }
+}
 
 bool NeverThinks(ChatFormat format) {
   return format == ChatFormat::kInstruct || format == ChatFormat::kCoder;
@@ -129,8 +156,14 @@ absl::StatusOr<GenerationPlan> Planner::Plan(Api api, absl::string_view body,
 
 absl::StatusOr<std::vector<int32_t>> Planner::ChatTokens(
     const ChatRequest& request, std::string* hidden_reasoning) const {
+  absl::optional<ChatPrompt> closed;
+  if (options_.chat_format == ChatFormat::kCoder) {
+    closed = request.prompt;
+    CloseUnreadArguments(&closed->messages);
+  }
   absl::StatusOr<std::string> text =
-      RenderChat(options_.chat_format, request.prompt, hidden_reasoning);
+      RenderChat(options_.chat_format, closed ? *closed : request.prompt,
+                 hidden_reasoning);
   if (!text.ok()) {
     return ParamError("messages", std::string(text.status().message()));
   }

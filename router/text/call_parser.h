@@ -28,6 +28,9 @@ class DeltaBuilder {
   void BeginCall(absl::string_view name);
   // More of the arguments of the latest call.
   void Arguments(absl::string_view text);
+  // There will be no more of them, though they are not complete.
+  void CutOffCall() { call_cut_off_ = true; }
+  bool call_cut_off() const { return call_cut_off_; }
   // At the end of the text.
   void Finish();
 
@@ -38,6 +41,7 @@ class DeltaBuilder {
   std::string held_space_;
   bool has_content_ = false;
   int calls_ = 0;
+  bool call_cut_off_ = false;
 };
 
 // Not thread-safe. What is given out depends on the text alone, not on its
@@ -46,7 +50,7 @@ class CallParser {
  public:
   virtual ~CallParser() = default;
   virtual void Add(absl::string_view text, DeltaBuilder* out) = 0;
-  virtual void Finish(DeltaBuilder* out) = 0;
+  virtual void Finish(TextEnd end, DeltaBuilder* out) = 0;
 };
 
 // `tools` is the request's list, or null.

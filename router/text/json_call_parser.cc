@@ -39,18 +39,30 @@ class JsonCallParser final : public CallParser {
     for (const char byte : text) PushByte(byte, out);
   }
 
-  void Finish(DeltaBuilder* out) override {
+  void Finish(TextEnd end, DeltaBuilder* out) override {
     switch (state_) {
       case State::kText:
         out->Content(std::exchange(tag_, ""));
         break;
       case State::kArguments:
         PushTagAsArguments(out);
-        CloseArguments(/*held_is_text=*/false, out);
+        if (end == TextEnd::kCutOff) {
+          std::string rest;
+          scanner_->CutOff(&rest);
+          out->Arguments(rest);
+          out->CutOffCall();
+        } else {
+          CloseArguments(/*held_is_text=*/false, out);
+        }
         break;
       default:
+        if (committed_) break;
         // Without its end tag the block may still be a whole call.
-        if (!committed_ && !(state_ == State::kAfter && EmitHeldCall(out))) {
+        if (state_ == State::kAfter && EmitHeldCall(out)) break;
+        if (end == TextEnd::kCutOff && IsNameAlone()) {
+          out->BeginCall(*name_);
+          out->CutOffCall();
+        } else {
           out->Content(block_);
         }
         break;
@@ -83,6 +95,13 @@ class JsonCallParser final : public CallParser {
     } else {
       PushBlock(byte, out);
     }
+  }
+
+  // A call of one of the request's tools of whose arguments nothing is there.
+  bool IsNameAlone() const {
+    const bool in_arguments = key_ == "arguments" && state_ == State::kInValue;
+    return name_.has_value() && known_names_.contains(*name_) &&
+           !arguments_.has_value() && !in_arguments;
   }
 
   void PushText(char byte, DeltaBuilder* out) {

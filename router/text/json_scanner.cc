@@ -310,6 +310,14 @@ JsonScanner::Result JsonScanner::PushNumber(char byte, std::string* out) {
   return PushToken(byte, out);
 }
 
+void JsonScanner::CutOff(std::string* out) const {
+  out->append(held_);
+  if (state_ == State::kEscape || state_ == State::kLowSurrogate) {
+    out->append(high_surrogate_);
+  }
+  if (state_ == State::kEscape) out->append(escape_);
+}
+
 void JsonScanner::Close(std::string* out) {
   switch (state_) {
     case State::kEscape:
@@ -336,6 +344,18 @@ void JsonScanner::Close(std::string* out) {
   for (; !open_.empty(); open_.pop_back()) {
     Emit(absl::string_view(&open_.back(), 1), out);
   }
+}
+
+std::string CloseJson(absl::string_view beginning) {
+  JsonScanner scanner(JsonScanner::Mode::kRepair);
+  std::string whole;
+  for (const char byte : beginning) {
+    const JsonScanner::Result result = scanner.Push(byte, &whole);
+    if (result == JsonScanner::Result::kError) break;
+    if (result != JsonScanner::Result::kMore) return whole;
+  }
+  if (!whole.empty()) scanner.Close(&whole);
+  return whole;
 }
 
 }  // namespace switchyard::router

@@ -43,6 +43,9 @@ class JsonScanner {
   // value. The value was not complete, and at least one byte was taken.
   void Close(std::string* out);
 
+  // Instead of Close(): appends what was taken and not given out, as it is.
+  void CutOff(std::string* out) const;
+
   // Text taken but not given out: a comma, or the key of a member whose value
   // has not begun. After Close() it is not part of the value.
   const std::string& held() const { return held_; }
@@ -95,6 +98,10 @@ class JsonScanner {
   absl::string_view literal_rest_;  // of true, false, null
   std::string held_;
 };
+
+// The beginning of a JSON value, made a whole one as by Close(); of what fits
+// nowhere, and behind it, nothing is left.
+std::string CloseJson(absl::string_view beginning);
 
 }  // namespace switchyard::router
 

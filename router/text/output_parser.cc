@@ -66,7 +66,7 @@ class NoCallParser final : public CallParser {
   void Add(absl::string_view text, DeltaBuilder* out) override {
     out->VerbatimContent(text);
   }
-  void Finish(DeltaBuilder*) override {}
+  void Finish(TextEnd, DeltaBuilder*) override {}
 };
 
 std::unique_ptr<CallParser> MakeCallParser(const OutputSyntax& syntax) {
@@ -108,17 +108,19 @@ class OutputParserImpl final : public OutputParser {
     return out_.Take();
   }
 
-  OutputDelta Finish() override {
+  OutputDelta Finish(TextEnd end) override {
     if (state_ == State::kMaybe) {
       calls_->Add(space_, &out_);
       calls_->Add(tag_, &out_);
     } else if (!tag_.empty()) {
       Reason(tag_);
     }
-    calls_->Finish(&out_);
+    calls_->Finish(end, &out_);
     out_.Finish();
     return out_.Take();
   }
+
+  bool call_cut_off() const override { return out_.call_cut_off(); }
 
   bool in_reasoning() const override {
     return state_ == State::kBegin || state_ == State::kReasoning;
@@ -222,7 +224,8 @@ std::unique_ptr<OutputParser> OutputParser::Create(OutputSyntax syntax) {
 ParsedMessage ParseOutput(const OutputSyntax& syntax, absl::string_view text) {
   const std::unique_ptr<OutputParser> parser = OutputParser::Create(syntax);
   ParsedMessage message;
-  const OutputDelta deltas[] = {parser->Add(text), parser->Finish()};
+  const OutputDelta deltas[] = {parser->Add(text),
+                                parser->Finish(TextEnd::kByModel)};
   for (const OutputDelta& delta : deltas) {
     message.reasoning += delta.reasoning;
     message.content += delta.content;

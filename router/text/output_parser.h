@@ -11,17 +11,16 @@
 // JSON calls: <tool_call>{"name": ..., "arguments": {...}}</tool_call>, the end
 // tag being optional at the end of the text.
 //   * Once a block's name is that of one of the request's tools and its
-//   arguments have
-//     begun with "{", it is a call for good, and the arguments go out as they
-//     come. What is wrong after that is mended: raw control characters and bad
-//     escapes in strings are escaped, and arguments that break off (end of
-//     text, end tag, a byte that fits nowhere) are closed, a member without a
-//     value being dropped. So they are always valid JSON. Text behind the break
-//     goes to the content.
-//   * A block that is not that (another name, no tools, arguments before the
-//   name) is
-//     held until it is complete. If it is no valid call, it stays in the
+//     arguments have begun with "{", it is a call for good, and the arguments
+//     go out as they come. What is wrong after that is mended: raw control
+//     characters and bad escapes in strings are escaped, and arguments that
+//     break off (end of the model's text, end tag, a byte that fits nowhere)
+//     are closed, a member without a value being dropped. So they are valid
+//     JSON, unless the text was cut off. Text behind the break goes to the
 //     content.
+//   * A block that is not that (another name, no tools, arguments before the
+//     name) is held until it is complete. If it is no valid call, it stays in
+//     the content.
 // Arguments that are missing, null or "" become {}; JSON text in a string is
 // taken out of it; anything else that is not an object makes no call.
 //
@@ -32,14 +31,16 @@
 // is the schema's. Strings go out as they come, other types when they are
 // complete.
 //   * A forgotten </parameter> is made up for at the beginning of a line,
-//   before
-//     <parameter=KEY> of another declared parameter, before </tool_call>, and
-//     before
-//     </function> with </tool_call> or the end of the text behind it.
+//     before <parameter=KEY> of another declared parameter, before
+//     </tool_call>, and before </function> with </tool_call> or the end of the
+//     text behind it.
 //   * At the end of the text an unfinished parameter is dropped, except for a
-//   string
-//     that has begun to go out: that ends where it is.
+//     string that has begun to go out: that ends where it is.
 //   * Text between parameters goes to the content.
+//
+// Cut off (TextEnd::kCutOff), a call has its arguments as far as they were
+// generated: nothing is closed, so they are no JSON. A JSON call of one of the
+// request's tools that has a name by then is one, without arguments.
 
 #ifndef SWITCHYARD_ROUTER_TEXT_OUTPUT_PARSER_H_
 #define SWITCHYARD_ROUTER_TEXT_OUTPUT_PARSER_H_
@@ -98,6 +99,12 @@ struct OutputDelta {
   }
 };
 
+// Why no more text comes.
+enum class TextEnd {
+  kByModel,  // it ended its text there
+  kCutOff,   // by a limit or a stop string: it would have gone on
+};
+
 // Not thread-safe. Holds back only text whose meaning is not yet certain.
 class OutputParser {
  public:
@@ -105,7 +112,9 @@ class OutputParser {
   virtual ~OutputParser() = default;
   virtual OutputDelta Add(absl::string_view text) = 0;
   // No more text will come.
-  virtual OutputDelta Finish() = 0;
+  virtual OutputDelta Finish(TextEnd end) = 0;
+  // The last call's arguments were cut off. Known behind Finish().
+  virtual bool call_cut_off() const = 0;
   // True while the text is reasoning (for usage.reasoning_tokens).
   virtual bool in_reasoning() const = 0;
 };

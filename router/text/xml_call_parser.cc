@@ -136,11 +136,20 @@ class XmlCallParser final : public CallParser {
     Run(out);
   }
 
-  void Finish(DeltaBuilder* out) override {
+  void Finish(TextEnd end, DeltaBuilder* out) override {
     final_ = true;
     Run(out);
-    if (state_ == State::kValue && streaming_) out->Arguments("\"");
-    if (state_ == State::kValue || state_ == State::kBody) out->Arguments("}");
+    const bool in_value = state_ == State::kValue;
+    const bool in_call = in_value || state_ == State::kBody;
+    if (in_call && end == TextEnd::kCutOff) {
+      if (in_value && !streaming_) {
+        const std::string key = KeyText();
+        out->Arguments(absl::StrCat(key, value_));
+      }
+      out->CutOffCall();
+    } else if (in_call) {
+      out->Arguments(in_value && streaming_ ? "\"}" : "}");
+    }
     state_ = State::kText;
   }
 

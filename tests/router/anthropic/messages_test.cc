@@ -211,6 +211,27 @@ TEST_F(AnthropicTest, SaysWhyItStopped) {
   EXPECT_EQ(stopped["stop_sequence"], "two");
 }
 
+// An object must be there, and no more than what was generated.
+TEST_F(AnthropicTest, ACallThatIsCutOffHasWhatCameOfItsInput) {
+  Start();
+  for (const auto& [arguments, input] :
+       {std::pair("{\"a\": [1, 2], \"b\": \"half", R"({"a":[1,2],"b":"half"})"),
+        std::pair("{\"a\": 1, \"b\"", R"({"a":1})"), std::pair("", "{}")}) {
+    const std::vector<int32_t> answer =
+        Ids(absl::StrCat("<tool_call>\n{\"name\": \"light\", \"arguments\": ",
+                         arguments),
+            false);
+    workers_[0]->Answer(answer);
+    const Json reply = PostJson(
+        kMessages,
+        Body(absl::StrCat(kTools, R"(,"max_tokens":)", answer.size())));
+    EXPECT_EQ(reply["stop_reason"], "max_tokens");
+    ASSERT_EQ(reply["content"].size(), 1u) << reply;
+    EXPECT_EQ(reply["content"][0]["type"], "tool_use");
+    EXPECT_EQ(reply["content"][0]["input"], *ParseJson(input));
+  }
+}
+
 TEST_F(AnthropicTest, ErrorsHaveThisApisShape) {
   Start();
   const auto bad = Post(kMessages, R"({"max_tokens":1,"messages":[]})");

@@ -203,6 +203,87 @@ TEST_F(ApiTest, StreamedToolCallsNameThemselvesOnce) {
   EXPECT_EQ(finish, "tool_calls");
 }
 
+// Cut off by the limit or by a stop string, a call is as far as it came: the
+// same whole and streamed, and nobody is told to run it.
+TEST_F(ApiTest, CallsThatAreCutOffAreNotClosed) {
+  Start();
+  const std::string text = kCallText;
+  const std::string cut = text.substr(0, text.find("true") + 2);
+  struct Case {
+    std::string text;
+    bool ended;
+    const char* more;
+    const char* finish_reason;
+    const char* arguments;
+  };
+  for (const Case& c :
+       {Case{cut, false, "", "length", "{\"on\": tr"},
+        Case{text, true, R"("stop":["rue"],)", "stop", "{\"on\": t"},
+        Case{text.substr(0, text.find("arg")), false, "", "length", ""},
+        Case{text.substr(0, text.find("</")), false, "", "length",
+             "{\"on\": true}"},
+        // The model's own end is mended.
+        Case{cut, true, "", "tool_calls", "{\"on\": true}"}}) {
+    SCOPED_TRACE(c.text + c.more);
+    const std::vector<int32_t> answer = Ids(c.text, c.ended);
+    workers_[0]->Answer(answer);
+    const std::string limit =
+        absl::StrCat(R"("max_tokens":)", c.ended ? 99 : answer.size(), ",");
+    const Json choice =
+        PostJson(kChat, Hi(absl::StrCat(limit, c.more, kTools)))["choices"][0];
+    EXPECT_EQ(choice["finish_reason"], c.finish_reason);
+    EXPECT_TRUE(choice["message"]["content"].is_null());
+    ASSERT_EQ(choice["message"]["tool_calls"].size(), 1u);
+    const Json& function = choice["message"]["tool_calls"][0]["function"];
+    EXPECT_EQ(function["name"], "light");
+    EXPECT_EQ(function["arguments"], c.arguments);
+
+    std::string name, arguments, finish_reason;
+    for (const std::string& event : Events(
+             Post(kChat,
+                  Hi(absl::StrCat(limit, c.more, R"("stream":true,)", kTools)))
+                 .body)) {
+      if (event == "[DONE]") continue;
+      const Json chunk = (*ParseJson(event))["choices"][0];
+      if (chunk["finish_reason"].is_string()) {
+        finish_reason = chunk["finish_reason"];
+      }
+      for (const Json& call :
+           chunk["delta"].value("tool_calls", Json::array())) {
+        name += call["function"].value("name", "");
+        arguments += call["function"].value("arguments", "");
+      }
+    }
+    EXPECT_EQ(name, "light");
+    EXPECT_EQ(arguments, c.arguments);
+    EXPECT_EQ(finish_reason, c.finish_reason);
+  }
+}
+
+// What came back cut off may be sent back, also where the template takes
+// arguments apart.
+TEST_F(ApiTest, AHistoryWithACutOffCallIsServed) {
+  RouterServer::Options options;
+  options.chat_format = ChatFormat::kCoder;
+  Start(std::move(options));
+  workers_[0]->Answer(Ids("ok"));
+  const auto history = [](const std::string& arguments) {
+    return absl::StrCat(
+        R"({"messages":[{"role":"user","content":"Hi"},{"role":"assistant",)"
+        R"("tool_calls":[{"type":"function","function":{"name":"light",)"
+        R"("arguments":)",
+        Json(arguments).dump(), R"(}}]},{"role":"user","content":"Go on"}]})");
+  };
+  PostJson(kChat, history(R"({"room": "kitch)"));
+  EXPECT_THAT(
+      tokenizer_->Decode(
+          workers_[0]->WaitForCall(0, Soon())->request().prompt_ids, false),
+      HasSubstr("<function=light>\n<parameter=room>\nkitch\n</parameter>\n"
+                "</function>"));
+  PostJson(kChat, history(""));
+  PostError(400, kChat, history("no object"));
+}
+
 TEST_F(ApiTest, ReasoningIsSplitUnderBothNamesAndCounted) {
   Start();
   workers_[0]->Answer(Ids("4+4=8\n</think>\n\nEight"));

@@ -25,7 +25,8 @@ std::string Show(const ParsedMessage& message) {
 
 // All deltas together. Checks what a client relies on.
 ParsedMessage Stream(const OutputSyntax& syntax,
-                     const std::vector<std::string>& pieces) {
+                     const std::vector<std::string>& pieces,
+                     TextEnd end = TextEnd::kByModel) {
   const auto parser = OutputParser::Create(syntax);
   ParsedMessage message;
   const auto add = [&message](const OutputDelta& delta) {
@@ -44,7 +45,7 @@ ParsedMessage Stream(const OutputSyntax& syntax,
     }
   };
   for (const std::string& piece : pieces) add(parser->Add(piece));
-  add(parser->Finish());
+  add(parser->Finish(end));
   return message;
 }
 
@@ -237,6 +238,53 @@ TEST(OutputParserTest, JsonThatBreaksOffIsClosed) {
   EXPECT_EQ(arguments_of("{\"a\": 1}"), call("{\"a\": 1}"));
   EXPECT_EQ(arguments_of("{\"a\": 1}}"), call("{\"a\": 1}"));
   EXPECT_EQ(arguments_of("{\"a\": 1}, \"b\": 2"), call("{\"a\": 1}"));
+}
+
+// Cut off anywhere, a call has a beginning of its arguments, which grows with
+// the text, and is whole once they are.
+TEST(OutputParserTest, CutOffCallsHaveWhatCameOfTheirArguments) {
+  struct Case {
+    OutputSyntax syntax;
+    std::string text;
+    std::string begun;  // from here on there is a call
+    std::string whole;  // from here on it is complete
+  };
+  for (
+      const Case& c :
+      {Case{
+           JsonSyntax(),
+           "<tool_call>\n{\"name\": \"write_file\", \"arguments\": {\"text\": "
+           "\"a\\n\\ud83d\\ude00 b\", \"n\": [1, {\"x\": 2.5}]}}\n</tool_call>",
+           "\"write_file\"", "2.5}]}"},
+       Case{XmlSyntax(),
+            "<tool_call>\n<function=write_file>\n<parameter=text>\na \"b\"\n"
+            "c\n</parameter>\n<parameter=count>\n512\n</parameter>\n<parameter="
+            "options>\n{\"x\":[1]}\n</parameter>\n</function>\n</tool_call>",
+            "<function=write_file>", "</function>"}}) {
+    const std::string whole =
+        ParseOutput(c.syntax, c.text).tool_calls.at(0).arguments;
+    const size_t begun = c.text.find(c.begun) + c.begun.size();
+    const size_t complete = c.text.find(c.whole) + c.whole.size();
+    size_t longest = 0;
+    for (size_t end = 0; end <= c.text.size(); ++end) {
+      SCOPED_TRACE(c.text.substr(0, end));
+      const auto parser = OutputParser::Create(c.syntax);
+      ParsedMessage message =
+          Stream(c.syntax, {c.text.substr(0, end)}, TextEnd::kCutOff);
+      parser->Add(c.text.substr(0, end));
+      parser->Finish(TextEnd::kCutOff);
+      ASSERT_EQ(message.tool_calls.size(), end >= begun ? 1u : 0u);
+      EXPECT_EQ(parser->call_cut_off(), end >= begun && end < complete);
+      if (message.tool_calls.empty()) continue;
+      EXPECT_EQ(message.content, "");
+      const std::string& arguments = message.tool_calls[0].arguments;
+      EXPECT_EQ(arguments, whole.substr(0, arguments.size()));
+      EXPECT_GE(arguments.size(), longest);
+      longest = arguments.size();
+      EXPECT_EQ(arguments == whole, end >= complete) << arguments;
+    }
+    EXPECT_EQ(longest, whole.size());
+  }
 }
 
 TEST(OutputParserTest, JsonThatGoesWrongLateLosesNoText) {
