@@ -9,6 +9,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "base/log.h"
 #include "router/front/traced_writer.h"
 #include "router/openai/errors.h"
 
@@ -110,6 +112,16 @@ bool IsPolled(absl::string_view pattern) {
   return absl::c_linear_search(kPolled, pattern);
 }
 
+// What went wrong behind us is told at once; 503 says that somebody comes
+// later, to everybody who asks meanwhile.
+void LogAnswer(const std::string& request_id, absl::string_view method,
+               absl::string_view handler, int status, absl::Duration took) {
+  Log(status >= 500 && status != 503 ? LogLevel::kWarning : LogLevel::kDebug,
+      absl::StrCat("request ", request_id, ": ", method, " ", handler,
+                   " answered with ", status, " after ",
+                   absl::FormatDuration(took)));
+}
+
 }  // namespace
 
 void FrontDoor::Handle(HttpRequest request,
@@ -133,8 +145,11 @@ void FrontDoor::Handle(HttpRequest request,
                     handler = match.pattern.empty() ? absl::string_view("none")
                                                     : match.pattern,
                     method = MethodName(request.method),
-                    arrival = options_.timers->Now()](int status) {
-    metrics->OnHttpResponse(handler, method, status, timers->Now() - arrival);
+                    arrival = options_.timers->Now(), request_id,
+                    polled = IsPolled(match.pattern)](int status) {
+    const absl::Duration took = timers->Now() - arrival;
+    metrics->OnHttpResponse(handler, method, status, took);
+    if (!polled) LogAnswer(request_id, method, handler, status, took);
   };
   // For whatever comes after this.
   for (auto& [name, value] : request.headers) {
