@@ -76,6 +76,7 @@ absl::Duration SpinFor(absl::Duration wanted,
 GrpcExpertClientOptions ClientOptions(const model::Checkpoint& checkpoint,
                                       const std::string& instance_id,
                                       metrics::Registry* registry,
+                                      ExpertTrafficMeter* traffic,
                                       std::shared_ptr<ExpertIo> io) {
   GrpcExpertClientOptions options;
   options.model_fingerprint = checkpoint.fingerprint();
@@ -85,21 +86,22 @@ GrpcExpertClientOptions ClientOptions(const model::Checkpoint& checkpoint,
   options.expert_dtype = checkpoint.expert_dtype();
   options.instance_id = instance_id;
   options.registry = registry;
+  options.traffic = traffic;
   options.io = std::move(io);
   return options;
 }
 
 AttentionWorker::MakeExpertClients ExpertClientsAt(
     std::vector<std::string> addresses, std::shared_ptr<ExpertIo> io,
-    metrics::Registry* registry) {
+    metrics::Registry* registry, ExpertTrafficMeter* traffic) {
   return
-      [addresses = std::move(addresses), io = std::move(io), registry](
+      [addresses = std::move(addresses), io = std::move(io), registry, traffic](
           const model::Checkpoint& checkpoint, const std::string& instance_id)
           -> absl::StatusOr<AttentionWorker::ExpertClients> {
         AttentionWorker::ExpertClients made;
         for (const std::string& address : addresses) {
           GrpcExpertClientOptions options =
-              ClientOptions(checkpoint, instance_id, registry, io);
+              ClientOptions(checkpoint, instance_id, registry, traffic, io);
           options.address = address;
           SY_ASSIGN_OR_RETURN(std::unique_ptr<ExpertClient> client,
                               NewGrpcExpertClient(std::move(options)));
@@ -159,6 +161,10 @@ class AttentionServer final : public Server {
   // The health thread.
   void WatchHealth() ABSL_LOCKS_EXCLUDED(mutex_);
   metrics::MetricsServer::Readiness Readiness() const;
+  // Null: nobody asks.
+  ExpertTrafficMeter* Traffic() {
+    return options_.otlp_traces_endpoint.empty() ? nullptr : &traffic_;
+  }
 
   const ServerOptions options_;
   const std::unique_ptr<metrics::Registry> registry_;
@@ -167,6 +173,7 @@ class AttentionServer final : public Server {
   int port_ = -1;
   int metrics_port_ = -1;
   std::unique_ptr<tracing::SpanSink> spans_;  // null: no traces
+  ExpertTrafficMeter traffic_;
   std::shared_ptr<ExpertIo> io_;  // of the expert workers; null: none
   bool follows_ = false;          // the expert workers are those that join
   std::unique_ptr<AttentionWorker> worker_;
@@ -205,7 +212,8 @@ absl::Status AttentionServer::Start() {
   service_ = std::make_unique<GenerationService>(
       GenerationService::Options{.backend = worker_.get(),
                                  .max_request_time = options_.max_request_time,
-                                 .spans = spans_.get()});
+                                 .spans = spans_.get(),
+                                 .experts = Traffic()});
   sessions_ = std::make_unique<SessionService>(
       SessionService::Options{.backend = worker_.get()});
   grpc::Service* const services[] = {service_.get(), sessions_.get()};
@@ -238,7 +246,8 @@ absl::Status AttentionServer::ChooseExperts(AttentionWorker::Options* worker) {
   // Where routers are, workers will be.
   io_ = std::make_shared<ExpertIo>(
       SpinFor(options_.spin, follows_ ? options_.routers : addresses));
-  worker->expert_clients = ExpertClientsAt(addresses, io_, registry_.get());
+  worker->expert_clients =
+      ExpertClientsAt(addresses, io_, registry_.get(), Traffic());
   worker->expert_clients_change = follows_;
   return absl::OkStatus();
 }
@@ -275,9 +284,9 @@ absl::Status AttentionServer::Join(const model::Checkpoint& checkpoint,
   members.view = [membership = membership_.get()] {
     return membership->view();
   };
-  members.connect = [client =
-                         ClientOptions(checkpoint, instance_id, registry_.get(),
-                                       io_)](const std::string& address) {
+  members.connect = [client = ClientOptions(checkpoint, instance_id,
+                                            registry_.get(), Traffic(),
+                                            io_)](const std::string& address) {
     GrpcExpertClientOptions with_address = client;
     with_address.address = address;
     return NewGrpcExpertClient(std::move(with_address));

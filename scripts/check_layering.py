@@ -44,7 +44,7 @@ PARTS = {
     "attention_worker/speculative": "layers sampling state",
     "attention_worker/core": "layers moe sampling scheduler speculative state",
     "attention_worker/client": "moe",
-    "attention_worker/service": "core state",
+    "attention_worker/service": "core moe state",
     "expert_worker/placement": "",
     "expert_worker/service": "",
     "fabric/placement": "",

@@ -510,6 +510,12 @@ void GrpcExpertClient::ObserveTimes(const ExpertCalls::Sent& sent,
                                     .queue = queue,
                                     .compute = compute,
                                     .wire_back = wire.back});
+  if (options_.traffic == nullptr) return;
+  options_.traffic->Add(options_.address, {.calls = 1,
+                                           .rows = sent.num_rows,
+                                           .queue = queue,
+                                           .compute = compute,
+                                           .wire = wire.out + wire.back});
 }
 
 void GrpcExpertClient::SetHoldings(model::ExpertSet holdings,

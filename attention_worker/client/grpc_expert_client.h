@@ -16,6 +16,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "attention_worker/moe/expert_client.h"
+#include "attention_worker/moe/expert_traffic.h"
 #include "kernels/matrix.h"
 #include "metrics/registry.h"
 
@@ -36,6 +37,8 @@ struct GrpcExpertClientOptions {
 
   std::string instance_id;  // of this process; for the worker's logs
   metrics::Registry* registry = nullptr;  // not owned; outlives this
+  // Gets every answered call. Not owned, outlives this; null: nobody counts.
+  ExpertTrafficMeter* traffic = nullptr;
   // The queue that all clients of a process share. Null: one of its own.
   std::shared_ptr<ExpertIo> io = nullptr;
 

@@ -91,6 +91,9 @@ struct GenerationUsage {
 class TokenSink {
  public:
   virtual ~TokenSink() = default;
+  // It has waited; its prompt is computed from now on. Not for a request that
+  // ends before.
+  virtual void OnBegin() {}
   virtual void OnToken(const GeneratedToken& token) = 0;
   // `reason` counts only if `status` is OK. CANCELLED after Cancel();
   // DEADLINE_EXCEEDED (with the missing experts' names, if that was why);

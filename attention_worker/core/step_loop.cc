@@ -158,6 +158,7 @@ void StepLoop::GiveAndTakeStates(const StepPlan& plan, absl::Time now) {
     if (first_time) {
       sequence->admitted = now;
       options_.metrics->RequestAdmitted(now - sequence->submitted);
+      sequence->sink->OnBegin();
     }
     GiveState(sequence);
     if (first_time) {

@@ -161,6 +161,9 @@ class StreamSink final : public TokenSink {
   StreamSink(GenerateStream* stream, std::unique_ptr<RequestTrace> trace)
       : stream_(stream), trace_(std::move(trace)) {}
 
+  void OnBegin() override {
+    if (trace_ != nullptr) trace_->Begin(absl::Now());
+  }
   void OnToken(const GeneratedToken& token) override {
     stream_->Push(TokenToProto(token));
   }

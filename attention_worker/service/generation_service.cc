@@ -55,8 +55,9 @@ grpc::ServerWriteReactor<v1::GenerateReply>* GenerationService::Generate(
   std::unique_ptr<RequestTrace> trace;
   if (const auto parent = SampledTrace(*context);
       parent && options_.spans != nullptr) {
-    trace = std::make_unique<RequestTrace>(options_.spans, *parent, request->id,
-                                           options_.clock->Now());
+    trace =
+        std::make_unique<RequestTrace>(options_.spans, *parent, request->id,
+                                       options_.clock->Now(), options_.experts);
   }
   return NewGenerateStream(*engine, *std::move(request),
                            options_.max_pending_replies, std::move(trace));

@@ -8,6 +8,7 @@
 
 #include "absl/time/time.h"
 #include "attention_worker/core/generation_backend.h"
+#include "attention_worker/moe/expert_traffic.h"
 #include "base/clock.h"
 #include "grpcpp/grpcpp.h"
 #include "proto/generation.grpc.pb.h"
@@ -31,6 +32,9 @@ class GenerationService final : public v1::Generation::CallbackService {
     // Of requests that come with a traceparent that says so; null: no traces.
     // Not owned; outlives the server.
     tracing::SpanSink* spans = nullptr;
+    // What expert workers do; for those spans. Not owned; outlives the server.
+    // Null: there are none.
+    const ExpertTrafficMeter* experts = nullptr;
   };
   explicit GenerationService(Options options) : options_(options) {}
 

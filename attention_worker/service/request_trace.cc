@@ -7,8 +7,18 @@ namespace switchyard::attention_worker {
 
 RequestTrace::RequestTrace(tracing::SpanSink* sink,
                            const tracing::TraceContext& parent, std::string id,
-                           absl::Time start)
-    : sink_(sink), parent_(parent), id_(std::move(id)), start_(start) {}
+                           absl::Time start, const ExpertTrafficMeter* experts)
+    : sink_(sink),
+      parent_(parent),
+      id_(std::move(id)),
+      start_(start),
+      experts_(experts) {}
+
+void RequestTrace::Begin(absl::Time now) {
+  if (experts_ == nullptr) return;
+  begun_ = now;
+  before_ = experts_->Read();
+}
 
 void RequestTrace::Done(const absl::Status& status,
                         const GenerationUsage& usage, absl::Time end) {
@@ -39,6 +49,26 @@ void RequestTrace::Done(const absl::Status& status,
     part.start = at;
     part.end = at = std::min(at + time, end);
     sink_->Add(std::move(part));
+  }
+  if (begun_) {
+    for (const auto& [worker, sum] : Difference(before_, experts_->Read())) {
+      tracing::Span experts;
+      experts.context = tracing::ChildOf(whole.context, tracing::RandomBits);
+      experts.parent_span = whole.context.span;
+      experts.name = "switchyard.v1.Expert/Connect";
+      experts.kind = tracing::SpanKind::kClient;
+      experts.start = *begun_;
+      experts.end = end;
+      experts.attributes = {
+          {"rpc.system", std::string("grpc")},
+          {"peer.service", worker},
+          {"switchyard.expert_calls", sum.calls},
+          {"switchyard.expert_rows", sum.rows},
+          {"switchyard.queue_seconds", absl::ToDoubleSeconds(sum.queue)},
+          {"switchyard.compute_seconds", absl::ToDoubleSeconds(sum.compute)},
+          {"switchyard.wire_seconds", absl::ToDoubleSeconds(sum.wire)}};
+      sink_->Add(std::move(experts));
+    }
   }
   sink_->Add(std::move(whole));
 }

@@ -107,7 +107,7 @@ class LocalAttentionClient final : public router::AttentionClient {
     const auto parent = tracing::ParseTraceparent(request.traceparent);
     if (!parent || !parent->sampled) return nullptr;
     return std::make_unique<RequestTrace>(spans_, *parent, request.id,
-                                          absl::Now());
+                                          absl::Now(), /*experts=*/nullptr);
   }
 
   attention_worker::GenerationBackend* const backend_;
