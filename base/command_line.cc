@@ -201,6 +201,8 @@ std::string ConfigPath(const std::string& given) {
 absl::StatusOr<std::vector<std::string>> ParseCommandLine(
     int argc, char** argv, absl::string_view usage) {
   const Flags flags = OwnFlags();
+  // It would take the files that are meant for all flags.
+  SY_CHECK(flags.count("config") == 0);
   Given given;
   std::string config;
   std::vector<std::string> positional;
@@ -224,7 +226,7 @@ absl::StatusOr<std::vector<std::string>> ParseCommandLine(
         has_value ? body.substr(equals + 1) : absl::string_view();
 
     auto found = FindFlag(flags, name);
-    if (found == flags.end() && name == "config") {
+    if (name == "config") {
       if (!has_value && i + 1 < argc) value = argv[++i];
       if (value.empty()) {
         return absl::InvalidArgumentError("--config needs a file's name");
@@ -262,7 +264,7 @@ absl::StatusOr<std::vector<std::string>> ParseCommandLine(
   }
   absl::Status status = SetFromEnvironment(flags, &given);
   config = ConfigPath(config);
-  if (status.ok() && !config.empty() && flags.count("config") == 0) {
+  if (status.ok() && !config.empty()) {
     status = SetFromConfig(config, flags, given);
   }
   if (!status.ok()) return status;

@@ -32,7 +32,8 @@
 //       Checks every checksum of a model's files.
 //   switchyard synth --layers N --format hf-bf16|q8|q4|q4-q8 --out DIR
 //       A model of random weights, of Qwen3-Next-80B-A3B's geometry or that of
-//       --config FILE, changed by --set hidden_size=512,...; for measurements.
+//       --model-config FILE, changed by --set hidden_size=512,...; for
+//       measurements.
 //   switchyard plan --model DIR|80b --nodes N --ram-per-node 64GiB
 //       [--network 10GbE] [--users U] [--context C]
 //       How many attention and expert workers, what memory each needs, how fast
@@ -210,7 +211,7 @@ ABSL_FLAG(std::string, dense, "",
 ABSL_FLAG(std::string, lm_head, "", "convert: the same for lm_head");
 
 ABSL_FLAG(int, layers, 0, "synth: layers; 0: as many as the config says");
-ABSL_FLAG(std::string, config, "",
+ABSL_FLAG(std::string, model_config, "",
           "synth: a config.json; default: Qwen3-Next-80B-A3B's");
 ABSL_FLAG(std::string, set, "",
           "synth: key=value,... over the config, as JSON spells values");
@@ -390,7 +391,7 @@ absl::Status SessionMove() { return Session(RunSessionMove); }
 
 absl::Status Synth() {
   SynthOptions options;
-  options.config_path = absl::GetFlag(FLAGS_config);
+  options.config_path = absl::GetFlag(FLAGS_model_config);
   options.overrides = absl::GetFlag(FLAGS_set);
   options.num_layers = absl::GetFlag(FLAGS_layers);
   options.mtp = absl::GetFlag(FLAGS_mtp);

@@ -139,7 +139,7 @@ class BusyFaultsTest(faults.FaultsTest):
         super().setUpClass()
         cls.model = os.path.join(cls.folder, "demo")
         subprocess.run([os.path.join(BINARIES, "switchyard"), "synth", "--layers", "4",
-                        "--config", os.path.join(DEMO, "config.json"),
+                        "--model-config", os.path.join(DEMO, "config.json"),
                         "--set", "moe_intermediate_size=256", "--tokenizer", DEMO,
                         "--format", "hf-bf16", "--out", cls.model], check=True,
                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

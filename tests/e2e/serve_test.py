@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 
 import e2e_case
-from local_cluster import LOOPBACK, Process, free_port, wait_until
+from local_cluster import LOOPBACK, OneProcess, Process, free_port, get, wait_until
 from tls_test import Authority
 
 # What one process has no use for: workers elsewhere.
@@ -38,6 +38,24 @@ class Serve(e2e_case.TestCase):
                 self.assertIn(name, serve)
                 if name not in OF_ITS_OWN:
                     self.assertEqual(serve[name], router[name])
+
+    def test_a_config_file(self):
+        with tempfile.TemporaryDirectory(prefix="switchyard-") as folder:
+            path = os.path.join(folder, "serve.json")
+            with open(path, "w", encoding="utf-8") as file:
+                json.dump({"served-model-name": "of-the-file"}, file)
+            with OneProcess(e2e_case.BINARIES, e2e_case.DEMO,
+                            flags=["--config", path]) as server:
+                models = json.loads(get(server.port, "/v1/models")[1])
+            self.assertEqual([m["id"] for m in models["data"]], ["of-the-file"])
+            with open(path, "w", encoding="utf-8") as file:
+                json.dump({"no-such-flag": 1}, file)
+            done = subprocess.run(
+                [e2e_case.binary("switchyard"), "serve", "--config", path], text=True,
+                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
+                timeout=60 * e2e_case.SLOWER)
+            self.assertEqual(done.returncode, 1, done.stdout)
+            self.assertIn("no-such-flag", done.stdout.replace("_", "-"))
 
     def request(self, path, body=None, key=None):
         """(status, text) over HTTPS."""
