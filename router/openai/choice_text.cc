@@ -20,7 +20,7 @@ void AppendDelta(OutputDelta more, OutputDelta* delta) {
 ChoiceText::ChoiceText(Options options)
     : options_(std::move(options)),
       detokenizer_(options_.tokenizer, options_.skip_special_tokens),
-      stop_(options_.stop),
+      stop_(options_.stop, options_.stop_regex),
       parser_(options_.syntax ? OutputParser::Create(*options_.syntax)
                               : nullptr) {}
 
@@ -52,7 +52,7 @@ std::string ChoiceText::ThroughStop(const std::string& text) {
   if (num_tokens_ <= options_.min_tokens) return text;
   std::string certain = stop_.Add(text);
   if (stopped() && options_.include_stop_str_in_output) {
-    certain += stop_.matched();
+    certain += stop_.matched_text();
   }
   return certain;
 }

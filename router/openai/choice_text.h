@@ -1,5 +1,5 @@
-// One choice's token ids -> text, cut at stop strings, split into reasoning,
-// content and tool calls. Pure: no I/O, no threads.
+// One choice's token ids -> text, cut at stop strings and expressions, split
+// into reasoning, content and tool calls. Pure: no I/O, no threads.
 
 #ifndef SWITCHYARD_ROUTER_OPENAI_CHOICE_TEXT_H_
 #define SWITCHYARD_ROUTER_OPENAI_CHOICE_TEXT_H_
@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/types/optional.h"
 #include "router/openai/request.h"
 #include "router/text/output_parser.h"
@@ -25,9 +26,10 @@ class ChoiceText {
     const text::Tokenizer* tokenizer = nullptr;
     bool skip_special_tokens = true;
     std::vector<std::string> stop;
+    StopMatcher::Expressions stop_regex;
     bool include_stop_str_in_output = false;
     std::vector<int32_t> stop_token_ids;  // their text is not shown
-    // Of these tokens no text is a stop string.
+    // Of these tokens no text is a stop string or matches an expression.
     int64_t min_tokens = 0;
     // Absent: all text is content.
     absl::optional<OutputSyntax> syntax;
@@ -37,15 +39,18 @@ class ChoiceText {
   };
   explicit ChoiceText(Options options);
 
-  // What one more token adds; nothing after stopped().
+  // What one more token adds; nothing after stopped(), nor after an error.
   OutputDelta AddToken(int32_t id);
   // What was held back, at the end. Call once. A stop string cuts off, whatever
   // `end` says.
   OutputDelta Finish(TextEnd end);
 
-  // A stop string came, or a call too many: no more tokens are needed.
+  // INVALID_ARGUMENT: a stop expression takes too much time or memory.
+  const absl::Status& status() const { return stop_.status(); }
+  // A stop string came, a stop expression matched, or a call was one too many:
+  // no more tokens are needed.
   bool stopped() const { return stop_.stopped() || too_many_calls_; }
-  // "" unless a stop string came.
+  // The stop string that came, or the expression that matched; or "".
   const std::string& matched_stop() const { return stop_.matched(); }
   // The last token, if it was one of stop_token_ids.
   absl::optional<int32_t> stop_token() const { return stop_token_; }

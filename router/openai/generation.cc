@@ -91,6 +91,7 @@ void Generation::MakeChoice(size_t prompt, int number) {
       .tokenizer = plan_.tokenizer,
       .skip_special_tokens = plan_.params.skip_special_tokens,
       .stop = plan_.params.stop,
+      .stop_regex = plan_.params.stop_regex,
       .include_stop_str_in_output = plan_.params.include_stop_str_in_output,
       .stop_token_ids = plan_.stop_token_ids,
       .min_tokens = plan_.params.sampling.min_tokens,
@@ -173,6 +174,7 @@ void Generation::OnToken(size_t index, const TokenEvent& event) {
   if (plan_.prefill_only) return;
   ++choice.num_tokens;
   OutputDelta delta = choice.text->AddToken(event.id);
+  if (!choice.text->status().ok()) return Fail(choice.text->status());
   if (!plan_.params.stream) {
     if (plan_.want_tokens) choice.result.tokens.push_back(event);
     Collect(&choice, delta);
@@ -220,6 +222,7 @@ void Generation::FinishChoice(size_t index, TokenFinish finish,
   OutputDelta rest = choice.text->Finish(
       finish == TokenFinish::kStop && interrupted.empty() ? TextEnd::kByModel
                                                           : TextEnd::kCutOff);
+  if (!choice.text->status().ok()) return Fail(choice.text->status());
   choice.done = true;
   choice.result.since_arrival = environment_->timers->Now() - arrival_;
   if (!choice.text->matched_stop().empty()) {

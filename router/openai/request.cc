@@ -22,7 +22,6 @@ constexpr double kMaxTimeoutSeconds = 7 * 24 * 3600;
 // Fields that would change the answer and that this server does not serve.
 // Their neutral values (null, false, 0, {} and []) are accepted.
 constexpr const char* kUnsupported[] = {
-    "stop_regex",
     "prompt_logprobs",
     "suffix",
     "use_beam_search",

@@ -9,6 +9,7 @@
 #define SWITCHYARD_ROUTER_OPENAI_REQUEST_H_
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <variant>
 #include <vector>
@@ -22,6 +23,7 @@
 #include "router/client/attention_client.h"
 #include "router/openai/output_fields.h"
 #include "router/text/chat_format.h"
+#include "text/regex_search.h"
 
 namespace switchyard::router {
 
@@ -47,6 +49,7 @@ struct GenerationParams {
   absl::optional<int64_t> max_tokens;
   int n = 1;
   std::vector<std::string> stop;
+  std::vector<std::shared_ptr<const text::Regex>> stop_regex;
   std::vector<int32_t> stop_token_ids;
   bool ignore_eos = false;
   bool include_stop_str_in_output = false;

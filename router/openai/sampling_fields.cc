@@ -13,10 +13,42 @@ namespace switchyard::router {
 namespace {
 
 constexpr size_t kMaxStopStrings = 64;
+constexpr size_t kMaxStopExpressions = 16;
 constexpr size_t kMaxStopBytes = 4096;
 constexpr size_t kMaxStopTokenIds = 128;
 constexpr size_t kMaxBiases = 16384;
 constexpr double kMaxBias = 100;
+
+// A string, or an array of strings.
+absl::StatusOr<std::vector<std::string>> ReadTexts(FieldReader* reader,
+                                                   const char* name,
+                                                   size_t max_count,
+                                                   size_t max_bytes) {
+  std::vector<std::string> texts;
+  const Json* const value = reader->Find(name);
+  if (value == nullptr) return texts;
+  const std::string path = reader->PathOf(name);
+  const Json list = value->is_string() ? Json::array({*value}) : *value;
+  if (!list.is_array()) {
+    return ParamError(path, "must be a string or an array of strings");
+  }
+  if (list.size() > max_count) {
+    return ParamError(
+        path, absl::StrCat("has ", list.size(), " strings; at most ", max_count,
+                           " are allowed"));
+  }
+  for (const Json& text : list) {
+    if (!text.is_string()) {
+      return ParamError(path, "must be a string or an array of strings");
+    }
+    texts.push_back(text.get<std::string>());
+    if (texts.back().size() > max_bytes) {
+      return ParamError(path, absl::StrCat("has a string of more than ",
+                                           max_bytes, " bytes"));
+    }
+  }
+  return texts;
+}
 
 }  // namespace
 
@@ -109,26 +141,19 @@ absl::Status ReadTokenRules(FieldReader* reader, const char* min_tokens_name,
 
 absl::Status ReadStop(FieldReader* reader, int64_t vocab_size,
                       GenerationParams* out) {
-  if (const Json* stop = reader->Find("stop")) {
-    const Json list = stop->is_string() ? Json::array({*stop}) : *stop;
-    if (!list.is_array()) {
-      return ParamError("stop", "must be a string or an array of strings");
+  SY_ASSIGN_OR_RETURN(
+      out->stop, ReadTexts(reader, "stop", kMaxStopStrings, kMaxStopBytes));
+  SY_ASSIGN_OR_RETURN(
+      const std::vector<std::string> expressions,
+      ReadTexts(reader, "stop_regex", kMaxStopExpressions, kMaxStopBytes));
+  for (const std::string& expression : expressions) {
+    if (expression.empty()) continue;
+    auto compiled = text::Regex::Compile(expression);
+    if (!compiled.ok()) {
+      return ParamError(reader->PathOf("stop_regex"),
+                        std::string(compiled.status().message()));
     }
-    if (list.size() > kMaxStopStrings) {
-      return ParamError("stop",
-                        absl::StrCat("has ", list.size(), " strings; at most ",
-                                     kMaxStopStrings, " are allowed"));
-    }
-    for (const Json& text : list) {
-      if (!text.is_string()) {
-        return ParamError("stop", "must be a string or an array of strings");
-      }
-      out->stop.push_back(text.get<std::string>());
-      if (out->stop.back().size() > kMaxStopBytes) {
-        return ParamError("stop", absl::StrCat("has a string of more than ",
-                                               kMaxStopBytes, " bytes"));
-      }
-    }
+    out->stop_regex.push_back(*std::move(compiled));
   }
   if (const Json* ids = reader->Find("stop_token_ids")) {
     if (!ids->is_array() || ids->size() > kMaxStopTokenIds) {

@@ -33,7 +33,7 @@ void ReadSampling(FieldReader* reader, const model::GenerationConfig& config,
 absl::Status ReadTokenRules(FieldReader* reader, const char* min_tokens_name,
                             int64_t vocab_size, GenerationParams* out);
 
-// stop and stop_token_ids.
+// stop, stop_regex and stop_token_ids.
 absl::Status ReadStop(FieldReader* reader, int64_t vocab_size,
                       GenerationParams* out);
 

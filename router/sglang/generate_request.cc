@@ -24,7 +24,7 @@ constexpr const char* kUnsupported[] = {
     "image_data", "audio_data",           "video_data",
     "lora_path",  "input_embeds",         "custom_logit_processor",
     "extra_key",  "return_hidden_states", "token_ids_logprob"};
-constexpr const char* kUnsupportedSampling[] = {"stop_regex", "structural_tag"};
+constexpr const char* kUnsupportedSampling[] = {"structural_tag"};
 constexpr const char* kIgnored[] = {
     "modalities",         "session_params",       "background",
     "log_metrics",        "conversation_id",      "validation_time",

@@ -204,6 +204,7 @@ class Wire(e2e_case.TestCase):
         self.assertEqual(reason(max_tokens=2, ignore_eos=True), "length")
         self.assertEqual(reason(max_tokens=64), "stop")
         self.assertEqual(reason(max_tokens=64, stop="Mexico"), "stop")
+        self.assertEqual(reason(max_tokens=64, stop_regex="Mex\\w+o"), "stop")
         self.assertEqual(reason(max_tokens=200, tools=[TOOL], tool_choice="required",
                                 parallel_tool_calls=False), "tool_calls")
 

@@ -129,6 +129,44 @@ TEST_F(ApiTest, StopStringsWaitForMinTokens) {
   EXPECT_EQ(text(static_cast<int64_t>(answer.size())), "no no no no");
 }
 
+TEST_F(ApiTest, StopExpressionsEndTheAnswerLikeStopStrings) {
+  Start();
+  workers_[0]->Answer(Ids("one\n\nQ2: two", false));
+  const std::string stop = R"("stop_regex":["x+y","\\n+Q\\d+:"])";
+  Json choice = PostJson(kChat, Hi(stop))["choices"][0];
+  EXPECT_EQ(choice["message"]["content"], "one");
+  EXPECT_EQ(choice["finish_reason"], "stop");
+  EXPECT_EQ(choice["stop_reason"], "\\n+Q\\d+:");
+  choice = PostJson(
+      kChat, Hi(stop + R"(,"include_stop_str_in_output":true)"))["choices"][0];
+  EXPECT_EQ(choice["message"]["content"], "one\n\nQ2:");
+
+  std::string streamed;
+  for (const std::string& event :
+       Events(Post(kChat, Hi(stop + R"(,"stream":true)")).body)) {
+    if (event == "[DONE]") continue;
+    const Json one = (*ParseJson(event))["choices"][0];
+    streamed += one["delta"].value("content", "");
+    if (one["finish_reason"].is_null()) continue;
+    EXPECT_EQ(one["finish_reason"], "stop");
+  }
+  EXPECT_EQ(streamed, "one");
+  // Only behind so many tokens.
+  choice = PostJson(kChat, Hi(stop + R"(,"min_tokens":99)"))["choices"][0];
+  EXPECT_EQ(choice["message"]["content"], "one\n\nQ2: two");
+  EXPECT_TRUE(choice["stop_reason"].is_null());
+}
+
+TEST_F(ApiTest, AStopExpressionThatTakesTooLongIsTheRequestsFault) {
+  Start();
+  workers_[0]->Answer(Ids(std::string(300, 'a'), false));
+  const std::string stop = R"("stop_regex":"(a+)+b")";
+  EXPECT_THAT(PostError(400, kChat, Hi(stop))["message"].get<std::string>(),
+              HasSubstr("stop_regex: the expression (a+)+b"));
+  EXPECT_THAT(Post(kChat, Hi(stop + R"(,"stream":true)")).body,
+              HasSubstr("takes too many steps"));
+}
+
 TEST_F(ApiTest, LongPromptsCanBeTruncatedFromTheLeft) {
   Start();
   workers_[0]->Answer(Ids("ok"));

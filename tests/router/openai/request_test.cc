@@ -265,6 +265,8 @@ TEST(ChatRequestTest, RefusesWithThePathOfWhatIsWrong) {
       {With(R"("seed":"x")"), "seed"},
       {With(R"("stop":5)"), "stop"},
       {With(R"("stop":[1])"), "stop"},
+      {With(R"("stop_regex":5)"), "stop_regex"},
+      {With(R"("stop_regex":["a","b("])"), "stop_regex"},
       {With(R"("stop_token_ids":[1000])"), "stop_token_ids[0]"},
       {With(R"("stop_token_ids":[0,-1])"), "stop_token_ids[1]"},
       {With(R"("priority":"high")"), "priority"},

@@ -89,6 +89,21 @@ TEST_F(SglangTest, HoldsTheOutputToAFormat) {
   }
 }
 
+TEST_F(SglangTest, StopsAtAnExpression) {
+  Start();
+  workers_[0]->Answer(Ids("Paris is 105 km2", false));
+  const auto generate = [&](const std::string& more) {
+    return PostJson(kGenerate,
+                    absl::StrCat(R"({"text":"Hi","sampling_params":)",
+                                 R"({"stop_regex":" \\d+ ")", more, "}}"));
+  };
+  const Json answer = generate("");
+  EXPECT_EQ(answer["text"], "Paris is");
+  EXPECT_EQ(answer["meta_info"]["finish_reason"],
+            Json({{"type", "stop"}, {"matched", " \\d+ "}}));
+  EXPECT_EQ(generate(R"(,"no_stop_trim":true)")["text"], "Paris is 105 ");
+}
+
 TEST_F(SglangTest, NoNewTokensMeansPrefillOnly) {
   Start();
   workers_[0]->Answer(Ids("never shown"));
@@ -222,7 +237,7 @@ TEST_F(SglangTest, RefusesWithThePathOfWhatIsWrong) {
       {R"({"text":["a","b"],"sampling_params":[{"n":1},{"n":2}]})",
        "sampling_params"},
       {R"({"text":"a","image_data":"x"})", "image_data"},
-      {R"({"text":"a","sampling_params":{"stop_regex":["x"]}})",
+      {R"({"text":"a","sampling_params":{"stop_regex":["x","(y"]}})",
        "sampling_params.stop_regex"},
       {R"({"text":"a","sampling_params":{"regex":5}})",
        "sampling_params.regex"},
