@@ -234,6 +234,7 @@ void DispatchRun::TakeNews(absl::Time deadline) {
   for (ReplyInbox::Arrival& probe : news_.probes) {
     probes_.Arrived(std::move(probe));
   }
+  if (!news_.probes.empty()) VoidDistrusted();
   news_.arrivals.clear();
   news_.probes.clear();
   const absl::Time now = clock_.Now();
@@ -318,6 +319,17 @@ void DispatchRun::Refuse(size_t index, const absl::Status& error) {
         absl::Status(error.code(),
                      absl::StrCat("layer ", request_.layer, ": ", holder.name,
                                   ": ", error.message())));
+  }
+}
+
+// A probe may have shown that somebody computes wrongly who has rows.
+void DispatchRun::VoidDistrusted() {
+  for (size_t i = 0; i < num_calls_; ++i) {
+    const Call& call = calls_[i];
+    if (!call.ignored && call.holder->process == call.process &&
+        call.holder->health.state() == HolderState::kDistrusted) {
+      Distrust(call);
+    }
   }
 }
 

@@ -86,6 +86,7 @@ class DispatchRun {
   void Refuse(size_t call, const absl::Status& error);
   // Whoever answered this call.
   void Distrust(const Call& call);
+  void VoidDistrusted();
   void ExpireSequences(absl::Time now);
   void FailSequence(size_t sequence, absl::Status status);
   absl::Status DeadlineError(size_t sequence) const;

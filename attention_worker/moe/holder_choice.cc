@@ -46,6 +46,7 @@ int TierOf(const Holder& holder) {
     case HolderState::kEjected:
       return 2;
     case HolderState::kDistrusted:
+    case HolderState::kDisputed:
       break;
   }
   return -1;

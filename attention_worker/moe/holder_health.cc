@@ -14,6 +14,8 @@ absl::string_view HolderStateName(HolderState state) {
       return "ejected";
     case HolderState::kDistrusted:
       return "distrusted";
+    case HolderState::kDisputed:
+      return "disputed";
   }
   return "";
 }
@@ -75,6 +77,21 @@ bool HolderHealth::Distrust() {
   return true;
 }
 
+bool HolderHealth::Dispute() {
+  if (state_ != HolderState::kJoining) return false;
+  state_ = HolderState::kDisputed;
+  return true;
+}
+
+bool HolderHealth::Settle(absl::Time now) {
+  if (state_ != HolderState::kDisputed) return false;
+  state_ = HolderState::kJoining;
+  passed_ = 0;
+  probe_interval_ = options_.min_probe_interval;
+  probe_at_ = now;
+  return true;
+}
+
 bool HolderHealth::ProbePassed(absl::Time now) {
   if (state_ != HolderState::kJoining && state_ != HolderState::kEjected) {
     return false;
@@ -90,7 +107,7 @@ bool HolderHealth::ProbePassed(absl::Time now) {
 }
 
 void HolderHealth::ProbeFailed(absl::Time now) {
-  if (state_ != HolderState::kJoining && state_ != HolderState::kEjected) {
+  if (state_ == HolderState::kLive || state_ == HolderState::kDistrusted) {
     return;
   }
   passed_ = 0;

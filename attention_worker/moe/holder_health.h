@@ -14,7 +14,8 @@ enum class HolderState {
   // Gets rows.
   kLive,
   // New: gets probes, and rows only where no live holder is. To kLive once
-  // enough probes have the right answers; to kDistrusted with a wrong one.
+  // enough probes have the right answers; to kDistrusted with a wrong one, and
+  // to kDisputed where nobody knows whose answer is wrong.
   kJoining,
   // Much slower than its peers for a while, or does not answer: gets probes,
   // and rows only where no live holder is. Back to kLive once enough probes are
@@ -23,8 +24,12 @@ enum class HolderState {
   // Answered wrongly: gets nothing, until another process is in its place. To
   // kJoining or kLive then.
   kDistrusted,
+  // New, and its answer is not that of a holder that gets rows: gets none, and
+  // probes whenever somebody else is there who can decide. To kJoining or
+  // kDistrusted then (moe/probe_disputes.h).
+  kDisputed,
 };
-inline constexpr int kNumHolderStates = 4;
+inline constexpr int kNumHolderStates = 5;
 absl::string_view HolderStateName(HolderState state);
 
 struct HolderHealthOptions {
@@ -75,9 +80,15 @@ class HolderHealth {
   void AnsweredLate(absl::Time now);
   // It gave a wrong answer. True if that is new.
   bool Distrust();
+  // It joins, and nobody can say whether its answer is wrong. True if that is
+  // new.
+  bool Dispute();
+  // No longer so: it joins as if it were new. True if it was disputed.
+  bool Settle(absl::Time now);
 
   bool ProbeDue(absl::Time now) const { return now >= probe_at_; }
   absl::Time probe_at() const { return probe_at_; }
+  void ProbeAt(absl::Time time) { probe_at_ = time; }
   void ProbeSent() { probe_at_ = absl::InfiniteFuture(); }
   // Right, and fast if that was asked. True if it is live now.
   bool ProbePassed(absl::Time now);

@@ -38,6 +38,12 @@ HolderProbes::HolderProbes(const Options& options, HolderTable* table,
 
 void HolderProbes::Send(int layer, int64_t hidden_size, absl::Time now) {
   if (!trials_.empty()) GiveUp(now);
+  if (disputes_.Keep([this](const ProbeDisputes::Voter& voter) {
+        const Holder* const holder = Find(voter);
+        return holder != nullptr && holder->client != nullptr;
+      })) {
+    Settle(now);
+  }
   for (const auto& holder : table_.present()) {
     if (!holder->health.ProbeDue(now) || !holder->reachable ||
         now < holder->avoid_until) {
@@ -53,7 +59,7 @@ void HolderProbes::GiveUp(absl::Time now) {
       ++i;
       continue;
     }
-    if (Holder* const holder = table_.Find(trials_[i].holder)) {
+    if (Holder* const holder = table_.Find(trials_[i].subject.holder)) {
       holder->health.ProbeFailed(now);
       holder->metrics.probes_failed->Increment();
     }
@@ -87,26 +93,55 @@ Holder* HolderProbes::Referee(const Holder& subject, const Key& key,
   if (fallback != nullptr && fallback->Has(key.first, key.second)) {
     return fallback;
   }
+  return Peer(subject, key, now, /*may_have_voted=*/true);
+}
+
+Holder* HolderProbes::Peer(const Holder& subject, const Key& key,
+                           absl::Time now, bool may_have_voted) const {
   for (const auto& holder : table_.present()) {
     if (holder.get() != &subject && holder->reachable &&
         now >= holder->avoid_until &&
         holder->health.state() == HolderState::kLive &&
-        holder->Has(key.first, key.second)) {
+        holder->Has(key.first, key.second) &&
+        (may_have_voted || !disputes_.HasVoted(key, holder->id))) {
       return holder.get();
     }
   }
   return nullptr;
 }
 
+bool HolderProbes::PickDisputed(const Holder& holder, absl::Time now, Key* key,
+                                Holder** referee) const {
+  for (const Key& disputed : disputes_.keys()) {
+    if (!holder.Has(disputed.first, disputed.second)) continue;
+    // Somebody new, or what this one says is new.
+    *referee = Peer(holder, disputed, now, /*may_have_voted=*/false);
+    if (*referee == nullptr && !disputes_.HasVoted(disputed, holder.id)) {
+      *referee = Peer(holder, disputed, now, /*may_have_voted=*/true);
+    }
+    if (*referee != nullptr) {
+      *key = disputed;
+      return true;
+    }
+  }
+  return false;
+}
+
 void HolderProbes::SendTo(Holder* holder, int layer, int64_t hidden_size,
                           absl::Time now) {
-  const bool joins = holder->health.state() == HolderState::kJoining;
+  const bool disputed = holder->health.state() == HolderState::kDisputed;
+  const bool joins =
+      disputed || holder->health.state() == HolderState::kJoining;
   Trial trial;
   trial.number = next_number_++;
-  trial.holder = holder->id;
-  trial.process = holder->process;
+  trial.subject = {.holder = holder->id, .process = holder->process};
   trial.sent = now;
   Holder* referee = nullptr;
+  if (joins) PickDisputed(*holder, now, &trial.key, &referee);
+  if (disputed && referee == nullptr) {
+    holder->health.ProbeFailed(now);  // nobody new: later
+    return;
+  }
   for (int i = 0; i < kTries && referee == nullptr && !trial.compares; ++i) {
     if (!PickExpert(*holder, layer, trial.number * kTries + i, &trial.key)) {
       return;
@@ -121,7 +156,12 @@ void HolderProbes::SendTo(Holder* holder, int layer, int64_t hidden_size,
       break;  // how fast it is can be seen by itself
     }
   }
-  if (referee != nullptr) trial.compares = true;
+  if (referee != nullptr) {
+    trial.compares = true;
+    if (!referee->is_fallback) {
+      trial.peer = {.holder = referee->id, .process = referee->process};
+    }
+  }
   if (joins && !trial.compares) {
     holder->health.SkipJoinProbes();
     HolderTable::ShowState(*holder);
@@ -200,7 +240,7 @@ void HolderProbes::Arrived(ReplyInbox::Arrival arrival) {
       [number](const Trial& other) { return other.number == number; });
   if (trial == trials_.end()) return;
   if (!arrival.reply.ok()) {
-    if (Holder* const subject = table_.Find(trial->holder)) {
+    if (Holder* const subject = table_.Find(trial->subject.holder)) {
       subject->health.ProbeFailed(arrival.arrived);
       if (!is_referee) subject->metrics.probes_failed->Increment();
     }
@@ -220,18 +260,27 @@ void HolderProbes::Arrived(ReplyInbox::Arrival arrival) {
 }
 
 void HolderProbes::Judge(const Trial& trial, absl::Time now) {
-  Holder* const holder = table_.Find(trial.holder);
-  if (holder == nullptr || holder->process != trial.process) return;
+  Holder* const holder = Find(trial.subject);
+  if (holder == nullptr || holder->health.state() == HolderState::kDistrusted) {
+    return;
+  }
   if (trial.compares) {
-    if (trial.answer.size() != trial.right.size() ||
-        std::memcmp(trial.answer.data(), trial.right.data(),
-                    trial.answer.size() * sizeof(float)) != 0) {
-      holder->metrics.probes_wrong->Increment();
-      metrics_.mismatches->Increment();
-      table_.Distrust(holder);
+    const bool same = trial.answer.size() == trial.right.size() &&
+                      std::memcmp(trial.answer.data(), trial.right.data(),
+                                  trial.answer.size() * sizeof(float)) == 0;
+    if (!same) metrics_.mismatches->Increment();
+    if (trial.peer.has_value() && (!same || disputes_.Contains(trial.key))) {
+      if (!Vote(trial, same, now)) return;
+    } else if (!same) {
+      Wrong(trial.subject);
       return;
+    } else if (known_.size() < kMaxKnown) {
+      known_.emplace(trial.key, trial.right);
     }
-    if (known_.size() < kMaxKnown) known_.emplace(trial.key, trial.right);
+  }
+  if (holder->health.state() == HolderState::kDisputed) {
+    holder->health.ProbeFailed(now);  // about another row
+    return;
   }
   const bool slow =
       holder->health.state() == HolderState::kEjected &&
@@ -249,6 +298,72 @@ void HolderProbes::Judge(const Trial& trial, absl::Time now) {
     HolderTable::ShowState(*holder);
     LogInfo(absl::StrCat("expert worker ", holder->name, " gets rows"));
   }
+}
+
+void HolderProbes::Wrong(const ProbeDisputes::Voter& voter) {
+  Holder* const holder = Find(voter);
+  if (holder == nullptr) return;
+  holder->metrics.probes_wrong->Increment();
+  table_.Distrust(holder);
+}
+
+bool HolderProbes::Vote(const Trial& trial, bool same, absl::Time now) {
+  Holder* const subject = Find(trial.subject);
+  const Holder* const peer = Find(*trial.peer);
+  // Who has been replaced since decides nothing.
+  const bool kept = peer != nullptr &&
+                    disputes_.Vote(trial.key, *trial.peer, trial.right) &&
+                    disputes_.Vote(trial.key, trial.subject, trial.answer);
+  if (!kept) {
+    subject->health.ProbeFailed(now);
+    return false;
+  }
+  if (std::optional<ProbeDisputes::Verdict> verdict =
+          disputes_.Decide(trial.key)) {
+    const bool right = std::none_of(
+        verdict->wrong.begin(), verdict->wrong.end(),
+        [&](const auto& voter) { return voter.holder == subject->id; });
+    for (const ProbeDisputes::Voter& voter : verdict->wrong) Wrong(voter);
+    if (known_.size() < kMaxKnown) {
+      known_.insert_or_assign(trial.key, std::move(verdict->right));
+    }
+    Settle(now);
+    return right;
+  }
+  subject->metrics.probes_disputed->Increment();
+  if (subject->health.Dispute()) {
+    HolderTable::ShowState(*subject);
+    LogError(absl::StrCat(
+        "expert workers ", subject->name, ", which joins, and ", peer->name,
+        same ? " are at odds with a third about" : " give different results of",
+        " expert ", trial.key.second, " of layer ", trial.key.first,
+        ", and nobody can say whose are WRONG: ", subject->name,
+        " gets no rows until another holder of the expert has joined. A third "
+        "replica, or --expert-fallback=local, decides at once"));
+  }
+  subject->health.ProbeFailed(now);
+  Key key;
+  Holder* referee = nullptr;
+  // Somebody who can decide is there already.
+  if (subject->health.state() == HolderState::kDisputed &&
+      PickDisputed(*subject, now, &key, &referee)) {
+    subject->health.ProbeAt(now);
+  }
+  return false;
+}
+
+void HolderProbes::Settle(absl::Time now) {
+  for (const auto& holder : table_.present()) {
+    if (!disputes_.Concerns(holder->id) && holder->health.Settle(now)) {
+      HolderTable::ShowState(*holder);
+    }
+  }
+}
+
+Holder* HolderProbes::Find(const ProbeDisputes::Voter& voter) const {
+  Holder* const holder = table_.Find(voter.holder);
+  return holder != nullptr && holder->process == voter.process ? holder
+                                                               : nullptr;
 }
 
 void HolderProbes::End(uint64_t number) {

@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -19,15 +20,17 @@
 #include "attention_worker/moe/dispatch_metrics.h"
 #include "attention_worker/moe/expert_reply.h"
 #include "attention_worker/moe/holder_table.h"
+#include "attention_worker/moe/probe_disputes.h"
 #include "attention_worker/moe/reply_inbox.h"
 #include "base/buffer_pool.h"
 
 namespace switchyard::attention_worker {
 
 // A probe is one row that depends on (layer, expert) alone, through one expert.
-// The right answer is one that was found right before, or the fallback's, or
-// that of a live holder, which is asked the same. Where none of these is to be
-// had, a holder that joins is live unseen: somebody must be the first.
+// The right answer is one that was found right before, or the fallback's. Where
+// neither is to be had, a live holder is asked the same: if their answers
+// differ, either may be wrong, and others decide (moe/probe_disputes.h). Where
+// there is nobody, a holder that joins is live unseen: somebody must be first.
 //
 // Nothing waits for a probe: answers are looked at when they have come. One
 // thread.
@@ -52,8 +55,9 @@ class HolderProbes {
   // One holder's probe that is on its way.
   struct Trial {
     uint64_t number = 0;
-    uint64_t holder = 0;  // its id
-    int process = 0;
+    ProbeDisputes::Voter subject;
+    // A live holder whose answer is compared; none: that answer is right.
+    std::optional<ProbeDisputes::Voter> peer;
     Key key;
     absl::Time sent;
     absl::Duration latency;
@@ -67,11 +71,25 @@ class HolderProbes {
   static bool PickExpert(const Holder& holder, int layer, uint64_t i, Key* key);
   // Null: nobody.
   Holder* Referee(const Holder& subject, const Key& key, absl::Time now) const;
+  // A live one other than `subject`, that has not voted if that matters.
+  Holder* Peer(const Holder& subject, const Key& key, absl::Time now,
+               bool may_have_voted) const;
+  // A disputed row that would bring a vote nearer to a verdict.
+  bool PickDisputed(const Holder& holder, absl::Time now, Key* key,
+                    Holder** referee) const;
   void Forward(Holder* holder, const Key& key, uint64_t call,
                int64_t hidden_size, absl::Time now);
   void MakeRow(const Key& key, int64_t hidden_size);
   void GiveUp(absl::Time now);
   void Judge(const Trial& trial, absl::Time now);
+  void Wrong(const ProbeDisputes::Voter& voter);
+  // The two answers of a trial are not the same, or others to the same row were
+  // not. True: its subject has the right one.
+  bool Vote(const Trial& trial, bool same, absl::Time now);
+  // Those that no dispute concerns any more.
+  void Settle(absl::Time now);
+  // Null: another process is there, or nobody.
+  Holder* Find(const ProbeDisputes::Voter& voter) const;
   void End(uint64_t number);
 
   const Options options_;
@@ -82,6 +100,7 @@ class HolderProbes {
   std::vector<Trial> trials_;  // at most one for each holder
   uint64_t next_number_ = 1;
   std::map<Key, std::vector<float>> known_;  // bounded
+  ProbeDisputes disputes_;
   // The row that is being sent.
   std::vector<float> row_;
   PooledBuffer quantized_;

@@ -64,7 +64,8 @@ HolderMetrics::HolderMetrics(metrics::Registry* registry,
       probes_right(AddProbes(registry, worker, "right")),
       probes_slow(AddProbes(registry, worker, "slow")),
       probes_failed(AddProbes(registry, worker, "failed")),
-      probes_wrong(AddProbes(registry, worker, "wrong")) {
+      probes_wrong(AddProbes(registry, worker, "wrong")),
+      probes_disputed(AddProbes(registry, worker, "disputed")) {
   for (int i = 0; i < kNumHolderStates; ++i) {
     state[i] = registry->AddGauge(
         "switchyard_expert_worker_state",

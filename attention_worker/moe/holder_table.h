@@ -41,6 +41,7 @@ struct HolderMetrics {
   metrics::Counter* probes_slow;
   metrics::Counter* probes_failed;
   metrics::Counter* probes_wrong;
+  metrics::Counter* probes_disputed;
 };
 
 struct Holder {

@@ -149,8 +149,8 @@ absl::Status AnswerService::MakeResumable(const HttpRequest& request,
 }
 
 void AnswerService::Compute(HttpRequest request,
-                            std::shared_ptr<ResponseWriter> writer,
-                            TextFunction compute, ErrorFunction error) {
+                            const std::shared_ptr<ResponseWriter>& writer,
+                            TextFunction compute, const ErrorFunction& error) {
   const int64_t bytes = static_cast<int64_t>(request.body.size());
   const absl::Status queued = options_.text_pool->Submit(
       bytes, [body = std::move(request.body), context = MakeContext(), writer,

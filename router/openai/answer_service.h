@@ -62,8 +62,10 @@ class AnswerService {
   void Answer(HttpRequest request, std::shared_ptr<ResponseWriter> writer,
               PlanFunction plan, ErrorFunction error = ErrorResponse);
   // Answers from the text alone; needs no worker.
-  void Compute(HttpRequest request, std::shared_ptr<ResponseWriter> writer,
-               TextFunction compute, ErrorFunction error = ErrorResponse);
+  void Compute(HttpRequest request,
+               const std::shared_ptr<ResponseWriter>& writer,
+               TextFunction compute,
+               const ErrorFunction& error = ErrorResponse);
 
   // Whether a request would find a worker now.
   bool ready() const;

@@ -37,14 +37,22 @@ double Seconds(absl::Duration duration) {
 
 }  // namespace
 
-RouterMetrics::RouterMetrics(metrics::Registry* r,
+RouterMetrics::RouterMetrics(metrics::Registry* registry,
                              const std::string& model_name,
                              int64_t max_model_len)
-    : registry_(r), vllm_labels_{{"model_name", model_name}, {"engine", "0"}} {
-  const Labels& v = vllm_labels_;
-  const Labels s = {{"model_name", model_name}};
-  const double max_tokens = static_cast<double>(max_model_len);
+    : registry_(registry),
+      vllm_labels_{{"model_name", model_name}, {"engine", "0"}},
+      sglang_labels_{{"model_name", model_name}} {
+  AddGauges();
+  AddCounters();
+  AddTimes();
+  AddSizes(static_cast<double>(max_model_len));
+}
 
+void RouterMetrics::AddGauges() {
+  metrics::Registry* const r = registry_;
+  const Labels& v = vllm_labels_;
+  const Labels& s = sglang_labels_;
   waiting_tokens_ =
       r->AddGauge("switchyard_router_waiting_prompt_tokens",
                   "Tokens of prompts that have no first token yet.");
@@ -70,7 +78,12 @@ RouterMetrics::RouterMetrics(metrics::Registry* r,
         r->AddGauge("switchyard_router_workers", "Attention workers by state.",
                     {{"state", kWorkerStates[i]}});
   }
+}
 
+void RouterMetrics::AddCounters() {
+  metrics::Registry* const r = registry_;
+  const Labels& v = vllm_labels_;
+  const Labels& s = sglang_labels_;
   prompt_tokens_ =
       r->AddCounter("vllm:prompt_tokens_total", "Prompt tokens served.", v);
   generation_tokens_ =
@@ -90,9 +103,10 @@ RouterMetrics::RouterMetrics(metrics::Registry* r,
       r->AddCounter("sglang:prompt_tokens_total", "Prompt tokens served.", s);
   sglang_generation_tokens_ =
       r->AddCounter("sglang:generation_tokens_total", "Tokens generated.", s);
-  sglang_cached_tokens_ =
-      r->AddCounter("sglang:cached_tokens_total", "Prompt tokens from a cache.",
-                    {{"model_name", model_name}, {"cache_source", "device"}});
+  Labels device = s;
+  device["cache_source"] = "device";
+  sglang_cached_tokens_ = r->AddCounter("sglang:cached_tokens_total",
+                                        "Prompt tokens from a cache.", device);
   sglang_requests_ =
       r->AddCounter("sglang:num_requests_total", "Requests accepted.", s);
   sglang_aborted_ = r->AddCounter("sglang:num_aborted_requests_total",
@@ -115,7 +129,12 @@ RouterMetrics::RouterMetrics(metrics::Registry* r,
   state_bytes_moved_ =
       r->AddCounter("switchyard_router_state_bytes_moved_total",
                     "Bytes of the states that were handed over.");
+}
 
+void RouterMetrics::AddTimes() {
+  metrics::Registry* const r = registry_;
+  const Labels& v = vllm_labels_;
+  const Labels& s = sglang_labels_;
   ttft_ = r->AddHistogram("vllm:time_to_first_token_seconds",
                           "From arrival to the first token.",
                           metrics::TimeToFirstTokenBuckets(), v);
@@ -136,6 +155,20 @@ RouterMetrics::RouterMetrics(metrics::Registry* r,
                                  seconds, v);
   inference_time_ = r->AddHistogram("vllm:request_inference_time_seconds",
                                     "Prefill and decode.", seconds, v);
+  sglang_ttft_ = r->AddHistogram("sglang:time_to_first_token_seconds",
+                                 "From arrival to the first token.",
+                                 SglangTtftBuckets(), s);
+  sglang_itl_ = r->AddHistogram("sglang:inter_token_latency_seconds",
+                                "Between two tokens of one choice.",
+                                SglangItlBuckets(), s);
+  sglang_e2e_ =
+      r->AddHistogram("sglang:e2e_request_latency_seconds",
+                      "From arrival to the last token.", SglangE2eBuckets(), s);
+}
+
+void RouterMetrics::AddSizes(double max_tokens) {
+  metrics::Registry* const r = registry_;
+  const Labels& v = vllm_labels_;
   request_prompt_tokens_ =
       r->AddHistogram("vllm:request_prompt_tokens", "Prompt tokens a request.",
                       metrics::TokenCountBuckets(max_tokens), v);
@@ -147,15 +180,6 @@ RouterMetrics::RouterMetrics(metrics::Registry* r,
       metrics::TokenCountBuckets(max_tokens), v);
   params_n_ = r->AddHistogram("vllm:request_params_n", "Choices a request.",
                               {1, 2, 5, 10, 20}, v);
-  sglang_ttft_ = r->AddHistogram("sglang:time_to_first_token_seconds",
-                                 "From arrival to the first token.",
-                                 SglangTtftBuckets(), s);
-  sglang_itl_ = r->AddHistogram("sglang:inter_token_latency_seconds",
-                                "Between two tokens of one choice.",
-                                SglangItlBuckets(), s);
-  sglang_e2e_ =
-      r->AddHistogram("sglang:e2e_request_latency_seconds",
-                      "From arrival to the last token.", SglangE2eBuckets(), s);
 }
 
 metrics::Counter* RouterMetrics::Success(const std::string& reason) {

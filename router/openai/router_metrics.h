@@ -56,10 +56,16 @@ class RouterMetrics {
                       int status, absl::Duration took);
 
  private:
+  // The constructor's parts.
+  void AddGauges();
+  void AddCounters();
+  void AddTimes();
+  void AddSizes(double max_tokens);
   metrics::Counter* Success(const std::string& reason);
 
   metrics::Registry* const registry_;
   const metrics::Labels vllm_labels_;
+  const metrics::Labels sglang_labels_;
 
   metrics::Gauge* running_;
   metrics::Gauge* waiting_;

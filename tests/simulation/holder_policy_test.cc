@@ -126,6 +126,7 @@ class HolderPolicyTest : public ::testing::Test {
          .deadlines = deadlines},
         overlap);
     if (!result.sequence_status[0].ok()) return result.sequence_status[0];
+    if (!expect_right_) return absl::OkStatus();
     for (size_t pair = 0; pair < all.size(); ++pair) {
       float right[kHidden];
       RightAnswer(layer, all[pair],
@@ -159,12 +160,17 @@ class HolderPolicyTest : public ::testing::Test {
                          {{"worker", worker->name()}, {"state", state}})
                ->value() == 1;
   }
+  double Probes(const SimulatedWorker* worker, const std::string& result) {
+    return Count("switchyard_expert_worker_probes_total",
+                 {{"worker", worker->name()}, {"result", result}});
+  }
   double Hedges(const std::string& result) {
     return Count("switchyard_moe_hedges_total", {{"result", result}});
   }
 
   std::mt19937_64 random_{3};
   int layer_ = -1;  // of all steps; -1: any
+  bool expect_right_ = true;
   EventQueue queue_;
   Violations violations_;
   PlainRegistry metrics_;
@@ -439,19 +445,18 @@ TEST_F(HolderPolicyTest, LocalWeightsAreUsedWhereNobodyElseIs) {
 
 TEST_F(HolderPolicyTest, OneThatJoinsIsTriedOutFirst) {
   SimulatedWorker* const first = Add();
+  SimulatedWorker* const second = Add();
   SimulatedWorker* const joins = Add();
   options_.health.join_probes = 3;
   Make();
-  SetClients({first});
-  Steps(10);
+  SetClients({first, second});
+  Steps(40);
   joins->ComputeWrongly();
-  SetClients({first, joins});
+  SetClients({first, second, joins});
   Steps(20);  // all of which are right
   EXPECT_EQ(Ejections(joins, "wrong"), 1);
   EXPECT_LE(joins->num_pairs(), 3);
-  EXPECT_EQ(Count("switchyard_expert_worker_probes_total",
-                  {{"worker", joins->name()}, {"result", "wrong"}}),
-            1);
+  EXPECT_EQ(Probes(joins, "wrong"), 1);
   const int64_t before = joins->num_pairs();
   joins->Start(Everything());
   Steps(1);
@@ -459,9 +464,91 @@ TEST_F(HolderPolicyTest, OneThatJoinsIsTriedOutFirst) {
   EXPECT_LE(joins->num_pairs(), before + 1);
   Steps(10, {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 0});
   EXPECT_TRUE(IsIn(joins, "live"));
-  EXPECT_EQ(Count("switchyard_expert_worker_probes_total",
-                  {{"worker", joins->name()}, {"result", "right"}}),
-            3);
+  EXPECT_EQ(Probes(joins, "right"), 3);
+}
+
+// The first is live unseen: that it came first does not make it right.
+TEST_F(HolderPolicyTest, TwoThatJoinOutvoteAFirstThatComputesWrongly) {
+  SimulatedWorker* const first = Add();
+  SimulatedWorker* const second = Add();
+  SimulatedWorker* const third = Add();
+  options_.health.join_probes = 3;
+  Make();
+  first->ComputeWrongly();
+  SetClients({first});
+  expect_right_ = false;
+  Steps(10);
+  SetClients({first, second});
+  Steps(40);
+  EXPECT_TRUE(IsIn(first, "live"));
+  EXPECT_TRUE(IsIn(second, "disputed"));
+  EXPECT_GE(Probes(second, "disputed"), 1);
+  EXPECT_LE(second->num_pairs(), 3) << "nobody asks again with nobody new";
+  SetClients({first, second, third});
+  for (int i = 0; i < 20 && !IsIn(first, "distrusted"); ++i) {
+    Steps(1, {1, 2, 3}, absl::Milliseconds(100));
+  }
+  EXPECT_TRUE(IsIn(first, "distrusted"));
+  EXPECT_EQ(Ejections(first, "wrong"), 1);
+  EXPECT_EQ(Ejections(second, "wrong") + Ejections(third, "wrong"), 0);
+  expect_right_ = true;
+  const int64_t before = first->num_pairs();
+  Steps(40);
+  EXPECT_TRUE(IsIn(second, "live"));
+  EXPECT_TRUE(IsIn(third, "live"));
+  EXPECT_EQ(first->num_pairs(), before);
+}
+
+TEST_F(HolderPolicyTest, OneThatJoinsWronglyGetsNothingUntilAThirdDecides) {
+  SimulatedWorker* const first = Add();
+  SimulatedWorker* const joins = Add();
+  SimulatedWorker* const third = Add();
+  options_.health.join_probes = 3;
+  Make();
+  joins->ComputeWrongly();
+  SetClients({first});
+  Steps(10);
+  SetClients({first, joins});
+  Steps(40);  // all of which are right
+  EXPECT_TRUE(IsIn(joins, "disputed"));
+  EXPECT_EQ(Ejections(joins, "wrong"), 0);
+  SetClients({first, joins, third});
+  Steps(20, {1, 2, 3}, absl::Milliseconds(100));
+  EXPECT_TRUE(IsIn(joins, "distrusted"));
+  EXPECT_TRUE(IsIn(first, "live"));
+  EXPECT_TRUE(IsIn(third, "live"));
+}
+
+TEST_F(HolderPolicyTest, ADisputeEndsWithTheProcessThatBeganIt) {
+  SimulatedWorker* const first = Add();
+  SimulatedWorker* const joins = Add();
+  options_.health.join_probes = 3;
+  Make();
+  SetClients({first});
+  Steps(10);
+  joins->ComputeWrongly();
+  SetClients({first, joins});
+  Steps(20);
+  EXPECT_TRUE(IsIn(joins, "disputed"));
+  joins->Start(Everything());
+  Steps(20);
+  EXPECT_TRUE(IsIn(joins, "live"));
+  EXPECT_TRUE(IsIn(first, "live"));
+}
+
+TEST_F(HolderPolicyTest, LocalWeightsDecideWhenOneJoins) {
+  SimulatedWorker* const first = Add();
+  SimulatedWorker* const joins = Add();
+  Fallback();
+  options_.health.join_probes = 3;
+  Make();
+  SetClients({first});
+  Steps(10);
+  joins->ComputeWrongly();
+  SetClients({first, joins});
+  Steps(20);
+  EXPECT_TRUE(IsIn(joins, "distrusted"));
+  EXPECT_EQ(Probes(joins, "wrong"), 1);
 }
 
 }  // namespace

@@ -88,7 +88,13 @@ class Maker {
     schedule_.replicas = schedule_.num_workers;
     schedule_.verify_fraction = 1;
     const int wrong = Between(0, schedule_.num_workers - 1);
-    Add(Time(4000), Kind::kWrong, wrong);
+    if (OneIn(3)) {
+      // From the beginning: it may be the one that is live unseen.
+      schedule_.join_probes = 2;
+      Add(absl::ZeroDuration(), Kind::kWrong, wrong);
+    } else {
+      Add(Time(4000), Kind::kWrong, wrong);
+    }
     if (OneIn(3)) Add(Time(20000), Kind::kStart, wrong, 0);
     const int faults = Between(0, 4);
     for (int i = 0; i < faults; ++i) {

@@ -243,7 +243,7 @@ EXPERTS = Dashboard(
             Panel("Workers by state, as attention workers see them", "short", [
                 ("{{state}}", "sum by (state) (max by (state, worker) "
                  f"(switchyard_expert_worker_state{{{ATTENTION}}}))")],
-                  "ejected: slow or hanging, gets probes. distrusted: answered wrongly."),
+                  "ejected: slow or hanging, gets probes. distrusted: answered wrongly. disputed: joins, and nobody can say whose answers are wrong."),
             Panel("Refused handshakes", "short",
                   rate("switchyard_expert_refused_handshakes_total", EXPERT, "reason"),
                   "fingerprint, weight_format: somebody has other weights."),
