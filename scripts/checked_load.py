@@ -200,12 +200,22 @@ class CheckedLoad:
         """For each moment the longest silence of any stream that was open then and that
         began no later than `window` seconds behind it; None where no stream was open.
         After stop()."""
-        longest = []
-        for moment in moments:
-            gaps = [b - a for answer in self.done for a, b in itertools.pairwise(answer.times)
-                    if a <= moment + window and b >= moment]
-            longest.append(max(gaps, default=None))
-        return longest
+        return [max((s for pair in self.silences(moment, window) for s in pair
+                     if s is not None), default=None) for moment in moments]
+
+    def silences(self, moment, window):
+        """For each stream that was open then: the longest silence that began no later than
+        `window` seconds behind the moment, before its first event and between two events,
+        each None where there was none. After stop()."""
+        found = []
+        for answer in self.done:
+            gaps = [b - a if a <= moment + window and b >= moment else None
+                    for a, b in itertools.pairwise(answer.times)]
+            first = gaps[0] if gaps else None
+            between = max((gap for gap in gaps[1:] if gap is not None), default=None)
+            if first is not None or between is not None:
+                found.append((first, between))
+        return found
 
 
 def percentile(values, share):

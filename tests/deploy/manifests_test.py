@@ -9,6 +9,7 @@ import kubernetes_validate
 import yaml
 
 import manifests
+import api_server_rules
 from check_manifests import check
 
 BINARIES = os.environ["SWITCHYARD_BINARIES"]
@@ -47,6 +48,11 @@ class ManifestsTest(unittest.TestCase):
                         jsonschema.validate(document, schema)
                     else:
                         kubernetes_validate.validate(document, KUBERNETES, strict=True)
+
+    def test_a_server_would_take_everything(self):
+        for what, documents in builds():
+            with self.subTest(build=what):
+                self.assertEqual(api_server_rules.check(documents), [])
 
     def test_a_misspelt_field_is_not_valid(self):
         worker = copy.deepcopy(find(manifests.overlay("local"), "Deployment",
@@ -231,7 +237,83 @@ BREAKS = [
 ]
 
 
+def _autoscaler(documents):
+    return find(documents, "HorizontalPodAutoscaler", "switchyard-expert-worker")["spec"]
+
+
+def _service(documents):
+    return find(documents, "Service", "switchyard-router")["spec"]
+
+
+def _twice(documents):
+    documents.append(copy.deepcopy(find(documents, "Service", "switchyard-router")))
+
+
+def _deployment(documents):
+    return find(documents, "Deployment", "switchyard-router")["spec"]
+
+
+def _grpc_probe(documents):
+    return _container(documents)["startupProbe"]
+
+
+def _except_outside(documents):
+    policy = find(documents, "NetworkPolicy", "router")
+    policy["spec"]["ingress"][0]["from"] = [
+        {"ipBlock": {"cidr": "10.0.0.0/8", "except": ["11.0.0.0/16"]}}]
+
+
+# What a schema allows and a server does not.
+REFUSED = [
+    (_twice, "is there twice"),
+    (_set(lambda d: find(d, "Service", "switchyard-router")["metadata"], name="1router"),
+     "no valid name"),
+    (_set(lambda d: find(d, "Service", "switchyard-router")["metadata"],
+          labels={"app": "a b"}), "no valid label"),
+    (_set(_deployment, strategy={"rollingUpdate": {"maxSurge": 0, "maxUnavailable": "0%"}}),
+     "nothing would roll"),
+    (_set(_deployment, strategy={"type": "Recreate", "rollingUpdate": {"maxSurge": 1}}),
+     "not allowed with Recreate"),
+    (_set(_pod, volumes=[{"name": "two", "emptyDir": {}, "hostPath": {"path": "/"}}]),
+     "not one source"),
+    (_set(_pod, tolerations=[{"operator": "Exists", "key": "a", "value": "b"}]),
+     "tolerates no value"),
+    (_set(_container, name="Router"), "no valid name"),
+    (_set(_container, volumeMounts=[{"name": "absent", "mountPath": "/a"}]), "no volume absent"),
+    (_set(_container, ports=[{"name": "more-than-fifteen", "containerPort": 1}]),
+     "more-than-fifteen"),
+    (_set(_container, resources={"requests": {"memory": "2Gi"}, "limits": {"memory": "1G"}}),
+     "more memory than its limit"),
+    (_set(_container, resources={"limits": {"memory": "1 GiB"}}), "no quantity"),
+    (_set(_container, resources={"limits": {"hugepages-2Mi": "1Gi"}}),
+     "huge pages without"),
+    (_set(_container, lifecycle={"preStop": {"sleep": {"seconds": 100000}}}), "sleeps"),
+    (_set(_grpc_probe, successThreshold=2), "successThreshold is not 1"),
+    (_set(_grpc_probe, httpGet={"path": "/", "port": 1}, grpc={"port": 1}),
+     "not one handler"),
+    (_set(_service, ports=[{"port": 1}, {"port": 2}]), "need names"),
+    (_set(lambda d: find(d, "PodDisruptionBudget", "switchyard-router")["spec"],
+          minAvailable=1, maxUnavailable=1), "wants one of"),
+    (_set(_autoscaler, maxReplicas=0), "minReplicas"),
+    (_set(_autoscaler, metrics=[{"type": "Pods", "pods": {"target": {
+        "type": "Value", "value": "1"}}}]), "takes AverageValue"),
+    (_set(_autoscaler, behavior={"scaleUp": {"policies": [
+        {"type": "Pods", "value": 1, "periodSeconds": 3600}]}}), "periodSeconds"),
+    (_except_outside, "not inside of"),
+    (_set(lambda d: find(d, "NetworkPolicy", "router")["spec"]["podSelector"],
+          matchExpressions=[{"key": "a", "operator": "Exists", "values": ["b"]}]),
+     "are not allowed"),
+]
+
+
 class PolicyTest(unittest.TestCase):
+
+    def test_what_a_server_refuses_is_found(self):
+        for change, expected in REFUSED:
+            documents = copy.deepcopy(manifests.overlay("cluster-10gbe"))
+            change(documents)
+            with self.subTest(expected=expected):
+                self.assertIn(expected, "\n".join(api_server_rules.check(documents)))
 
     def test_every_broken_promise_is_found(self):
         for change, expected in BREAKS:

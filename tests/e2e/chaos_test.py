@@ -31,7 +31,7 @@ class Chaos(e2e_case.TestCase):
         self.assertEqual(result["failed"], [])
         self.assertEqual(result["changed"], [])
         self.assertGreater(result["answers"], 0)
-        faults = sum(row["count"] for kind, row in result["silences"].items()
+        faults = sum(row["count"] for kind, row in result["silences"]["any_stream"].items()
                      if kind != "none")
         self.assertGreaterEqual(faults, 3)
 
