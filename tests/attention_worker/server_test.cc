@@ -151,6 +151,8 @@ TEST(AttentionServerTest, ServesWithItsOwnExperts) {
   }
   for (std::thread& client : clients) client.join();
   for (uint32_t seed = 0; seed < 6; ++seed) {
+    EXPECT_TRUE(together[seed].status.ok())
+        << together[seed].status.error_message();
     EXPECT_EQ(together[seed].ids, alone[seed].ids);
     EXPECT_EQ(together[seed].logprobs, alone[seed].logprobs);
   }
