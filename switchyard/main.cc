@@ -26,7 +26,8 @@
 //       The state of a session out of an attention worker's memory, into one,
 //       or from one to another: the next turn there reads what is new only.
 //       --tokens has the session's token ids, as a JSON array, or an answer of
-//       the server to a request with "return_token_ids": true. Workers that
+//       the server to a request with "return_token_ids": true; --cache-salt
+//       and --extra-key are what the requests had, if anything. Workers that
 //       want TLS get it with --tls-cert-file, --tls-key-file, --tls-ca-file.
 //   switchyard verify DIR
 //       Checks every checksum of a model's files.
@@ -227,6 +228,10 @@ ABSL_FLAG(std::string, to, "",
           "session: the attention worker (host:port), or the file to save to");
 ABSL_FLAG(std::string, tokens, "",
           "session: file with the session's token ids, or an answer with them");
+ABSL_FLAG(std::string, cache_salt, "",
+          "session: the cache_salt that the session's requests had");
+ABSL_FLAG(std::string, extra_key, "",
+          "session: the extra_key that the session's requests had");
 
 namespace switchyard {
 namespace {
@@ -382,7 +387,9 @@ absl::Status Session(absl::Status (*run)(const SessionCommandOptions&,
   SY_RETURN_IF_ERROR(rpc::UseTlsOfFlags());
   return run({.from = absl::GetFlag(FLAGS_from),
               .to = absl::GetFlag(FLAGS_to),
-              .tokens = absl::GetFlag(FLAGS_tokens)},
+              .tokens = absl::GetFlag(FLAGS_tokens),
+              .cache_salt = absl::GetFlag(FLAGS_cache_salt),
+              .extra_key = absl::GetFlag(FLAGS_extra_key)},
              std::cout);
 }
 absl::Status SessionSave() { return Session(RunSessionSave); }

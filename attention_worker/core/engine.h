@@ -51,9 +51,10 @@ struct GenerationRequest {
   // Token counts, ascending, where the prompt may meet others': ends of
   // messages. Advice; those out of range are passed over.
   std::vector<int64_t> prefix_boundaries;
-  int32_t priority = 0;    // lower goes first
-  uint64_t client = 0;     // among whom to be fair: any number for each
-  int64_t max_tokens = 0;  // of output, resumed ones included; >= 1
+  int32_t priority = 0;     // lower goes first
+  uint64_t client = 0;      // among whom to be fair: any number for each
+  std::string cache_scope;  // among whom prefixes are shared (state/prefix.h)
+  int64_t max_tokens = 0;   // of output, resumed ones included; >= 1
   std::vector<int32_t>
       stop_token_ids;  // end with kStop; the stop token is sent
   bool want_logprobs = false;

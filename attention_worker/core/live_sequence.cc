@@ -108,10 +108,9 @@ int64_t LiveSequence::CountUntilStop(absl::Span<const SampledToken> chosen) {
   return count;
 }
 
-absl::Span<const int32_t> LiveSequence::RestorableTokens() const {
-  const absl::Span<const int32_t> all = tokens;
-  return next_prompt_score < prompt_tokens_ ? all.first(next_prompt_score - 1)
-                                            : all;
+Prefix LiveSequence::RestorablePrefix() const {
+  return FirstTokens(next_prompt_score < prompt_tokens_ ? next_prompt_score - 1
+                                                        : known_tokens());
 }
 
 bool LiveSequence::WantsPromptScores(int64_t begin) const {

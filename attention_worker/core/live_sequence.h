@@ -10,12 +10,12 @@
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
-#include "absl/types/span.h"
 #include "attention_worker/core/engine.h"
 #include "attention_worker/sampling/output_constraint.h"
 #include "attention_worker/sampling/sampler.h"
 #include "attention_worker/scheduler/sequence.h"
 #include "attention_worker/speculative/acceptance.h"
+#include "attention_worker/state/prefix.h"
 #include "attention_worker/state/sequence_state.h"
 
 namespace switchyard::attention_worker {
@@ -46,9 +46,13 @@ class LiveSequence {
   SequenceView View() const;
   GenerationUsage Usage(absl::Time now) const;
 
-  // The tokens up to which a kept state is of use: less than all while prompt
+  // The first tokens, and among whom their state is shared.
+  Prefix FirstTokens(int64_t n) const {
+    return Prefix{request.cache_scope, tokens}.first(n);
+  }
+  // Those up to which a kept state is of use: less than all while prompt
   // scores are wanted, which need the tokens before them read.
-  absl::Span<const int32_t> RestorableTokens() const;
+  Prefix RestorablePrefix() const;
   // Whether logits are wanted of prompt tokens that are read from `begin` on.
   bool WantsPromptScores(int64_t begin) const;
   // How many of the next `num_tokens` tokens to read in one chunk, so that all

@@ -20,18 +20,16 @@ absl::Status GivenUp() {
 
 }  // namespace
 
-absl::StatusOr<OutgoingState> StateTransfers::Find(
-    absl::Span<const int32_t> tokens) {
-  options_.load_from_disk(tokens);
-  const PrefixCache::Match match = options_.cache->Find(tokens);
+absl::StatusOr<OutgoingState> StateTransfers::Find(const Prefix& prefix) {
+  options_.load_from_disk(prefix);
+  const PrefixCache::Match match = options_.cache->Find(prefix);
   if (match.snapshot.fixed == nullptr) {
     return absl::NotFoundError(
         absl::StrCat("this worker keeps no state of a prefix of these ",
-                     tokens.size(), " tokens"));
+                     prefix.size(), " tokens"));
   }
   OutgoingState out;
-  const auto known = tokens.first(match.snapshot.num_tokens);
-  out.tokens.assign(known.begin(), known.end());
+  out.prefix = KeptPrefix(prefix.first(match.snapshot.num_tokens));
   out.fixed = match.snapshot.fixed;
   out.pages.assign(match.snapshot.pages.begin(), match.snapshot.pages.end());
   out.bytes =
@@ -45,9 +43,8 @@ absl::StatusOr<OutgoingState> StateTransfers::HandOver(
   // A worker that drains goes when neither a request nor a transfer is left:
   // there is no moment without both.
   const std::shared_ptr<const void> open = options_.open.lock();
-  SY_ASSIGN_OR_RETURN(const std::vector<int32_t> tokens,
-                      options_.end_request(request_id));
-  return Find(tokens);
+  SY_ASSIGN_OR_RETURN(const KeptPrefix kept, options_.end_request(request_id));
+  return Find(kept.view());
 }
 
 StateTransfers::Place StateTransfers::PlaceOf(int64_t offset) const {
@@ -84,22 +81,21 @@ absl::Status StateTransfers::Read(const OutgoingState& state, int64_t offset,
   return absl::OkStatus();
 }
 
-absl::StatusOr<int64_t> StateTransfers::Begin(
-    absl::Span<const int32_t> tokens) {
-  if (options_.cache->Contains(tokens)) {
+absl::StatusOr<int64_t> StateTransfers::Begin(const Prefix& prefix) {
+  if (options_.cache->Contains(prefix)) {
     return absl::AlreadyExistsError("this worker keeps that state already");
   }
-  const int64_t bytes = SnapshotStateBytes(options_.memory->shape(),
-                                           static_cast<int64_t>(tokens.size()));
+  const int64_t bytes =
+      SnapshotStateBytes(options_.memory->shape(), prefix.size());
   if (bytes > options_.memory->budget_bytes()) {
     return absl::ResourceExhaustedError(
-        absl::StrCat("the state of ", tokens.size(), " tokens takes ", bytes,
+        absl::StrCat("the state of ", prefix.size(), " tokens takes ", bytes,
                      " bytes; this worker's memory for states is ",
                      options_.memory->budget_bytes()));
   }
   Incoming incoming;
-  incoming.tokens.assign(tokens.begin(), tokens.end());
-  incoming.snapshot.num_tokens = static_cast<int64_t>(tokens.size());
+  incoming.prefix = KeptPrefix(prefix);
+  incoming.snapshot.num_tokens = prefix.size();
   incoming_.emplace(++last_number_, std::move(incoming));
   return last_number_;
 }
@@ -148,7 +144,7 @@ absl::Status StateTransfers::Commit(int64_t number) {
   Incoming& incoming = found->second;
   SY_CHECK(incoming.bytes == SnapshotStateBytes(options_.memory->shape(),
                                                 incoming.snapshot.num_tokens));
-  options_.cache->Insert(incoming.tokens, std::move(incoming.snapshot));
+  options_.cache->Insert(incoming.prefix.view(), std::move(incoming.snapshot));
   incoming_.erase(found);
   return absl::OkStatus();
 }

@@ -21,15 +21,29 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
+#include "attention_worker/state/prefix.h"
 #include "attention_worker/state/prefix_cache.h"
 #include "attention_worker/state/sequence_state.h"
 #include "attention_worker/state/state_memory.h"
 
 namespace switchyard::attention_worker {
 
+// A prefix that owns what it is made of.
+struct KeptPrefix {
+  KeptPrefix() = default;
+  explicit KeptPrefix(const Prefix& prefix)
+      : scope(prefix.scope),
+        tokens(prefix.tokens.begin(), prefix.tokens.end()) {}
+
+  Prefix view() const { return {scope, tokens}; }
+
+  std::string scope;
+  std::vector<int32_t> tokens;
+};
+
 // A kept state. May be destroyed by any thread.
 struct OutgoingState {
-  std::vector<int32_t> tokens;
+  KeptPrefix prefix;
   std::weak_ptr<float> fixed;
   std::vector<std::weak_ptr<float>> pages;
   int64_t bytes = 0;                 // of the fixed part and the pages
@@ -42,18 +56,18 @@ class StateTransfers {
   struct Options {
     PrefixCache* cache = nullptr;   // not owned, like the next
     StateMemory* memory = nullptr;  // outlive this
-    // Moves what the disk has of these tokens into the cache.
-    std::function<void(absl::Span<const int32_t> tokens)> load_from_disk;
-    // Ends a request that runs and keeps its state; the tokens of that state.
+    // Moves what the disk has of a prefix into the cache.
+    std::function<void(const Prefix& prefix)> load_from_disk;
+    // Ends a request that runs and keeps its state; the prefix of that state.
     // NOT_FOUND: no such request, or it has no state yet.
-    std::function<absl::StatusOr<std::vector<int32_t>>(const std::string& id)>
+    std::function<absl::StatusOr<KeptPrefix>(const std::string& id)>
         end_request;
     std::weak_ptr<const void> open;
   };
   explicit StateTransfers(Options options) : options_(std::move(options)) {}
 
-  // The longest kept prefix of `tokens`. NOT_FOUND: none.
-  absl::StatusOr<OutgoingState> Find(absl::Span<const int32_t> tokens);
+  // The longest kept prefix of this one. NOT_FOUND: none.
+  absl::StatusOr<OutgoingState> Find(const Prefix& prefix);
   // Ends the request; its state.
   absl::StatusOr<OutgoingState> HandOver(const std::string& request_id);
   // Bytes of the state from `offset` on, as many as `out` has.
@@ -61,9 +75,9 @@ class StateTransfers {
   absl::Status Read(const OutgoingState& state, int64_t offset,
                     absl::Span<char> out) const;
 
-  // A state of `tokens` that is to come; a number for it. ALREADY_EXISTS: it is
+  // A state of `prefix` that is to come; a number for it. ALREADY_EXISTS: it is
   // kept. RESOURCE_EXHAUSTED: larger than the whole budget.
-  absl::StatusOr<int64_t> Begin(absl::Span<const int32_t> tokens);
+  absl::StatusOr<int64_t> Begin(const Prefix& prefix);
   // The next bytes. RESOURCE_EXHAUSTED: there is no room, and it is given up.
   // ABORTED: it was given up before, for a request's sake.
   absl::Status Write(int64_t number, absl::string_view bytes);
@@ -77,7 +91,7 @@ class StateTransfers {
 
  private:
   struct Incoming {
-    std::vector<int32_t> tokens;
+    KeptPrefix prefix;
     StateSnapshot snapshot;
     int64_t bytes = 0;  // written
   };

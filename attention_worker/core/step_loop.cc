@@ -34,10 +34,10 @@ StepLoop::StepLoop(Options options)
       transfers_({.cache = &cache_,
                   .memory = options_.memory,
                   .load_from_disk =
-                      [this](absl::Span<const int32_t> tokens) {
+                      [this](const Prefix& prefix) {
                         if (options_.store == nullptr) return;
-                        LoadFromDisk(tokens,
-                                     cache_.Find(tokens).snapshot.num_tokens);
+                        LoadFromDisk(prefix,
+                                     cache_.Find(prefix).snapshot.num_tokens);
                       },
                   .end_request =
                       [this](const std::string& id) { return EndAndKeep(id); },
@@ -248,10 +248,7 @@ void StepLoop::TakeSnapshotBlocks(Work* work) {
   while (!ahead.empty() && ahead.front() <= end) {
     const int64_t tokens = ahead.front();
     ahead.erase(ahead.begin());
-    if (cache_.Contains(
-            absl::MakeConstSpan(work->sequence->tokens).first(tokens))) {
-      continue;
-    }
+    if (cache_.Contains(work->sequence->FirstTokens(tokens))) continue;
     StateBlock block = TakeEvicting(&StateMemory::TryTakeFixed);
     if (block == nullptr) continue;  // those that run take everything
     work->points.push_back({tokens - work->begin, block.get()});
@@ -263,7 +260,7 @@ void StepLoop::TakeSnapshotBlocks(Work* work) {
 void StepLoop::KeepSnapshots(const Work& work) {
   for (size_t i = 0; i < work.points.size(); ++i) {
     const int64_t tokens = work.begin + work.points[i].after_tokens;
-    cache_.Insert(absl::MakeConstSpan(work.sequence->tokens).first(tokens),
+    cache_.Insert(work.sequence->FirstTokens(tokens),
                   work.sequence->state->SnapshotAt(tokens, work.blocks[i]));
   }
 }
@@ -283,9 +280,8 @@ void StepLoop::SaveSharedPrefixes(const std::vector<Work>& works) {
       const int64_t tokens = work.begin + work.points[i].after_tokens;
       if (tokens != boundaries.front()) continue;
       SettlePairs(state, tokens);
-      options_.store->SaveLater(
-          absl::MakeConstSpan(work.sequence->tokens).first(tokens),
-          state->SnapshotAt(tokens, work.blocks[i]));
+      options_.store->SaveLater(work.sequence->FirstTokens(tokens),
+                                state->SnapshotAt(tokens, work.blocks[i]));
     }
   }
 }

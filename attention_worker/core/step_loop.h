@@ -103,11 +103,11 @@ class StepLoop {
   void GiveState(LiveSequence* sequence);
   // From the longest kept prefix of its tokens, or from nothing.
   std::unique_ptr<SequenceState> RestoreOrCreate(LiveSequence* sequence);
-  // What the disk has of the sequence's tokens, if it is worth reading, moves
-  // into the cache.
-  void LoadFromDisk(absl::Span<const int32_t> tokens, int64_t cached_tokens);
+  // What the disk has of the prefix, if it is worth reading, moves into the
+  // cache.
+  void LoadFromDisk(const Prefix& prefix, int64_t cached_tokens);
   // For transfers: ends the request `id`, and keeps its state.
-  absl::StatusOr<std::vector<int32_t>> EndAndKeep(const std::string& id);
+  absl::StatusOr<KeptPrefix> EndAndKeep(const std::string& id);
   // Of states that nobody runs the least valuable; at last one that is only
   // coming. False: there is none.
   bool EvictOne() { return cache_.EvictOne() || transfers_.EvictOne(); }

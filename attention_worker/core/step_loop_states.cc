@@ -26,13 +26,13 @@ std::unique_ptr<SequenceState> StepLoop::RestoreOrCreate(
   const int64_t max_tokens = sequence->max_tokens() - 1;
   PrefixCache::Match match;
   if (options_.prefix_caching) {
-    match = cache_.Find(sequence->RestorableTokens());
+    match = cache_.Find(sequence->RestorablePrefix());
   }
   if (options_.prefix_caching && options_.store != nullptr) {
     const int64_t cached = match.snapshot.num_tokens;
     match = {};  // not held while others are evicted
-    LoadFromDisk(sequence->RestorableTokens(), cached);
-    match = cache_.Find(sequence->RestorableTokens());
+    LoadFromDisk(sequence->RestorablePrefix(), cached);
+    match = cache_.Find(sequence->RestorablePrefix());
   }
   std::unique_ptr<SequenceState> state;
   while (state == nullptr && match.snapshot.fixed != nullptr) {
@@ -54,16 +54,15 @@ std::unique_ptr<SequenceState> StepLoop::RestoreOrCreate(
   return state;
 }
 
-void StepLoop::LoadFromDisk(absl::Span<const int32_t> tokens,
-                            int64_t cached_tokens) {
-  const int64_t kept = options_.store->LongestPrefix(tokens);
+void StepLoop::LoadFromDisk(const Prefix& prefix, int64_t cached_tokens) {
+  const int64_t kept = options_.store->LongestPrefix(prefix);
   if (kept < cached_tokens + kMinTokensOnDisk) return;
   absl::StatusOr<StateSnapshot> loaded = options_.store->Load(
-      tokens.first(kept),
+      prefix.first(kept),
       [this] { return TakeEvicting(&StateMemory::TryTakeFixed); },
       [this] { return TakeEvicting(&StateMemory::TryTakePage); });
   if (loaded.ok()) {
-    cache_.Insert(tokens.first(kept), *std::move(loaded));
+    cache_.Insert(prefix.first(kept), *std::move(loaded));
   } else {
     LogWarning(absl::StrCat("a kept state is not used, its tokens are read: ",
                             loaded.status().ToString()));
@@ -82,24 +81,21 @@ void StepLoop::Grow(SequenceState* state, int64_t tokens) {
   while (!state->TryGrow(tokens)) SY_CHECK(EvictOne());
 }
 
-absl::StatusOr<std::vector<int32_t>> StepLoop::EndAndKeep(
-    const std::string& id) {
+absl::StatusOr<KeptPrefix> StepLoop::EndAndKeep(const std::string& id) {
   for (const auto& sequence : sequences_) {
     if (sequence->request.id != id) continue;
     if (sequence->state == nullptr || sequence->state->num_tokens == 0) {
       return absl::NotFoundError(
           absl::StrCat("the request ", id, " has no state yet"));
     }
-    std::vector<int32_t> tokens(
-        sequence->tokens.begin(),
-        sequence->tokens.begin() + sequence->state->num_tokens);
+    KeptPrefix kept(sequence->FirstTokens(sequence->state->num_tokens));
     Finish(sequence.get(),
            absl::UnavailableError(
                "the request is handed over to another attention worker"),
            FinishReason::kStop, options_.clock->Now());
     RemoveFinished();
     ReportLoad();
-    return tokens;
+    return kept;
   }
   return absl::NotFoundError(
       absl::StrCat("no request with the id ", id, " runs here"));
@@ -116,17 +112,16 @@ void StepLoop::KeepOrRelease(LiveSequence* sequence) {
   if (state == nullptr) return;
   if (options_.prefix_caching && state->health == StateHealth::kClean &&
       state->num_tokens > 0) {
-    const auto tokens =
-        absl::MakeConstSpan(sequence->tokens).first(state->num_tokens);
-    if (!cache_.Contains(tokens)) {
+    const Prefix prefix = sequence->FirstTokens(state->num_tokens);
+    if (!cache_.Contains(prefix)) {
       options_.runner->Settle(absl::MakeConstSpan(&state, 1));
       SettlePairs(state, state->num_tokens);
       StateSnapshot snapshot = std::move(*state).IntoSnapshot();
       if (options_.store != nullptr &&
           snapshot.num_tokens >= kMinTokensOnDisk) {
-        options_.store->SaveLater(tokens, snapshot);
+        options_.store->SaveLater(prefix, snapshot);
       }
-      cache_.Insert(tokens, std::move(snapshot));
+      cache_.Insert(prefix, std::move(snapshot));
     }
   }
   ReleaseState(sequence);

@@ -8,6 +8,7 @@
 #include "absl/hash/hash.h"
 #include "absl/strings/str_cat.h"
 #include "attention_worker/core/request_limits.h"
+#include "attention_worker/state/prefix.h"
 #include "base/status_macros.h"
 
 namespace switchyard::attention_worker {
@@ -144,6 +145,15 @@ v1::WorkerInfo::State StateToProto(WorkerState state) {
 
 }  // namespace
 
+absl::StatusOr<std::string> ScopeFromProto(const std::string& scope) {
+  if (scope.size() > kMaxScopeBytes) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("cache_scope has ", scope.size(), " bytes; at most ",
+                     kMaxScopeBytes, " are served"));
+  }
+  return scope;
+}
+
 absl::StatusOr<GenerationRequest> GenerationRequestFromProto(
     const v1::GenerateRequest& request) {
   GenerationRequest out;
@@ -164,6 +174,7 @@ absl::StatusOr<GenerationRequest> GenerationRequestFromProto(
                                request.prefix_boundaries().end());
   out.priority = request.priority();
   out.client = absl::Hash<std::string>()(request.client());
+  SY_ASSIGN_OR_RETURN(out.cache_scope, ScopeFromProto(request.cache_scope()));
   SY_ASSIGN_OR_RETURN(out.sampling, SamplingFromProto(request.sampling()));
   if (out.sampling.rules.min_tokens > 0) {
     out.sampling.rules.late_ids = out.stop_token_ids;

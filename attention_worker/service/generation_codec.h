@@ -10,6 +10,8 @@
 #ifndef SWITCHYARD_ATTENTION_WORKER_SERVICE_GENERATION_CODEC_H_
 #define SWITCHYARD_ATTENTION_WORKER_SERVICE_GENERATION_CODEC_H_
 
+#include <string>
+
 #include "absl/status/statusor.h"
 #include "attention_worker/core/engine.h"
 #include "attention_worker/core/worker_info.h"
@@ -26,6 +28,9 @@ absl::StatusOr<GenerationRequest> GenerationRequestFromProto(
 // model.
 absl::Status CheckFingerprint(const v1::GenerateRequest& request,
                               const WorkerInfo& info);
+
+// A name of a scope as it is, if it is not too long.
+absl::StatusOr<std::string> ScopeFromProto(const std::string& scope);
 
 v1::GenerateReply TokenToProto(const GeneratedToken& token);
 v1::GenerateReply FinishedToProto(FinishReason reason,

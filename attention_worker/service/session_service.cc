@@ -4,9 +4,9 @@
 #include <limits>
 #include <string>
 #include <utility>
-#include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "attention_worker/service/generation_codec.h"
 #include "attention_worker/service/session_streams.h"
 #include "base/status_macros.h"
 
@@ -42,8 +42,10 @@ absl::StatusOr<SaveOrder> OrderFromProto(const v1::SaveStateRequest& request,
       return absl::InvalidArgumentError(
           absl::StrCat("token_ids has ", id, ", above 2^31 - 1"));
     }
-    order.tokens.push_back(static_cast<int32_t>(id));
+    order.prefix.tokens.push_back(static_cast<int32_t>(id));
   }
+  SY_ASSIGN_OR_RETURN(order.prefix.scope,
+                      ScopeFromProto(request.cache_scope()));
   return order;
 }
 

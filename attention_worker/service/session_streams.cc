@@ -6,7 +6,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
-#include "attention_worker/core/state_transfers.h"
 #include "attention_worker/state/snapshot_decoder.h"
 #include "attention_worker/state/snapshot_file.h"
 #include "base/status_macros.h"
@@ -60,12 +59,12 @@ class SaveStream final : public SaveReactor {
   absl::Status Find(StateTransfers* transfers) {
     if (transfers == nullptr) return Stopped();
     SY_ASSIGN_OR_RETURN(state_, order_.request_id.empty()
-                                    ? transfers->Find(order_.tokens)
+                                    ? transfers->Find(order_.prefix.view())
                                     : transfers->HandOver(order_.request_id));
     window_ = SnapshotPreamble(
         {.model = order_.model, .layout = LayoutOf(engine_->state_shape())},
-        state_.tokens);
-    message_.set_num_tokens(state_.tokens.size());
+        state_.prefix.view());
+    message_.set_num_tokens(state_.prefix.tokens.size());
     message_.set_total_bytes(window_.size() +
                              static_cast<uint64_t>(state_.bytes) +
                              static_cast<uint64_t>(kSnapshotHashBytes));
@@ -164,7 +163,7 @@ class LoadStream final : public LoadReactor {
       return Stopped();
     }
     if (!number_.has_value()) {
-      SY_ASSIGN_OR_RETURN(number_, transfers->Begin(decoder_.tokens()));
+      SY_ASSIGN_OR_RETURN(number_, transfers->Begin(decoder_.prefix()));
     }
     SY_RETURN_IF_ERROR(transfers->Write(*number_, window_));
     window_.clear();
@@ -173,7 +172,7 @@ class LoadStream final : public LoadReactor {
 
   void End(const absl::Status& status) {
     if (status.ok()) {
-      response_->set_num_tokens(decoder_.tokens().size());
+      response_->set_num_tokens(decoder_.prefix().tokens.size());
     } else if (number_.has_value()) {
       engine_->BetweenSteps([number = *number_](StateTransfers* transfers) {
         if (transfers != nullptr) transfers->Abandon(number);

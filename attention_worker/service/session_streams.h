@@ -7,10 +7,10 @@
 #include <cstdint>
 #include <memory>
 #include <string>
-#include <vector>
 
 #include "absl/status/status.h"
 #include "attention_worker/core/engine.h"
+#include "attention_worker/core/state_transfers.h"
 #include "grpcpp/grpcpp.h"
 #include "proto/session.pb.h"
 
@@ -22,7 +22,7 @@ using LoadReactor = grpc::ServerReadReactor<v1::LoadStateRequest>;
 struct SaveOrder {
   std::string model;  // fingerprint
   // One of them: whose longest kept prefix, or which request's state.
-  std::vector<int32_t> tokens;
+  KeptPrefix prefix;
   std::string request_id;
   std::shared_ptr<void> place;  // held until the call has ended
 };

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <tuple>
 #include <utility>
+#include <vector>
 
-#include "absl/container/flat_hash_map.h"
 #include "base/check.h"
 
 namespace switchyard::attention_worker {
@@ -29,13 +29,12 @@ struct PrefixCache::Node {
   bool keeps() const { return snapshot.fixed != nullptr; }
 };
 
-PrefixCache::PrefixCache(const StateShape& shape)
-    : shape_(shape), root_(std::make_unique<Node>()) {}
+PrefixCache::PrefixCache(const StateShape& shape) : shape_(shape) {}
 
 PrefixCache::~PrefixCache() {
   // Paths may be as deep as a conversation has turns: no recursion.
   std::vector<std::unique_ptr<Node>> left;
-  for (auto& [token, child] : root_->children) left.push_back(std::move(child));
+  for (auto& [scope, root] : roots_) left.push_back(std::move(root));
   while (!left.empty()) {
     const std::unique_ptr<Node> node = std::move(left.back());
     left.pop_back();
@@ -45,9 +44,11 @@ PrefixCache::~PrefixCache() {
   }
 }
 
-PrefixCache::Position PrefixCache::Walk(
-    absl::Span<const int32_t> tokens) const {
-  Node* node = root_.get();
+PrefixCache::Position PrefixCache::Walk(const Prefix& prefix) const {
+  const auto root = roots_.find(prefix.scope);
+  if (root == roots_.end()) return {nullptr, 0};
+  Node* node = root->second.get();
+  absl::Span<const int32_t> tokens = prefix.tokens;
   while (!tokens.empty()) {
     const auto child = node->children.find(tokens.front());
     if (child == node->children.end()) break;
@@ -61,9 +62,10 @@ PrefixCache::Position PrefixCache::Walk(
   return {node, 0};
 }
 
-PrefixCache::Match PrefixCache::Find(absl::Span<const int32_t> tokens) {
-  const Position position = Walk(tokens);
+PrefixCache::Match PrefixCache::Find(const Prefix& prefix) {
+  const Position position = Walk(prefix);
   Match match;
+  if (position.node == nullptr) return match;
   match.common_tokens = position.node->depth + position.beyond;
   for (Node* node = position.node; node != nullptr; node = node->parent) {
     if (!node->keeps()) continue;
@@ -74,17 +76,16 @@ PrefixCache::Match PrefixCache::Find(absl::Span<const int32_t> tokens) {
   return match;
 }
 
-bool PrefixCache::Contains(absl::Span<const int32_t> tokens) const {
-  const Position position = Walk(tokens);
-  return position.node->depth == static_cast<int64_t>(tokens.size()) &&
+bool PrefixCache::Contains(const Prefix& prefix) const {
+  const Position position = Walk(prefix);
+  return position.node != nullptr && position.node->depth == prefix.size() &&
          position.node->keeps();
 }
 
-void PrefixCache::Insert(absl::Span<const int32_t> tokens,
-                         StateSnapshot snapshot) {
-  SY_CHECK(snapshot.fixed != nullptr && !tokens.empty());
-  SY_CHECK(snapshot.num_tokens == static_cast<int64_t>(tokens.size()));
-  Node* const node = MakePath(tokens);
+void PrefixCache::Insert(const Prefix& prefix, StateSnapshot snapshot) {
+  SY_CHECK(snapshot.fixed != nullptr && !prefix.tokens.empty());
+  SY_CHECK(snapshot.num_tokens == prefix.size());
+  Node* const node = MakePath(prefix);
   if (!node->keeps()) {
     node->snapshot = std::move(snapshot);
     ++num_snapshots_;
@@ -92,10 +93,13 @@ void PrefixCache::Insert(absl::Span<const int32_t> tokens,
   Refresh(node);
 }
 
-PrefixCache::Node* PrefixCache::MakePath(absl::Span<const int32_t> tokens) {
-  const Position position = Walk(tokens);
+PrefixCache::Node* PrefixCache::MakePath(const Prefix& prefix) {
+  std::unique_ptr<Node>& root = roots_[prefix.scope];
+  if (root == nullptr) root = std::make_unique<Node>();
+  const Position position = Walk(prefix);
   Node* node = position.node;
-  tokens.remove_prefix(node->depth);
+  absl::Span<const int32_t> tokens = prefix.tokens;
+  tokens.remove_prefix(static_cast<size_t>(node->depth));
   if (position.beyond > 0) {
     node = Split(node->children.at(tokens.front()).get(), position.beyond);
     tokens.remove_prefix(position.beyond);
@@ -146,7 +150,8 @@ double PrefixCache::ValueByByte(const Node& node) const {
 bool PrefixCache::EvictOne() {
   if (num_snapshots_ == 0) return false;
   Node* least = nullptr;
-  std::vector<Node*> left = {root_.get()};
+  std::vector<Node*> left;
+  for (const auto& [scope, root] : roots_) left.push_back(root.get());
   while (!left.empty()) {
     Node* const node = left.back();
     left.pop_back();
@@ -171,6 +176,12 @@ void PrefixCache::Prune(Node* node) {
     Node* const parent = node->parent;
     parent->children.erase(node->label[0]);
     node = parent;
+  }
+  if (node->parent == nullptr && node->children.empty()) {
+    absl::erase_if(roots_, [node](const auto& entry) {
+      return entry.second.get() == node;
+    });
+    return;
   }
   if (node->parent == nullptr || node->keeps() || node->children.size() != 1) {
     return;

@@ -4,7 +4,8 @@
 // so the cache holds few, well-chosen snapshots, not every page; pages are
 // shared with the sequences and between snapshots. A radix tree (Morrison 1968)
 // over token ids finds the longest one that is a prefix of a prompt, and where
-// paths part: such a place, seen twice, deserves a snapshot.
+// paths part: such a place, seen twice, deserves a snapshot. Each scope has a
+// tree of its own (prefix.h); memory is one budget for all.
 //
 // When memory is short the least valuable snapshot goes first: GreedyDual-Size
 // (Cao, Irani 1997), where a snapshot's cost is the tokens that would have to
@@ -16,9 +17,11 @@
 
 #include <cstdint>
 #include <memory>
-#include <vector>
+#include <string>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/types/span.h"
+#include "attention_worker/state/prefix.h"
 #include "attention_worker/state/sequence_state.h"
 
 namespace switchyard::attention_worker {
@@ -40,15 +43,15 @@ class PrefixCache {
     int64_t common_tokens = 0;
   };
   // Counts as a use of the snapshot.
-  Match Find(absl::Span<const int32_t> tokens);
+  Match Find(const Prefix& prefix);
 
   // True if a snapshot of just these tokens is kept.
-  bool Contains(absl::Span<const int32_t> tokens) const;
+  bool Contains(const Prefix& prefix) const;
 
-  // Keeps `snapshot` of `tokens`, as many as it has read. A second one of the
-  // same tokens is dropped: its bits are the first one's.
-  // REQUIRES: snapshot.num_tokens == tokens.size() >= 1, snapshot.fixed.
-  void Insert(absl::Span<const int32_t> tokens, StateSnapshot snapshot);
+  // Keeps `snapshot` of a prefix, of as many tokens as it has read. A second
+  // one of the same prefix is dropped: its bits are the first one's.
+  // REQUIRES: snapshot.num_tokens == prefix.size() >= 1, snapshot.fixed.
+  void Insert(const Prefix& prefix, StateSnapshot snapshot);
 
   // Drops the least valuable snapshot. False if there is none. Its memory is
   // free unless a running sequence shares it.
@@ -60,25 +63,27 @@ class PrefixCache {
  private:
   struct Node;
 
-  // The deepest node whose whole path is a prefix of `tokens`, and how many
-  // more tokens match the beginning of one of its children.
+  // The deepest node of the scope whose whole path is a prefix of the tokens,
+  // and how many more tokens match the beginning of one of its children. Null:
+  // nothing is kept of the scope.
   struct Position {
     Node* node;
     int64_t beyond;
   };
-  Position Walk(absl::Span<const int32_t> tokens) const;
-  // Nodes for all of `tokens`; the last one.
-  Node* MakePath(absl::Span<const int32_t> tokens);
+  Position Walk(const Prefix& prefix) const;
+  // Nodes for all of the prefix; the last one.
+  Node* MakePath(const Prefix& prefix);
   // Cuts `child`'s label after `length` tokens; the new parent.
   static Node* Split(Node* child, int64_t length);
   void Refresh(Node* node);
   double ValueByByte(const Node& node) const;
   // Removes `node` and its ancestors as long as they lead nowhere and keep
-  // nothing, and joins a node with its only child.
+  // nothing, the scope at last, and joins a node with its only child.
   void Prune(Node* node);
 
   const StateShape shape_;
-  const std::unique_ptr<Node> root_;
+  // By scope. Each has children, so there are no more than snapshots.
+  absl::flat_hash_map<std::string, std::unique_ptr<Node>> roots_;
   // GreedyDual's inflation: the priority of what was evicted last.
   double inflation_ = 0;
   int64_t uses_ = 0;  // of equally valuable ones the longest unused goes first

@@ -46,8 +46,9 @@ absl::Status SnapshotDecoder::TakePart() {
     case Part::kMagic: {
       uint32_t size = 0;
       std::memcpy(&size, part.data() + kSnapshotMagicBytes, sizeof size);
-      if (std::memcmp(part.data(), kSnapshotMagic, kSnapshotMagicBytes) != 0 ||
-          size == 0 || size > kMaxSnapshotJsonBytes) {
+      magic_ = part.substr(0, kSnapshotMagicBytes);
+      if (!IsSnapshotMagic(magic_) || size == 0 ||
+          size > kMaxSnapshotJsonBytes) {
         return absl::DataLossError(absl::StrCat(kWhat, " is none"));
       }
       part_ = Part::kJson;
@@ -56,7 +57,7 @@ absl::Status SnapshotDecoder::TakePart() {
     }
     case Part::kJson: {
       SY_ASSIGN_OR_RETURN(const SnapshotHeader header,
-                          ParseSnapshotJson(kWhat, part));
+                          ParseSnapshotJson(kWhat, magic_, part));
       if (header.identity != identity_) {
         return absl::FailedPreconditionError(absl::StrCat(
             kWhat, " is of model ", header.identity.model, ", layout \"",
@@ -68,6 +69,7 @@ absl::Status SnapshotDecoder::TakePart() {
             kWhat, " has ", header.num_tokens,
             " tokens; this worker's sequences have at most ", max_tokens_));
       }
+      scope_ = header.scope;
       tokens_.resize(static_cast<size_t>(header.num_tokens));
       part_ = Part::kTokens;
       left_ = header.num_tokens * static_cast<int64_t>(sizeof(int32_t));

@@ -10,6 +10,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
+#include "attention_worker/state/prefix.h"
 #include "attention_worker/state/snapshot_file.h"
 #include "attention_worker/state/state_shape.h"
 #include "model/sha256.h"
@@ -36,7 +37,8 @@ class SnapshotDecoder {
   bool has_tokens() const { return part_ > Part::kTokens; }
   // The whole object is there, and its checksum is right.
   bool done() const { return part_ == Part::kEnd; }
-  const std::vector<int32_t>& tokens() const { return tokens_; }
+  // Borrows from this.
+  Prefix prefix() const { return {scope_, tokens_}; }
 
  private:
   // In the order in which they come.
@@ -51,6 +53,8 @@ class SnapshotDecoder {
   Part part_ = Part::kMagic;
   int64_t left_;        // bytes of the part that are still to come
   std::string buffer_;  // the part, if it is not kState
+  std::string magic_;
+  std::string scope_;
   std::vector<int32_t> tokens_;
   model::Sha256 sha256_;
 };

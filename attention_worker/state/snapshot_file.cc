@@ -22,11 +22,18 @@ static_assert(std::endian::native == std::endian::little);
 // Tokens of a sequence, by any model's configuration.
 constexpr int64_t kMaxTokens = int64_t{1} << 24;
 
-std::string SnapshotJson(const SnapshotIdentity& identity, int64_t num_tokens) {
+constexpr absl::string_view kMagic = "SYSTATE1";
+constexpr absl::string_view kScopedMagic = "SYSTATE2";
+static_assert(kMagic.size() == kSnapshotMagicBytes &&
+              kScopedMagic.size() == kSnapshotMagicBytes);
+
+std::string SnapshotJson(const SnapshotIdentity& identity,
+                         const Prefix& prefix) {
   Json header;
   header["model"] = identity.model;
   header["layout"] = identity.layout;
-  header["tokens"] = num_tokens;
+  header["tokens"] = prefix.size();
+  if (!prefix.scope.empty()) header["scope"] = std::string(prefix.scope);
   return DumpJson(header);
 }
 
@@ -67,15 +74,15 @@ class Reader {
     uint32_t size = 0;
     SY_RETURN_IF_ERROR(Read(magic, kSnapshotMagicBytes));
     SY_RETURN_IF_ERROR(Read(&size, sizeof size));
-    if (std::memcmp(magic, kSnapshotMagic, kSnapshotMagicBytes) != 0 ||
-        size > kMaxSnapshotJsonBytes) {
+    const absl::string_view begin(magic, kSnapshotMagicBytes);
+    if (!IsSnapshotMagic(begin) || size > kMaxSnapshotJsonBytes) {
       return absl::DataLossError(absl::StrCat(path_, " holds no state"));
     }
     std::string text(size, '\0');
     SY_RETURN_IF_ERROR(Read(text.data(), size));
     header_bytes_ =
         kSnapshotMagicBytes + static_cast<int64_t>(sizeof size) + size;
-    return ParseSnapshotJson(path_, text);
+    return ParseSnapshotJson(path_, begin, text);
   }
   int64_t header_bytes() const { return header_bytes_; }
 
@@ -109,7 +116,12 @@ class Reader {
 
 }  // namespace
 
+bool IsSnapshotMagic(absl::string_view magic) {
+  return magic == kMagic || magic == kScopedMagic;
+}
+
 absl::StatusOr<SnapshotHeader> ParseSnapshotJson(absl::string_view what,
+                                                 absl::string_view magic,
                                                  absl::string_view text) {
   const absl::StatusOr<Json> json = ParseJson(text);
   if (!json.ok() || !json->is_object()) {
@@ -124,17 +136,28 @@ absl::StatusOr<SnapshotHeader> ParseSnapshotJson(absl::string_view what,
     return absl::DataLossError(
         absl::StrCat(what, " has a header without model, layout and tokens"));
   }
-  return SnapshotHeader{.identity = {.model = model->get<std::string>(),
+  SnapshotHeader header{.identity = {.model = model->get<std::string>(),
                                      .layout = layout->get<std::string>()},
+                        .scope = "",
                         .num_tokens = tokens->get<int64_t>()};
+  if (magic == kMagic) return header;
+  const auto scope = json->find("scope");
+  if (scope != json->end() && scope->is_string()) {
+    header.scope = scope->get<std::string>();
+  }
+  if (header.scope.empty() || header.scope.size() > kMaxScopeBytes) {
+    return absl::DataLossError(
+        absl::StrCat(what, " has a header without a scope"));
+  }
+  return header;
 }
 
 std::string SnapshotPreamble(const SnapshotIdentity& identity,
-                             absl::Span<const int32_t> tokens) {
-  const std::string text =
-      SnapshotJson(identity, static_cast<int64_t>(tokens.size()));
+                             const Prefix& prefix) {
+  const absl::Span<const int32_t> tokens = prefix.tokens;
+  const std::string text = SnapshotJson(identity, prefix);
   const uint32_t size = static_cast<uint32_t>(text.size());
-  std::string preamble(kSnapshotMagic, kSnapshotMagicBytes);
+  std::string preamble(prefix.scope.empty() ? kMagic : kScopedMagic);
   preamble.append(reinterpret_cast<const char*>(&size), sizeof size);
   preamble += text;
   preamble.append(reinterpret_cast<const char*>(tokens.data()),
@@ -153,12 +176,12 @@ std::string LayoutOf(const StateShape& shape) {
 
 absl::StatusOr<std::unique_ptr<SnapshotWriter>> SnapshotWriter::Create(
     const std::string& path, const SnapshotIdentity& identity,
-    absl::Span<const int32_t> tokens) {
-  SY_CHECK(!tokens.empty());
+    const Prefix& prefix) {
+  SY_CHECK(!prefix.tokens.empty());
   std::FILE* const file = std::fopen((path + ".partial").c_str(), "wbe");
   if (file == nullptr) return FileError("making", path + ".partial");
   std::unique_ptr<SnapshotWriter> writer(new SnapshotWriter(path, file));
-  const std::string preamble = SnapshotPreamble(identity, tokens);
+  const std::string preamble = SnapshotPreamble(identity, prefix);
   SY_RETURN_IF_ERROR(
       writer->Append(preamble.data(), static_cast<int64_t>(preamble.size())));
   return writer;
@@ -224,9 +247,10 @@ absl::StatusOr<SnapshotHeader> ReadSnapshotHeader(const std::string& path,
 
 absl::StatusOr<StateSnapshot> ReadSnapshot(
     const std::string& path, const SnapshotIdentity& identity,
-    const StateShape& shape, absl::Span<const int32_t> tokens,
+    const StateShape& shape, const Prefix& prefix,
     absl::FunctionRef<StateBlock()> take_fixed,
     absl::FunctionRef<StateBlock()> take_page) {
+  const absl::Span<const int32_t> tokens = prefix.tokens;
   SY_ASSIGN_OR_RETURN(Reader reader, Reader::Open(path));
   SY_ASSIGN_OR_RETURN(const SnapshotHeader header, reader.ReadHeader());
   if (header.identity != identity) {
@@ -241,10 +265,11 @@ absl::StatusOr<StateSnapshot> ReadSnapshot(
     SY_RETURN_IF_ERROR(reader.Read(
         found.data(), static_cast<int64_t>(found.size() * sizeof(int32_t))));
   }
-  if (header.num_tokens != static_cast<int64_t>(tokens.size()) ||
+  if (absl::string_view(header.scope) != prefix.scope ||
+      header.num_tokens != prefix.size() ||
       !std::equal(found.begin(), found.end(), tokens.begin())) {
     return absl::FailedPreconditionError(
-        absl::StrCat(path, " is of other tokens"));
+        absl::StrCat(path, " is of other tokens, or of another scope"));
   }
   StateSnapshot snapshot;
   snapshot.num_tokens = header.num_tokens;

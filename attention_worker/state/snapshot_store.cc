@@ -28,13 +28,26 @@ constexpr char kPartialSuffix[] = ".state.partial";
 constexpr size_t kMaxQueue = 16;
 constexpr absl::Duration kIdleWait = absl::Seconds(1);
 
-// splitmix64's finisher (Steele, Lea, Flood 2014) as a chain. Two prompts of
-// one hash do not mix: a file holds its tokens.
-uint64_t Chain(uint64_t hash, int32_t token) {
-  uint64_t z = hash + 0x9e3779b97f4a7c15 + static_cast<uint32_t>(token);
+// splitmix64's finisher (Steele, Lea, Flood 2014) as a chain. Two prefixes of
+// one hash do not mix: a file holds its scope and its tokens.
+uint64_t Chain(uint64_t hash, uint32_t next) {
+  uint64_t z = hash + 0x9e3779b97f4a7c15 + next;
   z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
   z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
   return z ^ (z >> 31);
+}
+
+uint64_t Chain(uint64_t hash, int32_t token) {
+  return Chain(hash, static_cast<uint32_t>(token));
+}
+
+// What a scope's chain begins with; 0 where there is none.
+uint64_t ChainOf(absl::string_view scope) {
+  uint64_t hash = 0;
+  for (const char c : scope) {
+    hash = Chain(hash, uint32_t{static_cast<unsigned char>(c)});
+  }
+  return hash;
 }
 
 int64_t LastUse(const struct stat& info) {
@@ -133,9 +146,9 @@ absl::Status SnapshotStore::Scan() {
   return absl::OkStatus();
 }
 
-SnapshotStore::Key SnapshotStore::KeyOf(absl::Span<const int32_t> tokens) {
-  Key key{.num_tokens = static_cast<int64_t>(tokens.size())};
-  for (const int32_t token : tokens) key.hash = Chain(key.hash, token);
+SnapshotStore::Key SnapshotStore::KeyOf(const Prefix& prefix) {
+  Key key{.num_tokens = prefix.size(), .hash = ChainOf(prefix.scope)};
+  for (const int32_t token : prefix.tokens) key.hash = Chain(key.hash, token);
   return key;
 }
 
@@ -145,15 +158,15 @@ std::string SnapshotStore::PathOf(const Key& key) const {
       .string();
 }
 
-int64_t SnapshotStore::LongestPrefix(absl::Span<const int32_t> tokens) const {
+int64_t SnapshotStore::LongestPrefix(const Prefix& prefix) const {
+  const absl::Span<const int32_t> tokens = prefix.tokens;
   MutexLock lock(&mutex_);
   int64_t longest = 0;
-  uint64_t hash = 0;
+  uint64_t hash = ChainOf(prefix.scope);
   int64_t length = 0;
   // By length, ascending; a length that has files costs one look.
   auto next = entries_.begin();
-  while (next != entries_.end() &&
-         next->first.num_tokens <= static_cast<int64_t>(tokens.size())) {
+  while (next != entries_.end() && next->first.num_tokens <= prefix.size()) {
     const int64_t wanted = next->first.num_tokens;
     while (length < wanted) hash = Chain(hash, tokens[length++]);
     if (entries_.contains(Key{.num_tokens = wanted, .hash = hash})) {
@@ -164,11 +177,10 @@ int64_t SnapshotStore::LongestPrefix(absl::Span<const int32_t> tokens) const {
   return longest;
 }
 
-void SnapshotStore::SaveLater(absl::Span<const int32_t> tokens,
+void SnapshotStore::SaveLater(const Prefix& prefix,
                               const StateSnapshot& snapshot) {
-  SY_CHECK(snapshot.fixed != nullptr &&
-           snapshot.num_tokens == static_cast<int64_t>(tokens.size()));
-  const Key key = KeyOf(tokens);
+  SY_CHECK(snapshot.fixed != nullptr && snapshot.num_tokens == prefix.size());
+  const Key key = KeyOf(prefix);
   MutexLock lock(&mutex_);
   if (entries_.contains(key)) return;
   for (const Job& job : queue_) {
@@ -180,7 +192,8 @@ void SnapshotStore::SaveLater(absl::Span<const int32_t> tokens,
     return;
   }
   Job job{.key = key,
-          .tokens = {tokens.begin(), tokens.end()},
+          .scope = std::string(prefix.scope),
+          .tokens = {prefix.tokens.begin(), prefix.tokens.end()},
           .fixed = snapshot.fixed,
           .pages = {},
           .last_page = {}};
@@ -194,10 +207,9 @@ void SnapshotStore::SaveLater(absl::Span<const int32_t> tokens,
 }
 
 absl::StatusOr<StateSnapshot> SnapshotStore::Load(
-    absl::Span<const int32_t> tokens,
-    absl::FunctionRef<StateBlock()> take_fixed,
+    const Prefix& prefix, absl::FunctionRef<StateBlock()> take_fixed,
     absl::FunctionRef<StateBlock()> take_page) {
-  const Key key = KeyOf(tokens);
+  const Key key = KeyOf(prefix);
   std::string path;
   {
     MutexLock lock(&mutex_);
@@ -211,7 +223,7 @@ absl::StatusOr<StateSnapshot> SnapshotStore::Load(
   // The order in which files go survives a restart.
   utime(path.c_str(), nullptr);
   absl::StatusOr<StateSnapshot> snapshot =
-      ReadSnapshot(path, identity_, shape_, tokens, take_fixed, take_page);
+      ReadSnapshot(path, identity_, shape_, prefix, take_fixed, take_page);
   MutexLock lock(&mutex_);
   if (snapshot.ok()) {
     ++stats_.loaded;
@@ -317,8 +329,9 @@ void SnapshotStore::Run() {
 absl::StatusOr<bool> SnapshotStore::Save(const Job& job,
                                          const std::string& path,
                                          int64_t* bytes) const {
-  SY_ASSIGN_OR_RETURN(std::unique_ptr<SnapshotWriter> writer,
-                      SnapshotWriter::Create(path, identity_, job.tokens));
+  SY_ASSIGN_OR_RETURN(
+      std::unique_ptr<SnapshotWriter> writer,
+      SnapshotWriter::Create(path, identity_, {job.scope, job.tokens}));
   {
     const StateBlock fixed = job.fixed.lock();
     if (fixed == nullptr) return false;

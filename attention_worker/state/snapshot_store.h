@@ -22,7 +22,7 @@
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/types/span.h"
+#include "attention_worker/state/prefix.h"
 #include "attention_worker/state/sequence_state.h"
 #include "attention_worker/state/snapshot_file.h"
 #include "attention_worker/state/state_shape.h"
@@ -59,18 +59,17 @@ class SnapshotStore {
   SnapshotStore(const SnapshotStore&) = delete;
   SnapshotStore& operator=(const SnapshotStore&) = delete;
 
-  // Tokens of the longest stored prefix of `tokens`; 0: none.
-  int64_t LongestPrefix(absl::Span<const int32_t> tokens) const
-      ABSL_LOCKS_EXCLUDED(mutex_);
+  // Tokens of the longest stored prefix of this one; 0: none.
+  int64_t LongestPrefix(const Prefix& prefix) const ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Copies it to disk by and by. Never waits. Nobody may write any more to what
   // the snapshot's tokens fill.
-  void SaveLater(absl::Span<const int32_t> tokens,
-                 const StateSnapshot& snapshot) ABSL_LOCKS_EXCLUDED(mutex_);
+  void SaveLater(const Prefix& prefix, const StateSnapshot& snapshot)
+      ABSL_LOCKS_EXCLUDED(mutex_);
 
-  // The state of just these tokens. Errors as ReadSnapshot(); a file that is
+  // The state of just this prefix. Errors as ReadSnapshot(); a file that is
   // damaged is removed.
-  absl::StatusOr<StateSnapshot> Load(absl::Span<const int32_t> tokens,
+  absl::StatusOr<StateSnapshot> Load(const Prefix& prefix,
                                      absl::FunctionRef<StateBlock()> take_fixed,
                                      absl::FunctionRef<StateBlock()> take_page)
       ABSL_LOCKS_EXCLUDED(mutex_);
@@ -97,6 +96,7 @@ class SnapshotStore {
   // last page is a copy, since others may write on behind its tokens.
   struct Job {
     Key key;
+    std::string scope;
     std::vector<int32_t> tokens;
     std::weak_ptr<float> fixed;
     std::vector<std::weak_ptr<float>> pages;
@@ -112,7 +112,7 @@ class SnapshotStore {
   std::string PathOf(const Key& key) const;
   void Remove(const Key& key) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void MakeRoom() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  static Key KeyOf(absl::Span<const int32_t> tokens);
+  static Key KeyOf(const Prefix& prefix);
 
   const Options options_;
   const StateShape shape_;

@@ -67,6 +67,7 @@ struct TokenRequest {
   absl::Time deadline = absl::InfiniteFuture();
   int priority = 0;         // lower goes first
   std::string client;       // who asks; see the proto
+  std::string cache_scope;  // who may share kept prefixes; see the proto
   std::string traceparent;  // of the span that this serves; "": not traced
   absl::optional<OutputFormat> output_format = {};
 };

@@ -178,6 +178,7 @@ absl::StatusOr<v1::GenerateRequest> TokenRequestToProto(
   out.set_max_tokens(static_cast<uint32_t>(request.max_tokens));
   out.set_priority(request.priority);
   out.set_client(request.client);
+  out.set_cache_scope(request.cache_scope);
   if (request.output_format) {
     OutputFormatToProto(*request.output_format, out.mutable_output_format());
   }

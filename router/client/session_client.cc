@@ -122,6 +122,7 @@ class GrpcSessionClient final : public SessionClient {
     for (const int32_t id : query.tokens) {
       request.add_token_ids(static_cast<uint32_t>(id));
     }
+    request.set_cache_scope(query.cache_scope);
     request.set_model_fingerprint(query.model_fingerprint);
     request.set_hand_over_request_id(query.hand_over_request_id);
     Call call(open_, deadline);

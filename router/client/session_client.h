@@ -18,9 +18,10 @@
 
 namespace switchyard::router {
 
-// One of the first two.
+// `tokens` or `hand_over_request_id`.
 struct StateQuery {
   std::vector<int32_t> tokens;  // the longest kept prefix of them
+  std::string cache_scope;      // of `tokens`: TokenRequest's
   std::string hand_over_request_id;
   std::string model_fingerprint;  // empty: any
 };

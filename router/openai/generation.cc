@@ -112,6 +112,9 @@ void Generation::MakeChoice(size_t prompt, int number) {
   request.deadline = deadline_;
   request.priority = plan_.params.priority;
   request.client = plan_.params.client;
+  if (!plan_.params.cache_scopes.empty()) {
+    request.cache_scope = plan_.params.cache_scopes[prompt];
+  }
   request.traceparent = plan_.traceparent;
   request.output_format = plan_.output_format;
   if (plan_.prompt_logprobs_from) {

@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
+#include "router/openai/cache_scope.h"
 #include "router/openai/chat_messages.h"
 #include "router/openai/errors.h"
 #include "router/openai/field_reader.h"
@@ -30,8 +31,6 @@ constexpr const char* kUnsupported[] = {
     "function_call",
     "bad_words",
     "prompt_embeds",
-    "cache_salt",
-    "extra_key",
     "chat_template",
     "logits_processors",
     "custom_logit_processor",
@@ -137,13 +136,15 @@ absl::Status ReadStreaming(FieldReader* reader, GenerationParams* out) {
 
 // Everything but logprobs, whose type differs between the APIs.
 absl::Status ReadShared(FieldReader* reader, const RequestDefaults& defaults,
-                        int64_t least_tokens, GenerationParams* out) {
+                        size_t num_prompts, int64_t least_tokens,
+                        GenerationParams* out) {
   SY_RETURN_IF_ERROR(RefuseUnsupported(reader));
   reader->String("model");  // any name is served; its type is still checked
   ReadSampling(reader, defaults.generation, &out->sampling);
   SY_RETURN_IF_ERROR(
       ReadTokenRules(reader, "min_tokens", defaults.vocab_size, out));
   SY_ASSIGN_OR_RETURN(out->output_format, ReadOutputFormat(reader));
+  SY_ASSIGN_OR_RETURN(out->cache_scopes, ReadCacheScopes(reader, num_prompts));
   SY_RETURN_IF_ERROR(ReadSeed(reader, out));
   out->max_tokens = reader->Int("max_tokens", least_tokens, kMaxTokens);
   if (const auto newer = reader->Int("max_completion_tokens", 1, kMaxTokens)) {
@@ -332,7 +333,8 @@ absl::StatusOr<ChatRequest> ParseChatRequest(const Json& body,
   const Json* messages = reader.Find("messages");
   if (messages == nullptr) return ParamError("messages", "is missing");
   SY_ASSIGN_OR_RETURN(request.prompt.messages, NormaliseMessages(*messages));
-  SY_RETURN_IF_ERROR(ReadShared(&reader, defaults, 1, &params));
+  SY_RETURN_IF_ERROR(ReadShared(&reader, defaults, /*num_prompts=*/1,
+                                /*least_tokens=*/1, &params));
   SY_RETURN_IF_ERROR(ReadTools(&reader, &request));
   SY_RETURN_IF_ERROR(ReadTemplateArguments(&reader, &request.prompt));
   params.logprobs = reader.Bool("logprobs").value_or(false);
@@ -357,7 +359,8 @@ absl::StatusOr<CompletionRequest> ParseCompletionRequest(
   if (prompt == nullptr) return ParamError("prompt", "is missing");
   SY_RETURN_IF_ERROR(
       ReadPrompts(*prompt, defaults.vocab_size, &request.prompts));
-  SY_RETURN_IF_ERROR(ReadShared(&reader, defaults, 0, &params));
+  SY_RETURN_IF_ERROR(ReadShared(&reader, defaults, request.prompts.size(),
+                                /*least_tokens=*/0, &params));
   // OpenAI's default for this API.
   if (!params.max_tokens) params.max_tokens = 16;
   if (const auto top = reader.Int("logprobs", 0, kMaxTopLogprobs)) {

@@ -70,6 +70,9 @@ struct GenerationParams {
   absl::optional<absl::Duration> timeout;
   std::string request_id;  // the client's name for the answer, or ""
   int priority = 0;        // lower goes first
+  // Among whom each prompt's prefixes are shared (cache_scope.h); empty:
+  // everybody who names no scope.
+  std::vector<std::string> cache_scopes;
   // Who asks, for fairness: the request's `user`, and the API key in a form
   // that does not give it away.
   std::string client;

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "model/config.h"
+#include "router/openai/cache_scope.h"
 #include "router/openai/errors.h"
 #include "router/openai/field_reader.h"
 #include "router/openai/output_fields.h"
@@ -21,9 +22,10 @@ constexpr size_t kMaxRidBytes = 512;
 
 // Fields that would change the answer and that this server does not serve.
 constexpr const char* kUnsupported[] = {
-    "image_data", "audio_data",           "video_data",
-    "lora_path",  "input_embeds",         "custom_logit_processor",
-    "extra_key",  "return_hidden_states", "token_ids_logprob"};
+    "image_data",           "audio_data",
+    "video_data",           "lora_path",
+    "input_embeds",         "custom_logit_processor",
+    "return_hidden_states", "token_ids_logprob"};
 constexpr const char* kUnsupportedSampling[] = {"structural_tag"};
 constexpr const char* kIgnored[] = {
     "modalities",         "session_params",       "background",
@@ -201,6 +203,9 @@ absl::StatusOr<SglangRequest> ParseSglangRequest(
   SY_RETURN_IF_ERROR(ReadSamplingParams(sampling, defaults, &request));
   SY_RETURN_IF_ERROR(ReadLogprobs(&reader, &request));
   SY_RETURN_IF_ERROR(ReadRids(&reader, &request));
+  SY_ASSIGN_OR_RETURN(
+      params.cache_scopes,
+      ReadCacheScopes(&reader, request.completion.prompts.size()));
   params.stream = reader.Bool("stream").value_or(false);
   params.priority = static_cast<int>(
       reader.Int("priority", INT32_MIN, INT32_MAX).value_or(0));

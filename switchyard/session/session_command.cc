@@ -14,6 +14,7 @@
 #include "base/mapped_file.h"
 #include "base/status_macros.h"
 #include "router/client/session_client.h"
+#include "router/openai/cache_scope.h"
 
 namespace switchyard {
 namespace {
@@ -70,6 +71,7 @@ absl::StatusOr<StateQuery> QueryFrom(const SessionCommandOptions& options) {
         options.tokens, ": ", std::string(tokens.status().message())));
   }
   query.tokens = *std::move(tokens);
+  query.cache_scope = router::CacheScope(options.cache_salt, options.extra_key);
   return query;
 }
 

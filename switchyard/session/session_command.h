@@ -19,6 +19,9 @@ struct SessionCommandOptions {
   std::string from;    // save, move: host:port; load: a file
   std::string to;      // load, move: host:port; save: a file
   std::string tokens;  // save, move: a file, see ParseSessionTokens()
+  // What the session's requests had, if anything.
+  std::string cache_salt;
+  std::string extra_key;
 };
 
 // A JSON array of token ids; or an answer of the server to a request with

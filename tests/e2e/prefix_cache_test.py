@@ -4,7 +4,7 @@ import os
 import tempfile
 
 import e2e_case
-from local_cluster import Cluster, OneProcess, get
+from local_cluster import Cluster, OneProcess, get, post
 
 
 def essence(answer):
@@ -133,6 +133,59 @@ class PrefixCache(e2e_case.TestCase):
                     got = e2e_case.ask_all(server.port, bodies, at_once)
                     self.assertEqual([essence(a) for a in got], expected)
 
+    def test_scopes_share_nothing(self):
+        """Who has another salt or key learns nothing of what others asked, and gets the
+        same tokens; in memory, from disk, and by every API."""
+        messages = [{"role": "system", "content": story(150, 5)},
+                    {"role": "user", "content": "What is 2 plus 3?"}]
+        text = story(150, 6)
+        few = {"max_tokens": 8, "temperature": 0}
+
+        def chat(said=messages, **scope):
+            answer = ask(server.port, said, **scope)
+            return essence(answer), usage(answer)[1]
+
+        def complete(**scope):
+            answer = post(server.port, "/v1/completions", {"prompt": text, **few, **scope})
+            return answer["choices"][0]["text"], usage(answer)[1]
+
+        def respond(**scope):
+            answer = post(server.port, "/v1/responses", {
+                "input": text, "max_output_tokens": 8, "temperature": 0, "store": False,
+                **scope})
+            return ([item.get("content") for item in answer["output"]],
+                    answer["usage"]["input_tokens_details"]["cached_tokens"])
+
+        def generate(**scope):
+            answer = post(server.port, "/generate", {
+                "text": "Once more: " + text, **scope,
+                "sampling_params": {"max_new_tokens": 8, "temperature": 0}})
+            return answer["output_ids"], answer["meta_info"]["cached_tokens"]
+
+        scopes = [{}, {"cache_salt": "a"}, {"cache_salt": "b"}, {"extra_key": "a"},
+                  {"cache_salt": "a", "extra_key": "a"}]
+        with tempfile.TemporaryDirectory(prefix="switchyard-") as folder:
+            flags = ["--snapshot-dir", folder]
+            with OneProcess(e2e_case.BINARIES, e2e_case.DEMO, flags=flags) as server:
+                for api in (chat, complete, respond, generate):
+                    first = None
+                    for scope in scopes:
+                        with self.subTest(api=api.__name__, **scope):
+                            cold, cached = api(**scope)
+                            self.assertEqual(cached, 0)
+                            warm, cached = api(**scope)
+                            self.assertGreater(cached, 100)
+                            first = first or cold
+                            self.assertEqual((cold, warm), (first, first))
+                (_, content), _ = chat()
+            turn = messages + [{"role": "assistant", "content": content},
+                               {"role": "user", "content": "And 4 plus 5?"}]
+            with OneProcess(e2e_case.BINARIES, e2e_case.DEMO, flags=flags) as server:
+                for scope in [{"cache_salt": "c"}, *scopes]:
+                    with self.subTest(restarted=scope):
+                        known = scope in scopes
+                        self.assertEqual(chat(turn, **scope)[1] > 100, known)
+                        self.assertGreater(chat(turn, **scope)[1], 100)
 
     def test_after_a_restart(self):
         messages = [{"role": "system", "content": story(150, 5)},

@@ -63,7 +63,7 @@ void FuzzSnapshot(absl::Span<const uint8_t> bytes) {
   // Nothing is taken before the tokens are those that were asked for.
   const std::vector<int32_t> tokens = {1, 2, 3};
   const auto snapshot = aw::ReadSnapshot(
-      file.path(), header->identity, shape, tokens,
+      file.path(), header->identity, shape, {header->scope, tokens},
       [] { return Block(shape.FixedFloats()); },
       [] { return Block(shape.PageFloats()); });
   if (snapshot.ok()) SY_CHECK(snapshot->num_tokens == 3);

@@ -60,6 +60,7 @@ class PrefixCachingTest : public ::testing::TestWithParam<Drafts>,
   std::shared_ptr<TokenRecord> Add(Tokens prompt, int64_t max_tokens,
                                    std::vector<int64_t> boundaries = {}) {
     GenerationRequest request = Request(std::move(prompt), max_tokens);
+    request.cache_scope = scope_;
     request.prefix_boundaries = std::move(boundaries);
     return StepLoopRig::Add(std::move(request));
   }
@@ -85,6 +86,7 @@ class PrefixCachingTest : public ::testing::TestWithParam<Drafts>,
     return total;
   }
   std::shared_ptr<TokenRecord> last_;
+  std::string scope_;  // of the requests
 };
 
 INSTANTIATE_TEST_SUITE_P(Drafts, PrefixCachingTest,
@@ -195,6 +197,24 @@ TEST_P(PrefixCachingTest, FailedSequencesLeaveNothingBehind) {
   Computed(prompt, 5, nullptr);
 }
 
+TEST_P(PrefixCachingTest, AnotherScopeReadsEverythingAgain) {
+  const Tokens prompt = Random(1000, 1);
+  for (const char* scope : {"", "a", "b"}) {
+    scope_ = scope;
+    EXPECT_EQ(Computed(prompt, 5, nullptr, {600}), 1000) << scope;
+    EXPECT_EQ(last_->usage().cached_prompt_tokens, 0) << scope;
+    // Nor does anybody see where paths part.
+    const Tokens other =
+        Join(Tokens(prompt.begin(), prompt.begin() + 600), Random(100, 2));
+    EXPECT_EQ(Computed(other, 5, nullptr), 100) << scope;
+    EXPECT_EQ(Computed(prompt, 5, nullptr), 0) << scope;
+  }
+  for (const char* scope : {"a", "", "b"}) {
+    scope_ = scope;
+    EXPECT_EQ(Computed(prompt, 5, nullptr), 0) << scope;
+  }
+}
+
 TEST_P(PrefixCachingTest, OffMeansOff) {
   Start(int64_t{64} << 20, /*caching=*/false);
   const Tokens prompt = Random(300, 1);
@@ -261,6 +281,16 @@ TEST_P(PrefixCachingTest, AfterARestartTheDiskHasIt) {
   restart(runner_.state_shape().Costs().BytesFor(3000) * 2);
   EXPECT_EQ(Computed(Join(prefix, Random(200, 4)), 20, nullptr, {1000}), 200);
   EXPECT_EQ(store_->stats().loaded, 1);
+  // Nothing of it is another scope's.
+  restart(int64_t{64} << 20);
+  scope_ = "a";
+  Tokens theirs;
+  EXPECT_EQ(Computed(next, 20, &theirs, {1000}),
+            static_cast<int64_t>(next.size()));
+  restart(int64_t{64} << 20);
+  EXPECT_EQ(Computed(Join(Join(next, theirs), Random(30, 5)), 20, nullptr), 31);
+  EXPECT_EQ(store_->stats().loaded, 1);
+  scope_ = "";
   // A damaged file costs time, no answer.
   Stop();
   for (const auto& file :

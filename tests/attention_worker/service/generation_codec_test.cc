@@ -48,6 +48,7 @@ TEST(GenerationCodecTest, EveryField) {
   message.set_num_top_logprobs(20);
   message.set_priority(-7);
   message.set_client("somebody");
+  message.set_cache_scope(std::string(64, 's'));
   v1::SamplingParams* sampling = message.mutable_sampling();
   sampling->set_temperature(0.5);
   sampling->set_top_p(0.25);
@@ -67,6 +68,7 @@ TEST(GenerationCodecTest, EveryField) {
   EXPECT_TRUE(request->want_logprobs);
   EXPECT_EQ(request->num_top_logprobs, 20);
   EXPECT_EQ(request->priority, -7);
+  EXPECT_EQ(request->cache_scope, std::string(64, 's'));
   message.set_client("somebody else");
   EXPECT_NE(GenerationRequestFromProto(message)->client, request->client);
   message.set_client("somebody");
@@ -79,6 +81,14 @@ TEST(GenerationCodecTest, EveryField) {
   EXPECT_EQ(request->sampling.frequency_penalty, -1.5);
   EXPECT_EQ(request->sampling.repetition_penalty, 1.25);
   EXPECT_EQ(request->sampling.seed, 0xfedcba9876543210);
+}
+
+TEST(GenerationCodecTest, AScopeWithoutEndIsRefused) {
+  v1::GenerateRequest message;
+  message.set_cache_scope(std::string(65, 's'));
+  EXPECT_THAT(GenerationRequestFromProto(message),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("cache_scope has 65 bytes")));
 }
 
 TEST(GenerationCodecTest, IdsThatAreNoIdsAreRefused) {

@@ -77,8 +77,10 @@ class Worker final : public GenerationBackend {
   void Drain() { draining_ = true; }
 
   std::shared_ptr<TokenRecord> Start(const std::string& id, Tokens prompt,
-                                     int64_t max_tokens) {
+                                     int64_t max_tokens,
+                                     const std::string& scope = "") {
     GenerationRequest request;
+    request.cache_scope = scope;
     request.id = id;
     request.prompt_ids = std::move(prompt);
     request.max_tokens = max_tokens;
@@ -91,8 +93,9 @@ class Worker final : public GenerationBackend {
   }
   // Runs it to its end.
   std::shared_ptr<TokenRecord> Run(const std::string& id, Tokens prompt,
-                                   int64_t max_tokens) {
-    auto record = Start(id, std::move(prompt), max_tokens);
+                                   int64_t max_tokens,
+                                   const std::string& scope = "") {
+    auto record = Start(id, std::move(prompt), max_tokens, scope);
     EXPECT_TRUE(record->WaitUntilDone());
     return record;
   }
@@ -197,6 +200,44 @@ TEST(SessionServiceTest, ASessionGoesOnElsewhere) {
   // A second time there is nothing to do.
   ASSERT_TRUE(b.Load(saved.object, &reply).ok());
   EXPECT_TRUE(reply.already_held());
+}
+
+TEST(SessionServiceTest, AStateKeepsItsScope) {
+  Worker a, b;
+  const Tokens prompt = Prompt(500);
+  a.Run("1", prompt, 2, "mine");
+  v1::SaveStateRequest request;
+  for (const int32_t token : prompt) request.add_token_ids(token);
+  EXPECT_EQ(a.Save(request).status.error_code(), grpc::StatusCode::NOT_FOUND);
+  request.set_cache_scope("theirs");
+  EXPECT_EQ(a.Save(request).status.error_code(), grpc::StatusCode::NOT_FOUND);
+  request.set_cache_scope(std::string(65, 's'));
+  EXPECT_EQ(a.Save(request).status.error_code(),
+            grpc::StatusCode::INVALID_ARGUMENT);
+  request.set_cache_scope("mine");
+  const auto saved = a.Save(request);
+  ASSERT_TRUE(saved.status.ok()) << saved.status.error_message();
+  v1::LoadStateReply reply;
+  ASSERT_TRUE(b.Load(saved.object, &reply).ok());
+  const int64_t all = static_cast<int64_t>(prompt.size());
+  EXPECT_EQ(b.Run("1", prompt, 2)->usage().cached_prompt_tokens, 0);
+  EXPECT_EQ(b.Run("2", prompt, 2, "theirs")->usage().cached_prompt_tokens, 0);
+  EXPECT_EQ(b.Run("3", prompt, 2, "mine")->usage().cached_prompt_tokens, all);
+
+  // That of a running request goes with it.
+  auto running = a.Start("run", prompt, 50'000, "mine");
+  ASSERT_TRUE(running->WaitForTokens(5));
+  v1::SaveStateRequest hand_over;
+  hand_over.set_hand_over_request_id("run");
+  const auto moved = a.Save(hand_over);
+  ASSERT_TRUE(moved.status.ok()) << moved.status.error_message();
+  ASSERT_TRUE(running->WaitUntilDone());
+  const Tokens known = Join(prompt, Ids(*running));
+  ASSERT_TRUE(b.Load(moved.object, &reply).ok());
+  // Others have what their own first request left.
+  EXPECT_EQ(b.Run("4", known, 2)->usage().cached_prompt_tokens, all + 1);
+  EXPECT_EQ(b.Run("5", known, 2, "mine")->usage().cached_prompt_tokens,
+            static_cast<int64_t>(known.size()) - 1);
 }
 
 TEST(SessionServiceTest, ARunningRequestIsHandedOver) {

@@ -4,6 +4,7 @@
 #include <map>
 #include <memory>
 #include <random>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -50,13 +51,14 @@ class PrefixCacheTest : public ::testing::Test {
     return std::move(*state).IntoSnapshot();
   }
   void Insert(const Tokens& tokens, float mark = 0) {
-    cache_->Insert(tokens, Snapshot(static_cast<int64_t>(tokens.size()), mark));
+    cache_->Insert({"", tokens},
+                   Snapshot(static_cast<int64_t>(tokens.size()), mark));
   }
   int64_t Found(const Tokens& tokens) {
-    return cache_->Find(tokens).snapshot.num_tokens;
+    return cache_->Find({"", tokens}).snapshot.num_tokens;
   }
   int64_t Common(const Tokens& tokens) {
-    return cache_->Find(tokens).common_tokens;
+    return cache_->Find({"", tokens}).common_tokens;
   }
 
   const StateShape shape_{Config()};
@@ -86,8 +88,8 @@ TEST_F(PrefixCacheTest, FindsTheLongestKeptPrefix) {
   EXPECT_EQ(Found({1, 2, 3, 4, 5}), 4);
   EXPECT_EQ(Found({1, 2, 9}), 2);
   EXPECT_EQ(Found({2, 1}), 0);
-  EXPECT_TRUE(cache_->Contains(Tokens{1, 2}));
-  EXPECT_FALSE(cache_->Contains(Tokens{1, 2, 3}));
+  EXPECT_TRUE(cache_->Contains({"", Tokens{1, 2}}));
+  EXPECT_FALSE(cache_->Contains({"", Tokens{1, 2, 3}}));
 }
 
 TEST_F(PrefixCacheTest, SaysWherePathsPart) {
@@ -107,8 +109,45 @@ TEST_F(PrefixCacheTest, ASecondSnapshotOfTheSameTokensIsDropped) {
   Insert({1, 2, 3}, 1);
   Insert({1, 2, 3}, 2);
   EXPECT_EQ(cache_->num_snapshots(), 1);
-  const auto match = cache_->Find(Tokens{1, 2, 3});
+  const auto match = cache_->Find({"", Tokens{1, 2, 3}});
   EXPECT_EQ(match.snapshot.fixed.get()[0], 1);
+}
+
+TEST_F(PrefixCacheTest, ScopesShareNothing) {
+  const auto find = [this](const char* scope, const Tokens& tokens) {
+    return cache_->Find({scope, tokens});
+  };
+  cache_->Insert({"a", Range(0, 10)}, Snapshot(10, 1));
+  EXPECT_EQ(find("a", Range(0, 12)).snapshot.num_tokens, 10);
+  for (const char* other : {"", "b", "aa"}) {
+    EXPECT_EQ(find(other, Range(0, 12)).snapshot.num_tokens, 0) << other;
+    EXPECT_EQ(find(other, Range(0, 12)).common_tokens, 0) << other;
+    EXPECT_FALSE(cache_->Contains({other, Range(0, 10)})) << other;
+  }
+  cache_->Insert({"", Range(0, 10)}, Snapshot(10, 2));
+  cache_->Insert({"b", Range(0, 5)}, Snapshot(5, 3));
+  EXPECT_EQ(cache_->num_snapshots(), 3);
+  EXPECT_EQ(find("a", Range(0, 12)).snapshot.fixed.get()[0], 1);
+  EXPECT_EQ(find("", Range(0, 12)).snapshot.fixed.get()[0], 2);
+  EXPECT_EQ(find("b", Range(0, 12)).snapshot.fixed.get()[0], 3);
+}
+
+TEST_F(PrefixCacheTest, ScopesShareOneBudget) {
+  for (int i = 0; i < 50; ++i) {
+    const std::string scope = std::to_string(i);
+    cache_->Insert({scope, Range(0, 10 + i)}, Snapshot(10 + i));
+  }
+  // The least valuable first, whosever it is: all of them take one page.
+  for (int i = 0; i < 50; ++i) {
+    const std::string scope = std::to_string(i);
+    EXPECT_TRUE(cache_->Contains({scope, Range(0, 10 + i)}));
+    EXPECT_TRUE(cache_->EvictOne());
+    EXPECT_FALSE(cache_->Contains({scope, Range(0, 10 + i)}));
+  }
+  EXPECT_FALSE(cache_->EvictOne());
+  EXPECT_EQ(memory_->used_bytes(), 0);
+  cache_->Insert({"7", Range(0, 10)}, Snapshot(10));
+  EXPECT_TRUE(cache_->Contains({"7", Range(0, 10)}));
 }
 
 TEST_F(PrefixCacheTest, EvictsWhatSavesLeastForItsBytes) {
@@ -162,7 +201,7 @@ TEST_F(PrefixCacheTest, AgreesWithAMap) {
         ASSERT_TRUE(cache_->EvictOne());
         int64_t gone = 0;
         for (auto it = kept.begin(); it != kept.end();) {
-          if (cache_->Contains(it->first)) {
+          if (cache_->Contains({"", it->first})) {
             ++it;
           } else {
             it = kept.erase(it);
@@ -177,7 +216,7 @@ TEST_F(PrefixCacheTest, AgreesWithAMap) {
         const Tokens prefix(tokens.begin(), tokens.begin() + n);
         if (kept.contains(prefix)) expected = prefix;
       }
-      const PrefixCache::Match match = cache_->Find(tokens);
+      const PrefixCache::Match match = cache_->Find({"", tokens});
       ASSERT_EQ(match.snapshot.num_tokens,
                 static_cast<int64_t>(expected.size()));
       ASSERT_GE(match.common_tokens, match.snapshot.num_tokens);
@@ -198,7 +237,7 @@ TEST_F(PrefixCacheTest, DeepPathsNeedNoDeepStack) {
       StateSnapshot snapshot;
       snapshot.num_tokens = i + 1;
       snapshot.fixed = memory_->TryTakeFixed();
-      cache_->Insert(tokens, std::move(snapshot));
+      cache_->Insert({"", tokens}, std::move(snapshot));
     }
   }
   EXPECT_EQ(Found(tokens), 19997);

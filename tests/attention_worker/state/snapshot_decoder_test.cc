@@ -53,8 +53,9 @@ class SnapshotDecoderTest : public ::testing::Test {
     return state;
   }
   std::string Object(const StateShape& shape,
-                     const std::vector<int32_t>& tokens) const {
-    std::string object = SnapshotPreamble(Identity(shape), tokens) +
+                     const std::vector<int32_t>& tokens,
+                     const std::string& scope = "") const {
+    std::string object = SnapshotPreamble(Identity(shape), {scope, tokens}) +
                          State(shape, static_cast<int64_t>(tokens.size()));
     model::Sha256 sha256;
     sha256.Update(object);
@@ -78,15 +79,25 @@ TEST_F(SnapshotDecoderTest, PartsOfAnySize) {
           IsOk());
     }
     EXPECT_TRUE(decoder.done());
-    EXPECT_EQ(decoder.tokens(), tokens_);
+    EXPECT_EQ(decoder.prefix().tokens, absl::MakeConstSpan(tokens_));
+    EXPECT_EQ(decoder.prefix().scope, "");
     EXPECT_EQ(state, State(shape_, 70));
     EXPECT_THAT(decoder.Feed("x", &state),
                 StatusIs(absl::StatusCode::kDataLoss, HasSubstr("behind")));
   }
 }
 
+TEST_F(SnapshotDecoderTest, AScopeComesAlong) {
+  SnapshotDecoder decoder = Decoder();
+  std::string state;
+  ASSERT_THAT(decoder.Feed(Object(shape_, tokens_, "mine"), &state), IsOk());
+  EXPECT_TRUE(decoder.done());
+  EXPECT_EQ(decoder.prefix().scope, "mine");
+  EXPECT_EQ(decoder.prefix().tokens, absl::MakeConstSpan(tokens_));
+}
+
 TEST_F(SnapshotDecoderTest, EveryDamagedByteIsSeen) {
-  const std::string object = Object(shape_, {1, 2, 3});
+  const std::string object = Object(shape_, {1, 2, 3}, "mine");
   for (size_t i = 0; i < object.size(); ++i) {
     std::string damaged = object;
     damaged[i] = static_cast<char>(damaged[i] ^ 1);
@@ -112,9 +123,10 @@ TEST_F(SnapshotDecoderTest, AnotherNumberTypeOfKeysIsRefusedBeforeTheState) {
   const StateShape other(Config(), 0, kernels::KvDType::kBF16);
   SnapshotDecoder decoder = Decoder();
   std::string state;
-  EXPECT_THAT(decoder.Feed(SnapshotPreamble(Identity(other), tokens_), &state),
-              StatusIs(absl::StatusCode::kFailedPrecondition,
-                       AllOf(HasSubstr("bfloat16"), HasSubstr("float32"))));
+  EXPECT_THAT(
+      decoder.Feed(SnapshotPreamble(Identity(other), {"", tokens_}), &state),
+      StatusIs(absl::StatusCode::kFailedPrecondition,
+               AllOf(HasSubstr("bfloat16"), HasSubstr("float32"))));
   EXPECT_FALSE(decoder.has_tokens());
 }
 
@@ -123,7 +135,7 @@ TEST_F(SnapshotDecoderTest, AnotherModelIsRefused) {
   std::string state;
   EXPECT_THAT(decoder.Feed(SnapshotPreamble(
                                {.model = "model-b", .layout = LayoutOf(shape_)},
-                               tokens_),
+                               {"", tokens_}),
                            &state),
               StatusIs(absl::StatusCode::kFailedPrecondition,
                        AllOf(HasSubstr("model-a"), HasSubstr("model-b"))));

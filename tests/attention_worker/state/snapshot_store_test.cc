@@ -86,10 +86,10 @@ class SnapshotStoreTest : public ::testing::Test {
     }
     return snapshot;
   }
-  absl::StatusOr<StateSnapshot> Load(SnapshotStore* store,
-                                     const Tokens& tokens) {
+  absl::StatusOr<StateSnapshot> Load(SnapshotStore* store, const Tokens& tokens,
+                                     const std::string& scope = "") {
     return store->Load(
-        tokens, [this] { return memory_->TryTakeFixed(); },
+        {scope, tokens}, [this] { return memory_->TryTakeFixed(); },
         [this] { return memory_->TryTakePage(); });
   }
   bool SameBits(const StateSnapshot& a, const StateSnapshot& b) const {
@@ -127,20 +127,20 @@ TEST_F(SnapshotStoreTest, ComesBackAfterARestartBitForBit) {
   const StateSnapshot long_one = Make(200, 1), short_one = Make(64, 2);
   {
     const auto store = Open();
-    EXPECT_EQ(store->LongestPrefix(Count(300)), 0);
-    store->SaveLater(Count(200), long_one);
-    store->SaveLater(Count(64), short_one);
-    store->SaveLater(Count(64), short_one);  // once is enough
+    EXPECT_EQ(store->LongestPrefix({"", Count(300)}), 0);
+    store->SaveLater({"", Count(200)}, long_one);
+    store->SaveLater({"", Count(64)}, short_one);
+    store->SaveLater({"", Count(64)}, short_one);  // once is enough
     ASSERT_TRUE(Flush(store.get()));
     EXPECT_EQ(store->stats().saved, 2);
-    EXPECT_EQ(store->LongestPrefix(Count(300)), 200);
+    EXPECT_EQ(store->LongestPrefix({"", Count(300)}), 200);
   }
   const auto store = Open();
   EXPECT_EQ(store->stats().files, 2);
-  EXPECT_EQ(store->LongestPrefix(Count(300)), 200);
-  EXPECT_EQ(store->LongestPrefix(Count(199)), 64);
-  EXPECT_EQ(store->LongestPrefix(Count(63)), 0);
-  EXPECT_EQ(store->LongestPrefix(Count(300, 1)), 0);
+  EXPECT_EQ(store->LongestPrefix({"", Count(300)}), 200);
+  EXPECT_EQ(store->LongestPrefix({"", Count(199)}), 64);
+  EXPECT_EQ(store->LongestPrefix({"", Count(63)}), 0);
+  EXPECT_EQ(store->LongestPrefix({"", Count(300, 1)}), 0);
   auto loaded = Load(store.get(), Count(200));
   ASSERT_THAT(loaded, IsOk());
   EXPECT_TRUE(SameBits(*loaded, long_one));
@@ -155,7 +155,7 @@ TEST_F(SnapshotStoreTest, ComesBackAfterARestartBitForBit) {
 TEST_F(SnapshotStoreTest, TheLastPageIsCopiedAtOnce) {
   const StateSnapshot snapshot = Make(70, 1);
   const auto store = Open();
-  store->SaveLater(Count(70), snapshot);
+  store->SaveLater({"", Count(70)}, snapshot);
   // Its filler goes on.
   const float before = snapshot.pages.back().get()[0];
   snapshot.pages.back().get()[0] = -1;
@@ -169,7 +169,7 @@ TEST_F(SnapshotStoreTest, WhatIsEvictedMeanwhileIsGivenUpWhole) {
   const auto store = Open();
   for (int32_t i = 0; i < 50; ++i) {
     StateSnapshot snapshot = Make(130, static_cast<float>(i));
-    store->SaveLater(Count(130, i), snapshot);
+    store->SaveLater({"", Count(130, i)}, snapshot);
     snapshot = {};
   }
   Flush(store.get());
@@ -185,26 +185,26 @@ TEST_F(SnapshotStoreTest, TheLongestUnusedGoesFirst) {
   int64_t size = 0;
   {
     const auto store = Open();
-    store->SaveLater(Count(64), snapshot);
+    store->SaveLater({"", Count(64)}, snapshot);
     ASSERT_TRUE(Flush(store.get()));
     size = store->stats().bytes;
   }
   const auto store = Open(3 * size);
   for (int32_t i = 1; i <= 2; ++i) {
-    store->SaveLater(Count(64, i), snapshot);
+    store->SaveLater({"", Count(64, i)}, snapshot);
     ASSERT_TRUE(Flush(store.get()));
   }
   ASSERT_THAT(Load(store.get(), Count(64)), IsOk());  // used again
-  store->SaveLater(Count(64, 3), snapshot);
+  store->SaveLater({"", Count(64, 3)}, snapshot);
   ASSERT_TRUE(Flush(store.get()));
-  EXPECT_EQ(store->LongestPrefix(Count(64, 0)), 64);
-  EXPECT_EQ(store->LongestPrefix(Count(64, 1)), 0);
-  EXPECT_EQ(store->LongestPrefix(Count(64, 2)), 64);
-  EXPECT_EQ(store->LongestPrefix(Count(64, 3)), 64);
+  EXPECT_EQ(store->LongestPrefix({"", Count(64, 0)}), 64);
+  EXPECT_EQ(store->LongestPrefix({"", Count(64, 1)}), 0);
+  EXPECT_EQ(store->LongestPrefix({"", Count(64, 2)}), 64);
+  EXPECT_EQ(store->LongestPrefix({"", Count(64, 3)}), 64);
   EXPECT_LE(store->stats().bytes, 3 * size);
   EXPECT_THAT(Files(), SizeIs(3));
   // One that is larger than everything is not even begun.
-  store->SaveLater(Count(640), Make(640, 1));
+  store->SaveLater({"", Count(640)}, Make(640, 1));
   EXPECT_EQ(store->stats().dropped, 1);
 }
 
@@ -212,7 +212,7 @@ TEST_F(SnapshotStoreTest, DamageIsFoundAndRemoved) {
   const StateSnapshot snapshot = Make(100, 1);
   for (const int64_t at : {0, 9, 20, 60, 130, 3000, -1}) {
     const auto store = Open();
-    store->SaveLater(Count(100), snapshot);
+    store->SaveLater({"", Count(100)}, snapshot);
     ASSERT_TRUE(Flush(store.get()));
     ASSERT_THAT(Files(), SizeIs(1));
     auto bytes = ReadFile(Files()[0], 1 << 20);
@@ -222,7 +222,7 @@ TEST_F(SnapshotStoreTest, DamageIsFoundAndRemoved) {
     std::ofstream(Files()[0], std::ios::binary) << *bytes;
     EXPECT_FALSE(Load(store.get(), Count(100)).ok()) << at;
     EXPECT_THAT(Files(), IsEmpty()) << at;
-    EXPECT_EQ(store->LongestPrefix(Count(100)), 0);
+    EXPECT_EQ(store->LongestPrefix({"", Count(100)}), 0);
     EXPECT_EQ(store->stats().errors, 1);
   }
 }
@@ -230,7 +230,7 @@ TEST_F(SnapshotStoreTest, DamageIsFoundAndRemoved) {
 TEST_F(SnapshotStoreTest, WhatCannotBeReadNowStays) {
   const StateSnapshot snapshot = Make(100, 1);
   const auto store = Open();
-  store->SaveLater(Count(100), snapshot);
+  store->SaveLater({"", Count(100)}, snapshot);
   ASSERT_TRUE(Flush(store.get()));
   rlimit limit;
   ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &limit), 0);
@@ -242,7 +242,7 @@ TEST_F(SnapshotStoreTest, WhatCannotBeReadNowStays) {
   EXPECT_THAT(refused, StatusIs(absl::StatusCode::kUnavailable,
                                 HasSubstr("Too many open files")));
   EXPECT_EQ(store->stats().errors, 1);
-  EXPECT_EQ(store->LongestPrefix(Count(100)), 100);
+  EXPECT_EQ(store->LongestPrefix({"", Count(100)}), 100);
   const auto loaded = Load(store.get(), Count(100));
   ASSERT_THAT(loaded, IsOk());
   EXPECT_TRUE(SameBits(*loaded, snapshot));
@@ -252,21 +252,21 @@ TEST_F(SnapshotStoreTest, WhatSomebodyDeletedIsForgotten) {
   const auto store = Open();
   // It must live until it is saved.
   const StateSnapshot snapshot = Make(100, 1);
-  store->SaveLater(Count(100), snapshot);
+  store->SaveLater({"", Count(100)}, snapshot);
   ASSERT_TRUE(Flush(store.get()));
   std::filesystem::remove(Files().at(0));
   EXPECT_THAT(Load(store.get(), Count(100)),
               StatusIs(absl::StatusCode::kNotFound));
-  EXPECT_EQ(store->LongestPrefix(Count(100)), 0);
+  EXPECT_EQ(store->LongestPrefix({"", Count(100)}), 0);
   EXPECT_EQ(store->stats().files, 0);
 }
 
 TEST_F(SnapshotStoreTest, CutFilesAndLeftoversGoAtTheStart) {
   {
     const auto store = Open();
-    store->SaveLater(Count(100), Make(100, 1));
+    store->SaveLater({"", Count(100)}, Make(100, 1));
     const StateSnapshot other = Make(101, 1);
-    store->SaveLater(Count(101), other);
+    store->SaveLater({"", Count(101)}, other);
     Flush(store.get());
   }
   for (const std::string& file : Files()) {
@@ -286,37 +286,96 @@ TEST_F(SnapshotStoreTest, AnotherModelsStatesAreNotTaken) {
   int64_t size = 0;
   {
     const auto store = Open(int64_t{1} << 30, "model-b");
-    store->SaveLater(Count(100), snapshot);
+    store->SaveLater({"", Count(100)}, snapshot);
     ASSERT_TRUE(Flush(store.get()));
     size = store->stats().bytes;
   }
   const auto store = Open(size + size / 2);
   EXPECT_EQ(store->stats().files, 1);
-  EXPECT_EQ(store->LongestPrefix(Count(100)), 0);
+  EXPECT_EQ(store->LongestPrefix({"", Count(100)}), 0);
   // Under the one budget they go like others.
-  store->SaveLater(Count(90), Make(90, 1));
+  store->SaveLater({"", Count(90)}, Make(90, 1));
   const StateSnapshot own = Make(90, 2);
-  store->SaveLater(Count(90, 1), own);
+  store->SaveLater({"", Count(90, 1)}, own);
   ASSERT_TRUE(Flush(store.get()));
   EXPECT_THAT(Files(), SizeIs(1));
-  EXPECT_EQ(store->LongestPrefix(Count(90, 1)), 90);
+  EXPECT_EQ(store->LongestPrefix({"", Count(90, 1)}), 90);
+}
+
+TEST_F(SnapshotStoreTest, ScopesShareNothing) {
+  const std::vector<std::string> scopes = {"", "mine", "theirs"};
+  std::vector<StateSnapshot> snapshots;
+  {
+    const auto store = Open();
+    for (size_t i = 0; i < scopes.size(); ++i) {
+      EXPECT_EQ(store->LongestPrefix({scopes[i], Count(100)}), 0);
+      snapshots.push_back(Make(100, static_cast<float>(i)));
+      store->SaveLater({scopes[i], Count(100)}, snapshots.back());
+      ASSERT_TRUE(Flush(store.get()));
+    }
+    EXPECT_THAT(Files(), SizeIs(3));
+  }
+  const auto store = Open();
+  for (size_t i = 0; i < scopes.size(); ++i) {
+    EXPECT_EQ(store->LongestPrefix({scopes[i], Count(120)}), 100);
+    const auto loaded = Load(store.get(), Count(100), scopes[i]);
+    ASSERT_THAT(loaded, IsOk());
+    EXPECT_TRUE(SameBits(*loaded, snapshots[i])) << i;
+  }
+  EXPECT_EQ(store->LongestPrefix({"nobody", Count(120)}), 0);
+  EXPECT_THAT(Load(store.get(), Count(100), "nobody"),
+              StatusIs(absl::StatusCode::kNotFound));
+}
+
+// Whoever gives a file the name of another scope's finds out.
+TEST_F(SnapshotStoreTest, AFileUnderAnotherScopesNameIsNotTaken) {
+  const auto store = Open();
+  const StateSnapshot secret = Make(100, 1), own = Make(100, 2);
+  store->SaveLater({"secret", Count(100)}, secret);
+  ASSERT_TRUE(Flush(store.get()));
+  const std::string theirs = Files().at(0);
+  store->SaveLater({"mine", Count(100)}, own);
+  ASSERT_TRUE(Flush(store.get()));
+  for (const std::string& file : Files()) {
+    if (file == theirs) continue;
+    std::filesystem::copy_file(
+        theirs, file, std::filesystem::copy_options::overwrite_existing);
+  }
+  EXPECT_THAT(Load(store.get(), Count(100), "mine"),
+              StatusIs(absl::StatusCode::kFailedPrecondition,
+                       HasSubstr("another scope")));
+  EXPECT_THAT(Load(store.get(), Count(100), "secret"), IsOk());
+}
+
+// Builds from before there were scopes read what has none, and refuse the rest.
+TEST_F(SnapshotStoreTest, OnlyAScopeChangesTheFormat) {
+  const SnapshotIdentity identity{.model = "m", .layout = "l"};
+  const Tokens tokens = {7};
+  const std::string json = R"({"model":"m","layout":"l","tokens":1})";
+  EXPECT_EQ(SnapshotPreamble(identity, {"", tokens}),
+            "SYSTATE1" + std::string(1, static_cast<char>(json.size())) +
+                std::string(3, '\0') + json + "\7" + std::string(3, '\0'));
+  EXPECT_EQ(SnapshotPreamble(identity, {"s", tokens}).substr(0, 8), "SYSTATE2");
+  EXPECT_THAT(ParseSnapshotJson("it", "SYSTATE2", json),
+              StatusIs(absl::StatusCode::kDataLoss, HasSubstr("scope")));
 }
 
 TEST_F(SnapshotStoreTest, SaysWhatTheFileIsOf) {
   const std::string path = directory_.File("a.state");
   const StateSnapshot snapshot = Make(5, 1);
   auto writer = SnapshotWriter::Create(
-      path, {.model = "b", .layout = LayoutOf(shape_)}, Count(5));
+      path, {.model = "b", .layout = LayoutOf(shape_)}, {"", Count(5)});
   ASSERT_THAT(writer, IsOk());
   ASSERT_THAT((*writer)->Append(snapshot.fixed.get(), shape_.FixedBytes()),
               IsOk());
   ASSERT_THAT((*writer)->Append(snapshot.pages[0].get(), shape_.PageBytes()),
               IsOk());
   ASSERT_THAT((*writer)->Finish(), IsOk());
-  const auto read = [&](const std::string& model, const Tokens& tokens) {
+  const auto read = [&](const std::string& model, const Tokens& tokens,
+                        const std::string& scope = "") {
     return ReadSnapshot(
                path, {.model = model, .layout = LayoutOf(shape_)}, shape_,
-               tokens, [this] { return memory_->TryTakeFixed(); },
+               {scope, tokens}, [this] { return memory_->TryTakeFixed(); },
                [this] { return memory_->TryTakePage(); })
         .status();
   };
@@ -325,6 +384,9 @@ TEST_F(SnapshotStoreTest, SaysWhatTheFileIsOf) {
               StatusIs(absl::StatusCode::kFailedPrecondition,
                        AllOf(HasSubstr("is of model b"),
                              HasSubstr("this worker has model a"))));
+  EXPECT_THAT(read("b", Count(5), "mine"),
+              StatusIs(absl::StatusCode::kFailedPrecondition,
+                       HasSubstr("another scope")));
   EXPECT_THAT(read("b", Count(5, 1)),
               StatusIs(absl::StatusCode::kFailedPrecondition,
                        HasSubstr("other tokens")));
@@ -333,7 +395,7 @@ TEST_F(SnapshotStoreTest, SaysWhatTheFileIsOf) {
                        HasSubstr("other tokens")));
   // An abandoned one leaves nothing.
   *writer = nullptr;
-  { auto half = SnapshotWriter::Create(path + "2", {}, Count(5)); }
+  { auto half = SnapshotWriter::Create(path + "2", {}, {"", Count(5)}); }
   EXPECT_FALSE(std::filesystem::exists(path + "2"));
   EXPECT_FALSE(std::filesystem::exists(path + "2.partial"));
 }

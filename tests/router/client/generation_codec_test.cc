@@ -41,6 +41,7 @@ TokenRequest Request() {
   request.want_logprobs = true;
   request.num_top_logprobs = 20;
   request.prompt_logprobs_from = 2;
+  request.cache_scope = "scope";
   return request;
 }
 
@@ -79,6 +80,7 @@ TEST(GenerationWireTest, ARequestSurvivesTheWire) {
   EXPECT_TRUE(got->want_logprobs);
   EXPECT_EQ(got->num_top_logprobs, 20);
   EXPECT_EQ(got->prompt_logprobs_from, 2);
+  EXPECT_EQ(got->cache_scope, "scope");
 }
 
 TEST(GenerationWireTest, ATokenSurvivesTheWire) {

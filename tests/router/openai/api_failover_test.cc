@@ -14,6 +14,7 @@
 #include "base/json.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "router/openai/cache_scope.h"
 #include "router/server.h"
 #include "tests/router/openai/api_test_util.h"
 #include "tests/testing/scripted_attention_client.h"
@@ -28,7 +29,8 @@ using State = AttentionWorkerInfo::State;
 TEST_F(ApiTest, DeadWorkersSequenceGoesOnAtAnother) {
   Start({}, /*num_workers=*/2);
   const std::vector<int32_t> answer = Ids("Mexico City is large");
-  auto client = OpenStream(kChat, Hi(R"("stream":true,"seed":11)"));
+  auto client =
+      OpenStream(kChat, Hi(R"("stream":true,"seed":11,"cache_salt":"s")"));
   // Either may be chosen first.
   std::shared_ptr<ScriptedAttentionClient::Call> first;
   size_t at = 0;
@@ -49,6 +51,8 @@ TEST_F(ApiTest, DeadWorkersSequenceGoesOnAtAnother) {
   EXPECT_THAT(second->request().resumed_output_ids,
               ::testing::ElementsAre(answer[0], answer[1]));
   EXPECT_EQ(second->request().sampling.seed, 11u);
+  EXPECT_EQ(second->request().cache_scope, CacheScope("s", ""));
+  EXPECT_EQ(first->request().cache_scope, CacheScope("s", ""));
   EXPECT_EQ(second->request().max_tokens, first->request().max_tokens);
   EXPECT_NE(second->request().id, first->request().id);
   EXPECT_EQ(Metric("switchyard_router_replays_total"), "1");

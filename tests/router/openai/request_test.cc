@@ -1,11 +1,13 @@
 #include "router/openai/request.h"
 
+#include <set>
 #include <string>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "router/openai/cache_scope.h"
 #include "router/openai/errors.h"
 #include "tests/testing/matchers.h"
 
@@ -15,7 +17,9 @@ namespace {
 using switchyard::testing::IsOk;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::Not;
 using ::testing::Pair;
+using ::testing::SizeIs;
 
 RequestDefaults Defaults() {
   RequestDefaults defaults;
@@ -38,6 +42,47 @@ absl::StatusOr<CompletionRequest> Completion(const std::string& json) {
 std::string With(const std::string& fields) {
   return absl::StrCat(R"({"messages":[{"role":"user","content":"hi"}])",
                       fields.empty() ? "" : ",", fields, "}");
+}
+
+TEST(ChatRequestTest, SaltsAndKeysAreScopes) {
+  const auto scopes = [](const std::string& fields) {
+    const auto request = Chat(With(fields));
+    EXPECT_THAT(request, IsOk()) << fields;
+    return request->params.cache_scopes;
+  };
+  EXPECT_THAT(scopes(""), ElementsAre());
+  EXPECT_THAT(scopes(R"("cache_salt":null,"extra_key":[])"), ElementsAre());
+  EXPECT_THAT(scopes(R"("extra_key":"")"), ElementsAre(""));
+  // Others' salts and keys, and a salt and a key, are other scopes.
+  std::set<std::string> all = {""};
+  for (const char* fields :
+       {R"("cache_salt":"x")", R"("cache_salt":"y")", R"("extra_key":"x")",
+        R"("cache_salt":"x","extra_key":"x")", R"("cache_salt":"xx")",
+        R"("cache_salt":"x1","extra_key":"x")"}) {
+    const auto got = scopes(fields);
+    ASSERT_THAT(got, SizeIs(1)) << fields;
+    EXPECT_EQ(got[0].size(), 64u);
+    EXPECT_THAT(got[0], Not(HasSubstr("x")));  // hex digits
+    EXPECT_TRUE(all.insert(got[0]).second) << fields;
+    EXPECT_EQ(scopes(fields), got);
+  }
+  // For good: files of other builds are named by it.
+  EXPECT_EQ(CacheScope("salt", ""),
+            "af18eb967bbfacf1ccaf05cde738814a"
+            "a5b6e3de9129d505857be3066c0906eb");
+}
+
+TEST(CompletionRequestTest, EveryPromptMayHaveItsScope) {
+  const auto each =
+      Completion(R"({"prompt":["a","b","c"],"cache_salt":["x",null,"y"]})");
+  ASSERT_THAT(each, IsOk());
+  EXPECT_THAT(each->params.cache_scopes,
+              ElementsAre(CacheScope("x", ""), "", CacheScope("y", "")));
+  const auto same =
+      Completion(R"({"prompt":["a","b"],"cache_salt":"x","extra_key":"k"})");
+  ASSERT_THAT(same, IsOk());
+  EXPECT_THAT(same->params.cache_scopes,
+              ElementsAre(CacheScope("x", "k"), CacheScope("x", "k")));
 }
 
 TEST(ChatRequestTest, TakesTheModelsDefaults) {
@@ -296,7 +341,13 @@ TEST(ChatRequestTest, RefusesWithThePathOfWhatIsWrong) {
       {With(R"("thinking_budget":"many")"), "thinking_budget"},
       {With(R"("chat_template_kwargs":{"thinking_budget":"many"})"),
        "chat_template_kwargs.thinking_budget"},
-      {With(R"("cache_salt":"x")"), "cache_salt"},
+      {With(R"("cache_salt":"")"), "cache_salt"},
+      {With(R"("cache_salt":5)"), "cache_salt"},
+      {With(R"("cache_salt":["x","y"])"), "cache_salt"},
+      {With(R"("cache_salt":["x",5])"), "cache_salt"},
+      {With(R"("extra_key":[5])"), "extra_key[0]"},
+      {With(absl::StrCat("\"extra_key\":\"", std::string(4097, 'k'), "\"")),
+       "extra_key"},
       {With(R"("response_format":{"type":"xml"})"), "response_format.type"},
       {With(R"("response_format":{"type":"json_schema"})"),
        "response_format.json_schema"},

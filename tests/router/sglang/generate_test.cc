@@ -9,6 +9,7 @@
 #include "base/json.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "router/openai/cache_scope.h"
 #include "tests/router/openai/api_test_util.h"
 #include "tests/testing/raw_http_connection.h"
 #include "tests/testing/scripted_attention_client.h"
@@ -134,6 +135,25 @@ TEST_F(SglangTest, ABatchIsAnsweredByAListInItsOrder) {
   const Json several =
       PostJson(kGenerate, R"({"input_ids":[5],"sampling_params":{"n":3}})");
   EXPECT_EQ(several.size(), 3u);
+}
+
+TEST_F(SglangTest, ExtraKeysKeepPrefixesApart) {
+  Start();
+  workers_[0]->Answer(Ids("ok"));
+  const auto scope = [this](size_t call) {
+    return workers_[0]->WaitForCall(call, Soon())->request().cache_scope;
+  };
+  PostJson(kGenerate, R"({"text":"a"})");
+  PostJson(kGenerate, R"({"text":["a","b"],"extra_key":"k"})");
+  PostJson(kGenerate, R"({"text":["a","b","c"],"extra_key":["k",null,"l"]})");
+  EXPECT_EQ(scope(0), "");
+  EXPECT_EQ(scope(1), CacheScope("", "k"));
+  EXPECT_EQ(scope(2), CacheScope("", "k"));
+  EXPECT_EQ(scope(3), CacheScope("", "k"));
+  EXPECT_EQ(scope(4), "");
+  EXPECT_EQ(scope(5), CacheScope("", "l"));
+  EXPECT_THAT(Post(kGenerate, R"({"text":"a","extra_key":["k","l"]})").body,
+              HasSubstr("2 entries for 1 prompts"));
 }
 
 TEST_F(SglangTest, StreamsCumulatively) {
