@@ -8,7 +8,6 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "attention_worker/service/generation_codec.h"
 #include "base/mutex.h"
 #include "rpc/status_conversion.h"
@@ -158,18 +157,19 @@ class GenerateStream final : public GenerateReactor {
 // Owned by the engine; the stream outlives its last word.
 class StreamSink final : public TokenSink {
  public:
-  StreamSink(GenerateStream* stream, std::unique_ptr<RequestTrace> trace)
-      : stream_(stream), trace_(std::move(trace)) {}
+  StreamSink(GenerateStream* stream, std::unique_ptr<RequestTrace> trace,
+             const Clock* clock)
+      : stream_(stream), trace_(std::move(trace)), clock_(clock) {}
 
   void OnBegin() override {
-    if (trace_ != nullptr) trace_->Begin(absl::Now());
+    if (trace_ != nullptr) trace_->Begin(clock_->Now());
   }
   void OnToken(const GeneratedToken& token) override {
     stream_->Push(TokenToProto(token));
   }
   void OnDone(const absl::Status& status, FinishReason reason,
               const GenerationUsage& usage) override {
-    if (trace_ != nullptr) trace_->Done(status, usage, absl::Now());
+    if (trace_ != nullptr) trace_->Done(status, usage, clock_->Now());
     std::optional<v1::GenerateReply> finished;
     if (status.ok()) finished = FinishedToProto(reason, usage);
     stream_->End(status, std::move(finished));
@@ -178,18 +178,20 @@ class StreamSink final : public TokenSink {
  private:
   GenerateStream* const stream_;
   const std::unique_ptr<RequestTrace> trace_;
+  const Clock* const clock_;
 };
 
 }  // namespace
 
 GenerateReactor* NewGenerateStream(Engine* engine, GenerationRequest request,
                                    size_t max_pending_replies,
-                                   std::unique_ptr<RequestTrace> trace) {
+                                   std::unique_ptr<RequestTrace> trace,
+                                   const Clock* clock) {
   auto* stream = new GenerateStream(engine, request.id, max_pending_replies);
   // gRPC keeps what is started before the reactor is returned until it is.
-  const absl::Status status =
-      engine->Submit(std::move(request),
-                     std::make_unique<StreamSink>(stream, std::move(trace)));
+  const absl::Status status = engine->Submit(
+      std::move(request),
+      std::make_unique<StreamSink>(stream, std::move(trace), clock));
   if (!status.ok()) stream->End(status, std::nullopt);
   return stream;
 }

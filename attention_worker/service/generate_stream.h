@@ -10,6 +10,7 @@
 #include "absl/status/status.h"
 #include "attention_worker/core/engine.h"
 #include "attention_worker/service/request_trace.h"
+#include "base/clock.h"
 #include "grpcpp/grpcpp.h"
 #include "proto/generation.pb.h"
 
@@ -19,10 +20,12 @@ using GenerateReactor = grpc::ServerWriteReactor<v1::GenerateReply>;
 
 // Submits `request` and returns the reactor of its call, which deletes itself
 // when gRPC is done with it. It ends when the engine has said its last word, so
-// it never goes before its sink. `engine` outlives it. `trace` may be null.
+// it never goes before its sink. `engine` and `clock` outlive it. `trace` may
+// be null.
 GenerateReactor* NewGenerateStream(Engine* engine, GenerationRequest request,
                                    size_t max_pending_replies,
-                                   std::unique_ptr<RequestTrace> trace);
+                                   std::unique_ptr<RequestTrace> trace,
+                                   const Clock* clock);
 
 // A reactor that only ends its call with `status`.
 GenerateReactor* NewFailedStream(const absl::Status& status);

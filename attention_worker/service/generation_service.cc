@@ -60,7 +60,8 @@ grpc::ServerWriteReactor<v1::GenerateReply>* GenerationService::Generate(
                                        options_.clock->Now(), options_.experts);
   }
   return NewGenerateStream(*engine, *std::move(request),
-                           options_.max_pending_replies, std::move(trace));
+                           options_.max_pending_replies, std::move(trace),
+                           options_.clock);
 }
 
 grpc::ServerUnaryReactor* GenerationService::GetWorkerInfo(

@@ -69,6 +69,7 @@ class WatchedEngine final : public attention_worker::Engine {
         : id_(std::move(id)),
           record_(std::move(record)),
           sink_(std::move(sink)) {}
+    void OnBegin() override { sink_->OnBegin(); }
     void OnToken(const attention_worker::GeneratedToken& token) override {
       sink_->OnToken(token);
     }

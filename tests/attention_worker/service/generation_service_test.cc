@@ -189,6 +189,29 @@ TEST_F(GenerationServiceTest, TracesRequestsThatAreTraced) {
   }
 }
 
+TEST_F(GenerationServiceTest, TimesOfATraceAreTheClocks) {
+  RecordingSpans spans;
+  ExpertTrafficMeter experts;
+  runner_.SetFault([&experts](const SequenceChunk&) {
+    ExpertTraffic call;
+    call.calls = 1;
+    experts.Add("worker", call);
+    return absl::OkStatus();
+  });
+  Start({.clock = &clock_, .spans = &spans, .experts = &experts});
+  EXPECT_TRUE(
+      Generate(Request("a", 3),
+               "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+          .status.ok());
+  int of_experts = 0;
+  for (const tracing::Span& span : spans.spans()) {
+    EXPECT_EQ(span.start, clock_.Now()) << span.name;
+    EXPECT_EQ(span.end, clock_.Now()) << span.name;
+    of_experts += span.kind == tracing::SpanKind::kClient ? 1 : 0;
+  }
+  EXPECT_EQ(of_experts, 1);
+}
+
 TEST_F(GenerationServiceTest, StreamsTokensThenFinished) {
   Start();
   v1::GenerateRequest request = Request("a", 100);
