@@ -18,6 +18,7 @@
 #include "attention_worker/service/generation_service.h"
 #include "attention_worker/service/session_service.h"
 #include "attention_worker/worker.h"
+#include "base/clock.h"
 #include "base/json.h"
 #include "base/log.h"
 #include "base/mutex.h"
@@ -27,6 +28,7 @@
 #include "fabric/client/membership_client.h"
 #include "fabric/membership/member.h"
 #include "metrics/registry.h"
+#include "metrics/series_lease.h"
 #include "model/weight_values.h"
 #include "rpc/address.h"
 #include "rpc/queue_poll.h"
@@ -40,6 +42,9 @@ namespace {
 constexpr absl::Duration kHealthPeriod = absl::Milliseconds(100);
 // A small frame's way there and back in a local network, twice.
 constexpr absl::Duration kRemoteSpin = absl::Microseconds(200);
+// How long /metrics tells of an expert worker that is gone: several times what
+// an alert waits.
+constexpr absl::Duration kForgetWorkersAfter = absl::Minutes(30);
 // For replies on their way, once the engine has ended every request.
 constexpr absl::Duration kReplyGrace = absl::Seconds(5);
 
@@ -137,6 +142,8 @@ class AttentionServer final : public Server {
   explicit AttentionServer(ServerOptions options)
       : options_(std::move(options)), registry_(metrics::Registry::Create()) {
     metrics::AddProcessMetrics(registry_.get(), "attention_worker");
+    metrics::ForgetUnleasedSeries(registry_.get(), Clock::Real(),
+                                  kForgetWorkersAfter);
   }
   ~AttentionServer() override { Shutdown(); }
 

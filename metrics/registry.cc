@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <functional>
 #include <map>
+#include <memory>
 #include <set>
 #include <sstream>
 #include <string>
@@ -13,8 +14,11 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/string_view.h"
+#include "absl/time/time.h"
 #include "base/check.h"
+#include "base/clock.h"
 #include "base/mutex.h"
+#include "metrics/series_lease.h"
 #include "prometheus/check_names.h"
 #include "prometheus/counter.h"
 #include "prometheus/family.h"
@@ -41,6 +45,8 @@ class CounterHandle final : public Counter {
   void Increment(double by) override { counter_->Increment(by); }
   double value() const override { return counter_->Value(); }
 
+  prometheus::Counter* series() const { return counter_; }
+
  private:
   prometheus::Counter* const counter_;
 };
@@ -51,6 +57,8 @@ class GaugeHandle final : public Gauge {
   void Set(double value) override { gauge_->Set(value); }
   void Add(double by) override { gauge_->Increment(by); }
   double value() const override { return gauge_->Value(); }
+
+  prometheus::Gauge* series() const { return gauge_; }
 
  private:
   prometheus::Gauge* const gauge_;
@@ -64,6 +72,8 @@ class HistogramHandle final : public Histogram {
   uint64_t count() const override {
     return histogram_->Collect().histogram.sample_count;
   }
+
+  prometheus::Histogram* series() const { return histogram_; }
 
  private:
   prometheus::Histogram* const histogram_;
@@ -82,8 +92,67 @@ struct Family {
   std::map<Labels, std::unique_ptr<Histogram>> histogram_handles;
 };
 
+// Who holds leases of what. Leases share it with the registry, so that it does
+// not matter who goes first. Thread-safe.
+class LeaseBook {
+ public:
+  // A label's name and its value.
+  using LabelValue = std::pair<std::string, std::string>;
+
+  // Series are forgotten from now on; null: no more.
+  void SetClock(const Clock* clock, absl::Duration after)
+      ABSL_LOCKS_EXCLUDED(mutex_) {
+    MutexLock lock(&mutex_);
+    clock_ = clock;
+    after_ = after;
+  }
+
+  void Begin(const LabelValue& series) ABSL_LOCKS_EXCLUDED(mutex_) {
+    MutexLock lock(&mutex_);
+    ++uses_[series].leases;
+  }
+
+  void End(const LabelValue& series) ABSL_LOCKS_EXCLUDED(mutex_) {
+    MutexLock lock(&mutex_);
+    Use& use = uses_.at(series);
+    if (--use.leases == 0 && clock_ != nullptr) use.ended = clock_->Now();
+  }
+
+  // What nobody has used for long enough; it is not in the book any more.
+  std::vector<LabelValue> TakeUnused() ABSL_LOCKS_EXCLUDED(mutex_) {
+    std::vector<LabelValue> unused;
+    MutexLock lock(&mutex_);
+    if (clock_ == nullptr) return unused;
+    const absl::Time now = clock_->Now();
+    for (auto it = uses_.begin(); it != uses_.end();) {
+      if (it->second.leases > 0 || now - it->second.ended < after_) {
+        ++it;
+        continue;
+      }
+      unused.push_back(it->first);
+      it = uses_.erase(it);
+    }
+    return unused;
+  }
+
+ private:
+  struct Use {
+    int leases = 0;
+    absl::Time ended;  // the last of them
+  };
+
+  Mutex mutex_;
+  std::map<LabelValue, Use> uses_ ABSL_GUARDED_BY(mutex_);
+  const Clock* clock_ ABSL_GUARDED_BY(mutex_) = nullptr;
+  absl::Duration after_ ABSL_GUARDED_BY(mutex_);
+};
+
 class PrometheusRegistry final : public Registry {
  public:
+  ~PrometheusRegistry() override {
+    leases_->SetClock(nullptr, absl::ZeroDuration());
+  }
+
   Counter* AddCounter(const std::string& name, const std::string& help,
                       const Labels& labels) override {
     SY_CHECK(absl::EndsWith(name, "_total"));
@@ -144,6 +213,23 @@ class PrometheusRegistry final : public Registry {
     return handle.get();
   }
 
+  SeriesLease Lease(const std::string& label, const std::string& value)
+      ABSL_LOCKS_EXCLUDED(mutex_) {
+    const LeaseBook::LabelValue series = {label, value};
+    MutexLock lock(&mutex_);
+    // Who comes back too late begins anew, whether somebody looked or not.
+    ForgetUnused();
+    leases_->Begin(series);
+    // It is only counted: there is nothing to point to but the book.
+    return SeriesLease(leases_.get(), [book = leases_, series](const void*) {
+      book->End(series);
+    });
+  }
+
+  void ForgetAfter(const Clock* clock, absl::Duration after) {
+    leases_->SetClock(clock, after);
+  }
+
   void AddCollector(std::function<void()> collector) override {
     MutexLock lock(&expose_mutex_);
     collectors_.push_back(std::move(collector));
@@ -185,7 +271,38 @@ class PrometheusRegistry final : public Registry {
       MutexLock lock(&expose_mutex_);
       for (const auto& collector : collectors_) collector();
     }
+    {
+      MutexLock lock(&mutex_);
+      ForgetUnused();
+    }
     return registry_.Collect();
+  }
+
+  void ForgetUnused() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    for (const LeaseBook::LabelValue& unused : leases_->TakeUnused()) {
+      for (auto& [name, family] : families_) {
+        RemoveSeries<CounterHandle>(unused, family.counters,
+                                    &family.counter_handles);
+        RemoveSeries<GaugeHandle>(unused, family.gauges, &family.gauge_handles);
+        RemoveSeries<HistogramHandle>(unused, family.histograms,
+                                      &family.histogram_handles);
+      }
+    }
+  }
+
+  template <typename Handle, typename Series, typename Handles>
+  static void RemoveSeries(const LeaseBook::LabelValue& label,
+                           prometheus::Family<Series>* family,
+                           Handles* handles) {
+    for (auto it = handles->begin(); it != handles->end();) {
+      const auto found = it->first.find(label.first);
+      if (found == it->first.end() || found->second != label.second) {
+        ++it;
+        continue;
+      }
+      family->Remove(static_cast<const Handle&>(*it->second).series());
+      it = handles->erase(it);
+    }
   }
 
   static void CheckLabels(const Labels& labels) {
@@ -206,6 +323,7 @@ class PrometheusRegistry final : public Registry {
   prometheus::Registry registry_;
   Mutex mutex_;
   std::map<std::string, Family> families_ ABSL_GUARDED_BY(mutex_);
+  const std::shared_ptr<LeaseBook> leases_ = std::make_shared<LeaseBook>();
   // Collectors run one after the other, and may add metrics.
   Mutex expose_mutex_ ABSL_ACQUIRED_BEFORE(mutex_);
   std::vector<std::function<void()>> collectors_ ABSL_GUARDED_BY(expose_mutex_);
@@ -216,6 +334,17 @@ class PrometheusRegistry final : public Registry {
 
 std::unique_ptr<Registry> Registry::Create() {
   return std::make_unique<PrometheusRegistry>();
+}
+
+// Registries are made by Registry::Create alone.
+SeriesLease LeaseSeries(Registry* registry, const std::string& label,
+                        const std::string& value) {
+  return static_cast<PrometheusRegistry*>(registry)->Lease(label, value);
+}
+
+void ForgetUnleasedSeries(Registry* registry, const Clock* clock,
+                          absl::Duration after) {
+  static_cast<PrometheusRegistry*>(registry)->ForgetAfter(clock, after);
 }
 
 }  // namespace switchyard::metrics

@@ -19,7 +19,8 @@ metrics::Histogram* AddDispatchPhase(metrics::Registry* registry,
 
 ExpertClientMetrics::ExpertClientMetrics(metrics::Registry* registry,
                                          const std::string& worker)
-    : calls_(registry->AddCounter(
+    : lease_(metrics::LeaseSeries(registry, "worker", worker)),
+      calls_(registry->AddCounter(
           "switchyard_expert_dispatch_calls_total",
           "Calls to holders of experts, failed ones included.",
           {{"worker", worker}})),

@@ -10,6 +10,7 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "metrics/registry.h"
+#include "metrics/series_lease.h"
 
 namespace switchyard::attention_worker {
 
@@ -19,7 +20,8 @@ metrics::Histogram* AddDispatchPhase(metrics::Registry* registry,
                                      const std::string& worker,
                                      const char* phase);
 
-// Handles, made once with the client. Thread-safe.
+// Handles, made once with the client: as long as there is one, series of that
+// worker are not forgotten. Thread-safe.
 class ExpertClientMetrics {
  public:
   // `worker` is the label: the client's name(). `registry` outlives this.
@@ -39,6 +41,7 @@ class ExpertClientMetrics {
   void CallFailed(absl::StatusCode code);
 
  private:
+  const metrics::SeriesLease lease_;  // before the handles
   metrics::Counter* const calls_;
   metrics::Counter* const rows_;
   metrics::Histogram* const encode_seconds_;

@@ -52,7 +52,8 @@ uint64_t HashName(const std::string& name) {
 
 HolderMetrics::HolderMetrics(metrics::Registry* registry,
                              const std::string& worker)
-    : accept_seconds(AddDispatchPhase(registry, worker, "accept")),
+    : lease(metrics::LeaseSeries(registry, "worker", worker)),
+      accept_seconds(AddDispatchPhase(registry, worker, "accept")),
       typical_seconds(registry->AddGauge(
           "switchyard_expert_worker_typical_seconds",
           "Median time of an expert worker's answer to a call of one pair, as "

@@ -23,6 +23,7 @@
 #include "attention_worker/moe/holder_health.h"
 #include "attention_worker/moe/latency_model.h"
 #include "metrics/registry.h"
+#include "metrics/series_lease.h"
 #include "model/expert_set.h"
 
 namespace switchyard::attention_worker {
@@ -31,6 +32,7 @@ namespace switchyard::attention_worker {
 struct HolderMetrics {
   HolderMetrics(metrics::Registry* registry, const std::string& worker);
 
+  metrics::SeriesLease lease;  // before the handles
   metrics::Histogram* accept_seconds;
   std::array<metrics::Gauge*, kNumHolderStates> state;
   metrics::Gauge* typical_seconds;

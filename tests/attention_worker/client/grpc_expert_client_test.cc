@@ -10,14 +10,17 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "attention_worker/moe/holder_table.h"
 #include "base/mutex.h"
 #include "gmock/gmock.h"
 #include "grpcpp/support/server_callback.h"
 #include "gtest/gtest.h"
 #include "metrics/registry.h"
+#include "metrics/series_lease.h"
 #include "tests/attention_worker/client/client_test_util.h"
 #include "tests/attention_worker/client/grpc_expert_client_fixture.h"
 #include "tests/attention_worker/client/scripted_expert_server.h"
+#include "tests/testing/fake_clock.h"
 #include "tests/testing/fake_expert_worker.h"
 #include "tests/testing/matchers.h"
 
@@ -29,6 +32,7 @@ using ::switchyard::testing::IsOk;
 using ::switchyard::testing::StatusIs;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 TEST_F(GrpcExpertClientTest, BadOptionsAreRefused) {
   EXPECT_THAT(NewGrpcExpertClient(Options("")),
@@ -37,6 +41,25 @@ TEST_F(GrpcExpertClientTest, BadOptionsAreRefused) {
   options.hidden_size = 0;
   EXPECT_THAT(NewGrpcExpertClient(options),
               StatusIs(absl::StatusCode::kInvalidArgument));
+}
+
+TEST_F(GrpcExpertClientTest, AWorkerThatIsGoneIsForgottenInTime) {
+  testing::FakeClock clock;
+  metrics::ForgetUnleasedSeries(registry_.get(), &clock, absl::Minutes(10));
+  const FakeExpertWorker worker({});
+  Connect(Options(worker.address()));
+  ASSERT_TRUE(WaitUntilConnected());
+  auto holder =
+      std::make_unique<HolderMetrics>(registry_.get(), worker.address());
+  client_.reset();
+  clock.Advance(absl::Hours(1));
+  // The dispatcher still has it.
+  EXPECT_THAT(registry_->Expose(), HasSubstr(worker.address()));
+  holder.reset();
+  clock.Advance(absl::Minutes(9));
+  EXPECT_THAT(registry_->Expose(), HasSubstr(worker.address()));
+  clock.Advance(absl::Minutes(1));
+  EXPECT_THAT(registry_->Expose(), Not(HasSubstr(worker.address())));
 }
 
 TEST_F(GrpcExpertClientTest, CountsWhatItDoes) {
