@@ -144,7 +144,7 @@ ABSL_FLAG(bool, verify_checksums, false,
 ABSL_FLAG(std::string, system, "", "chat: a system prompt");
 ABSL_FLAG(bool, think, false, "chat: ask for reasoning, where the model can");
 
-ABSL_FLAG(std::string, json, "", "bench: a file for everything found");
+ABSL_FLAG(std::string, json, "", "bench, plan: a file for everything found");
 ABSL_FLAG(std::string, only, "",
           "bench: what to measure: decode, prefill, limits; default: "
           "decode,prefill. bench serving: conversation, prefix, drafts, "
@@ -191,7 +191,13 @@ ABSL_FLAG(double, memory_gbps, 100,
           "plan: 10^9 bytes a second that one reads (switchyard bench --only "
           "limits)");
 ABSL_FLAG(std::string, network, "10GbE",
-          "plan: between them: 1GbE, 10GbE, 25GbE or 100GbE");
+          "plan: between them: 1GbE, 10GbE, 25GbE or 100GbE; loopback: all on "
+          "one machine");
+ABSL_FLAG(double, core_gops, 470,
+          "plan: 10^9 8-bit operations a second of one core (switchyard bench "
+          "--only limits)");
+ABSL_FLAG(int64_t, attention_workers, 0,
+          "plan: so many of the nodes; 0: as many as are best");
 ABSL_FLAG(int64_t, users, 1, "plan: sequences that decode at a time");
 ABSL_FLAG(int64_t, replicas, 2, "plan: copies of each expert");
 ABSL_FLAG(int64_t, server_cores, 64,
@@ -429,6 +435,9 @@ absl::Status Plan() {
   options.replicas = absl::GetFlag(FLAGS_replicas);
   options.cores_per_node = absl::GetFlag(FLAGS_cores_per_node);
   options.memory_gbps = absl::GetFlag(FLAGS_memory_gbps);
+  options.core_gops = absl::GetFlag(FLAGS_core_gops);
+  options.attention_workers = absl::GetFlag(FLAGS_attention_workers);
+  options.json_path = absl::GetFlag(FLAGS_json);
   options.server_cores = absl::GetFlag(FLAGS_server_cores);
   options.server_memory_gbps = absl::GetFlag(FLAGS_server_memory_gbps);
   return RunPlan(options, std::cout);

@@ -1,5 +1,6 @@
 #include "switchyard/plan/plan_command.h"
 
+#include <cmath>
 #include <utility>
 
 #include "absl/strings/ascii.h"
@@ -12,6 +13,7 @@
 #include "model/checkpoint_base.h"
 #include "model/config.h"
 #include "model/weight_formats.h"
+#include "switchyard/bench/result_file.h"
 #include "switchyard/output_error.h"
 #include "switchyard/plan/plan_report.h"
 #include "switchyard/plan/planner.h"
@@ -22,9 +24,9 @@ namespace {
 
 using plan::CostModel;
 
-// The best 8-bit products of a Zen 4 core with AVX-512 VNNI, which
-// docs/benchmarks.md's shares are of; f32 multiply-adds are a quarter.
-constexpr double kCoreIntegerOperations = 470e9;
+// PlanOptions::core_gops is by default the best 8-bit products of a Zen 4 core
+// with AVX-512 VNNI, which docs/benchmarks.md's shares are of; f32
+// multiply-adds are a quarter.
 constexpr double kFloatShare = 0.25;
 
 // Between two processes of one machine over TCP (docs/benchmarks.md): a
@@ -46,7 +48,9 @@ struct KnownNetwork {
 constexpr KnownNetwork kNetworks[] = {{"1GbE", 0.9 * 125e6, 100e-6},
                                       {"10GbE", 0.9 * 1250e6, 40e-6},
                                       {"25GbE", 0.9 * 3125e6, 30e-6},
-                                      {"100GbE", 0.9 * 12500e6, 20e-6}};
+                                      {"100GbE", 0.9 * 12500e6, 20e-6},
+                                      // no wire
+                                      {"loopback", HUGE_VAL, 0}};
 
 absl::StatusOr<plan::Network> NetworkNamed(const std::string& name) {
   std::string known;
@@ -92,7 +96,8 @@ kernels::KvDType KvDTypeOf(attention_worker::KvCacheDType choice) {
 absl::StatusOr<bench::MachineLimits> Limits(const char* cores_flag,
                                             int64_t cores,
                                             const char* memory_flag,
-                                            double memory_gbps) {
+                                            double memory_gbps,
+                                            double core_gops) {
   if (cores < 1 || cores > 4096) {
     return absl::InvalidArgumentError(
         absl::StrCat(cores_flag, "=", cores, " is not in [1, 4096]"));
@@ -101,7 +106,11 @@ absl::StatusOr<bench::MachineLimits> Limits(const char* cores_flag,
     return absl::InvalidArgumentError(
         absl::StrCat(memory_flag, "=", memory_gbps, " is not in [1, 100000]"));
   }
-  const double operations = static_cast<double>(cores) * kCoreIntegerOperations;
+  if (!(core_gops >= 1 && core_gops <= 1e5)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--core-gops=", core_gops, " is not in [1, 100000]"));
+  }
+  const double operations = static_cast<double>(cores) * core_gops * 1e9;
   return bench::MachineLimits{.read_bytes = memory_gbps * 1e9,
                               .integer_operations = operations,
                               .float_operations = operations * kFloatShare};
@@ -150,19 +159,25 @@ absl::Status RunPlan(const PlanOptions& options, std::ostream& out) {
   plan::Request request;
   SY_ASSIGN_OR_RETURN(request.node.ram_bytes,
                       ParseBytes("--ram-per-node", options.ram_per_node));
-  SY_ASSIGN_OR_RETURN(request.node.limits,
-                      Limits("--cores-per-node", options.cores_per_node,
-                             "--memory-gbps", options.memory_gbps));
+  SY_ASSIGN_OR_RETURN(
+      request.node.limits,
+      Limits("--cores-per-node", options.cores_per_node, "--memory-gbps",
+             options.memory_gbps, options.core_gops));
   SY_ASSIGN_OR_RETURN(
       request.server,
       Limits("--server-cores", options.server_cores, "--server-memory-gbps",
-             options.server_memory_gbps));
+             options.server_memory_gbps, options.core_gops));
   SY_ASSIGN_OR_RETURN(request.network, NetworkNamed(options.network));
   request.nodes = static_cast<int>(options.nodes);
   request.copies = static_cast<int>(options.replicas);
   request.users = options.users;
   request.context = options.context;
+  request.attention_workers = static_cast<int>(options.attention_workers);
   SY_ASSIGN_OR_RETURN(const plan::Plan plan, plan::MakePlan(model, request));
+  if (!options.json_path.empty()) {
+    SY_RETURN_IF_ERROR(bench::WriteResultFile(options.json_path,
+                                              plan::PlanJson(request, plan)));
+  }
   return WriteOutput(out, [&](std::ostream& o) {
     plan::PrintPlan(
         model, request, plan,

@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "absl/strings/str_format.h"
+#include "base/json.h"
 
 namespace switchyard::plan {
 namespace {
@@ -132,6 +134,36 @@ void PrintPlan(const CostModel& model, const Request& request, const Plan& plan,
                          plan.prefill_tokens_per_second);
   PrintCrossings(request, plan, options, out);
   PrintValues(request, plan, options, out);
+}
+
+std::string PlanJson(const Request& request, const Plan& plan) {
+  const auto step = [](const StepTime& time) -> Json {
+    return {{"seconds", time.Total()},         {"attention", time.attention},
+            {"experts", time.experts},         {"wire", time.wire},
+            {"dispatch", time.dispatch},       {"queueing", time.queueing},
+            {"expert_busy", time.expert_busy}, {"bound", time.Bound()}};
+  };
+  Json crossings = Json::array();
+  for (const Crossing& c : plan.crossings) {
+    crossings.push_back(
+        {{"users", c.users},
+         {"cluster_tokens_per_second", c.cluster_tokens_per_second},
+         {"server_tokens_per_second", c.server_tokens_per_second}});
+  }
+  return DumpJson(
+      {{"users", request.users},
+       {"context", request.context},
+       {"attention_workers", plan.shape.attention_workers},
+       {"expert_workers", plan.shape.expert_workers},
+       {"copies", plan.shape.copies},
+       {"attention_bytes", Sum(plan.attention_memory)},
+       {"expert_bytes", Sum(plan.expert_memory)},
+       {"decode", step(plan.decode)},
+       {"prefill", step(plan.prefill)},
+       {"tokens_per_second_per_user", plan.tokens_per_second_per_user},
+       {"tokens_per_second", plan.tokens_per_second},
+       {"prefill_tokens_per_second", plan.prefill_tokens_per_second},
+       {"crossings", std::move(crossings)}});
 }
 
 }  // namespace switchyard::plan

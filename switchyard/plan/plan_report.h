@@ -4,6 +4,7 @@
 #define SWITCHYARD_SWITCHYARD_PLAN_PLAN_REPORT_H_
 
 #include <ostream>
+#include <string>
 
 #include "switchyard/plan/planner.h"
 
@@ -16,6 +17,9 @@ struct ReportOptions {
 
 void PrintPlan(const CostModel& model, const Request& request, const Plan& plan,
                const ReportOptions& options, std::ostream& out);
+
+// The same for programs: an object, in seconds, bytes and tokens a second.
+std::string PlanJson(const Request& request, const Plan& plan);
 
 }  // namespace switchyard::plan
 

@@ -26,6 +26,8 @@ absl::Status CheckNumbers(const Request& request) {
   SY_RETURN_IF_ERROR(in("--nodes", request.nodes, 2, kMaxNodes));
   SY_RETURN_IF_ERROR(in("--replicas", request.copies, 1, 8));
   SY_RETURN_IF_ERROR(in("--users", request.users, 1, 100'000));
+  SY_RETURN_IF_ERROR(
+      in("--attention-workers", request.attention_workers, 0, kMaxNodes));
   return in("--context", request.context, 1, int64_t{1} << 24);
 }
 
@@ -69,7 +71,8 @@ absl::StatusOr<Plan> MakePlan(const CostModel& model, const Request& request) {
     return Sum(model.ExpertWorkerMemory(
         {.expert_workers = workers, .copies = request.copies}));
   };
-  const std::optional<int> attention = Fewest(room, 1, attention_bytes);
+  const std::optional<int> attention =
+      Fewest(room, std::max(1, request.attention_workers), attention_bytes);
   if (!attention) {
     return absl::FailedPreconditionError(absl::StrFormat(
         "a node's %.1f GiB (of %.1f, the rest is the system's) do not hold an "
@@ -100,7 +103,11 @@ absl::StatusOr<Plan> MakePlan(const CostModel& model, const Request& request) {
 
   std::optional<Plan> best;
   for (int a = *attention; a + wanted <= request.nodes; ++a) {
-    if (a > request.users) break;  // it would have nobody
+    // One more would have nobody, or is not wanted.
+    if (a > *attention &&
+        (a > request.users || request.attention_workers > 0)) {
+      break;
+    }
     Plan plan = PlanFor(model, request,
                         {.attention_workers = a,
                          .expert_workers = request.nodes - a,

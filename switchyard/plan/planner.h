@@ -15,9 +15,10 @@ struct Request {
   Node node;      // each of them
   int nodes = 1;  // one worker a node; >= 2
   Network network;
-  int copies = 2;          // of each expert
-  int64_t users = 1;       // who decode at a time
-  int64_t context = 8192;  // tokens of each
+  int copies = 2;             // of each expert
+  int64_t users = 1;          // who decode at a time
+  int64_t context = 8192;     // tokens of each
+  int attention_workers = 0;  // 0: as many as are best
   // What is compared with: one machine with all in one process.
   bench::MachineLimits server;
 };
@@ -51,7 +52,8 @@ inline constexpr int64_t kPrefillTokens = 1024;
 // and Kubernetes's.
 inline constexpr double kUsableShare = 0.9;
 
-// The shape with the most tokens a second that fits. FAILED_PRECONDITION: none
+// The shape with the most tokens a second that fits, or the wanted one.
+// FAILED_PRECONDITION: none
 // fits; the text says what is lacking, and how many such nodes would do.
 // INVALID_ARGUMENT: a number out of range.
 absl::StatusOr<Plan> MakePlan(const CostModel& model, const Request& request);

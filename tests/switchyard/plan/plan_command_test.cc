@@ -3,9 +3,13 @@
 #include <sstream>
 #include <string>
 
+#include "absl/strings/str_format.h"
+#include "base/json.h"
+#include "base/mapped_file.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/testing/matchers.h"
+#include "tests/testing/temp_dir.h"
 
 namespace switchyard {
 namespace {
@@ -52,9 +56,10 @@ TEST(PlanCommandTest, UnknownNamesListTheKnown) {
   std::ostringstream out;
   PlanOptions options = Options();
   options.network = "tin cans";
-  EXPECT_THAT(RunPlan(options, out),
-              StatusIs(absl::StatusCode::kInvalidArgument,
-                       HasSubstr("known are 1GbE, 10GbE, 25GbE, 100GbE")));
+  EXPECT_THAT(
+      RunPlan(options, out),
+      StatusIs(absl::StatusCode::kInvalidArgument,
+               HasSubstr("known are 1GbE, 10GbE, 25GbE, 100GbE, loopback")));
   options = Options();
   options.format = "q3";
   EXPECT_THAT(RunPlan(options, out),
@@ -65,6 +70,73 @@ TEST(PlanCommandTest, UnknownNamesListTheKnown) {
       RunPlan(options, out),
       StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("--memory-gbps")));
   EXPECT_EQ(out.str(), "");
+}
+
+TEST(PlanCommandTest, TheSameNumbersForPrograms) {
+  const testing::TempDir directory;
+  PlanOptions options = Options();
+  options.json_path = directory.File("plan.json");
+  std::ostringstream out;
+  ASSERT_THAT(RunPlan(options, out), IsOk());
+  const auto text = ReadFile(options.json_path, 1 << 20);
+  ASSERT_THAT(text, IsOk());
+  const auto json = ParseJson(*text);
+  ASSERT_THAT(json, IsOk());
+  EXPECT_EQ((*json)["users"], 32);
+  EXPECT_EQ((*json)["attention_workers"].get<int>() +
+                (*json)["expert_workers"].get<int>(),
+            10);
+  const Json& decode = (*json)["decode"];
+  double parts = 0;
+  for (const char* part :
+       {"attention", "experts", "wire", "dispatch", "queueing"}) {
+    parts += decode[part].get<double>();
+  }
+  EXPECT_NEAR(parts, decode["seconds"].get<double>(), 1e-9);
+  EXPECT_NEAR((*json)["tokens_per_second"].get<double>() * parts, 32, 1e-6);
+  EXPECT_EQ((*json)["crossings"].size(), 11u);
+  EXPECT_THAT(out.str(),
+              HasSubstr(absl::StrFormat(
+                  "%.1f tokens/s a user",
+                  (*json)["tokens_per_second_per_user"].get<double>())));
+  options.json_path = "/nowhere/plan.json";
+  EXPECT_THAT(RunPlan(options, out).message(), HasSubstr("--json"));
+}
+
+// What scripts/check_plan asks for: a given shape on one machine.
+TEST(PlanCommandTest, AShapeAndLimitsMayBeGiven) {
+  const testing::TempDir directory;
+  const auto plan = [&](int64_t attention, double gops,
+                        const std::string& network) {
+    PlanOptions options = Options();
+    options.json_path = directory.File("plan.json");
+    options.attention_workers = attention;
+    options.core_gops = gops;
+    options.network = network;
+    std::ostringstream out;
+    EXPECT_THAT(RunPlan(options, out), IsOk());
+    return *ParseJson(*ReadFile(options.json_path, 1 << 20));
+  };
+  for (const int64_t attention : {1, 3}) {
+    EXPECT_EQ(plan(attention, 470, "10GbE")["attention_workers"], attention);
+  }
+  const Json wired = plan(1, 470, "10GbE"), local = plan(1, 470, "loopback");
+  EXPECT_LT(local["decode"]["wire"], wired["decode"]["wire"]);
+  EXPECT_LT(local["decode"]["dispatch"], wired["decode"]["dispatch"]);
+  EXPECT_EQ(local["decode"]["experts"], wired["decode"]["experts"]);
+  EXPECT_GT(plan(1, 50, "10GbE")["prefill"]["experts"],
+            2 * wired["prefill"]["experts"].get<double>());
+  PlanOptions options = Options();
+  std::ostringstream out;
+  options.core_gops = 0;
+  EXPECT_THAT(
+      RunPlan(options, out),
+      StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("--core-gops")));
+  options = Options();
+  options.attention_workers = 9;  // none is left for the experts
+  EXPECT_THAT(RunPlan(options, out),
+              StatusIs(absl::StatusCode::kFailedPrecondition,
+                       HasSubstr("9 attention workers")));
 }
 
 TEST(ParseBytesTest, UnitsOfMemory) {
