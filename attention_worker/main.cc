@@ -46,7 +46,6 @@
 
 ABSL_FLAG(std::string, model, "",
           "folder with config.json and *.safetensors; required");
-ABSL_FLAG(std::string, model_path, "", "another name for --model");
 ABSL_FLAG(std::string, served_model_name, "",
           "the metrics' label model_name; default: the folder's name");
 ABSL_FLAG(std::string, host, "0.0.0.0",
@@ -94,7 +93,6 @@ ABSL_FLAG(
     int64_t, context_length, 0,
     "tokens of a sequence, prompt and output together; 0: the model's, or "
     "what --state-memory holds");
-ABSL_FLAG(int64_t, max_model_len, 0, "another name for --context-length");
 ABSL_FLAG(int64_t, max_running_requests, 64, "sequences in one step");
 ABSL_FLAG(int64_t, max_queued_requests, 1024,
           "requests that wait for memory; beyond: RESOURCE_EXHAUSTED");
@@ -157,9 +155,7 @@ namespace {
 // The only function that reads flags: everything below it takes Options.
 absl::StatusOr<ServerOptions> OptionsFromFlags() {
   ServerOptions options;
-  options.worker.model_dir = absl::GetFlag(FLAGS_model).empty()
-                                 ? absl::GetFlag(FLAGS_model_path)
-                                 : absl::GetFlag(FLAGS_model);
+  options.worker.model_dir = absl::GetFlag(FLAGS_model);
   options.worker.model_name = absl::GetFlag(FLAGS_served_model_name);
   options.host = absl::GetFlag(FLAGS_host);
   options.port = absl::GetFlag(FLAGS_port);
@@ -177,9 +173,7 @@ absl::StatusOr<ServerOptions> OptionsFromFlags() {
       model::ParseWeightPlacement(absl::GetFlag(FLAGS_weights)));
   SY_ASSIGN_OR_RETURN(options.worker.kv_cache_dtype,
                       ParseKvCacheDType(absl::GetFlag(FLAGS_kv_cache_dtype)));
-  options.worker.max_model_len = absl::GetFlag(FLAGS_context_length) != 0
-                                     ? absl::GetFlag(FLAGS_context_length)
-                                     : absl::GetFlag(FLAGS_max_model_len);
+  options.worker.max_model_len = absl::GetFlag(FLAGS_context_length);
   options.worker.state_memory_bytes = absl::GetFlag(FLAGS_state_memory);
   options.worker.max_running_requests =
       absl::GetFlag(FLAGS_max_running_requests);

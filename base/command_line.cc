@@ -6,15 +6,22 @@
 #include <map>
 #include <utility>
 
+#include "absl/algorithm/container.h"
 #include "absl/flags/commandlineflag.h"
+#include "absl/flags/marshalling.h"
 #include "absl/flags/reflection.h"
 #include "absl/status/status.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
+#include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
+#include "absl/time/time.h"
 #include "base/check.h"
+#include "base/flag_aliases.h"
 #include "base/json.h"
 #include "base/mapped_file.h"
 #include "base/version.h"
@@ -23,18 +30,6 @@ namespace switchyard {
 namespace {
 
 constexpr int64_t kMaxConfigBytes = 1 << 20;
-
-// Other servers' names for what some program here has a flag for.
-constexpr std::pair<const char*, const char*> kAliases[] = {
-    {"model_path", "model"},
-    {"max_model_len", "context_length"},
-    {"max_num_seqs", "max_running_requests"},
-    {"max_num_batched_tokens", "chunked_prefill_size"},
-    {"max_num_queued_reqs", "max_queued_requests"},
-    {"enable_prefix_caching", "prefix_caching"},
-    {"shutdown_timeout", "drain_timeout"},
-    {"sse_keep_alive_interval", "sse_ping_interval"},
-};
 
 // By name, with underscores.
 using Flags = std::map<std::string, absl::CommandLineFlag*, std::less<>>;
@@ -66,19 +61,37 @@ std::string WithHyphens(absl::string_view name) {
   return absl::StrCat("--", absl::StrReplaceAll(name, {{"_", "-"}}));
 }
 
+// Other servers' names of a flag, for people.
+std::string OtherNames(absl::string_view flag) {
+  std::vector<std::string> names;
+  for (const FlagAlias& alias : FlagAliases()) {
+    if (flag != alias.flag) continue;
+    names.push_back(
+        WithHyphens(absl::StrCat(alias.negated ? "no_" : "", alias.name)));
+  }
+  return absl::StrJoin(names, ", ");
+}
+
 [[noreturn]] void PrintHelpAndExit(absl::string_view usage,
                                    const Flags& flags) {
   std::string text = absl::StrCat(absl::StripSuffix(usage, "\n"), "\n\n");
-  absl::StrAppend(
-      &text,
-      "Flags (or SWITCHYARD_<NAME> in the environment, or members of the JSON "
-      "object\nin the file that --config=FILE names; the command line counts "
-      "most, then the\nenvironment):\n");
+  if (flags.empty()) {
+    absl::StrAppend(&text, "--help behind a command lists its flags.\n");
+  } else {
+    absl::StrAppend(
+        &text,
+        "Flags (or SWITCHYARD_<NAME> in the environment, or members of the "
+        "JSON object\nin the file that --config=FILE names; the command line "
+        "counts most, then the\nenvironment):\n");
+  }
   for (const auto& [name, flag] : flags) {
     const std::string value = flag->DefaultValue();
     absl::StrAppend(&text, "  ", WithHyphens(name), "\n      ",
                     absl::StrReplaceAll(flag->Help(), {{"\n", "\n      "}}),
                     "\n      default: ", value.empty() ? "\"\"" : value, "\n");
+    if (const std::string others = OtherNames(name); !others.empty()) {
+      absl::StrAppend(&text, "      also: ", others, "\n");
+    }
   }
   std::fputs(text.c_str(), stdout);
   std::exit(0);  // NOLINT(concurrency-mt-unsafe): before any thread starts
@@ -89,18 +102,38 @@ std::string WithHyphens(absl::string_view name) {
   std::exit(0);  // NOLINT(concurrency-mt-unsafe): before any thread starts
 }
 
-// By its name or by another server's; end() if it is neither.
-Flags::const_iterator FindFlag(const Flags& flags, absl::string_view name) {
-  const auto found = flags.find(name);
-  if (found != flags.end()) return found;
-  for (const auto& [alias, own] : kAliases) {
-    if (name == alias) return flags.find(own);
+// A flag by its name or by another server's.
+struct Found {
+  std::string name;                       // ours
+  absl::CommandLineFlag* flag = nullptr;  // null: it is neither
+  bool negated = false;                   // FlagAlias::negated
+
+  bool boolean() const { return flag != nullptr && flag->IsOfType<bool>(); }
+};
+
+Found FindFlag(const Flags& flags, absl::string_view name) {
+  if (const auto own = flags.find(name); own != flags.end()) {
+    return {own->first, own->second};
   }
-  return flags.end();
+  for (const FlagAlias& alias : FlagAliases()) {
+    if (name != alias.name) continue;
+    if (const auto own = flags.find(alias.flag); own != flags.end()) {
+      return {own->first, own->second, alias.negated};
+    }
+  }
+  return {};
 }
 
 absl::Status UnknownFlag(absl::string_view argument, absl::string_view name,
                          const Flags& flags) {
+  absl::string_view positive = name;
+  absl::ConsumePrefix(&positive, "no_");
+  for (const absl::string_view foreign : {name, positive}) {
+    const absl::string_view instead = InsteadOfFlag(foreign);
+    if (instead.empty()) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat("flag ", argument, " has no place here: ", instead));
+  }
   std::vector<std::string> names;
   for (const auto& [known, flag] : flags) names.push_back(known);
   const std::string nearest = NearestName(name, names);
@@ -111,10 +144,24 @@ absl::Status UnknownFlag(absl::string_view argument, absl::string_view name,
           : absl::StrCat("; did you mean ", WithHyphens(nearest), "?")));
 }
 
-absl::Status SetFlag(absl::CommandLineFlag* flag, absl::string_view value,
+absl::Status SetFlag(const Found& found, absl::string_view value,
                      absl::string_view source) {
+  std::string text(value);
+  double seconds = 0;
+  if (found.flag->IsOfType<absl::Duration>() &&
+      absl::SimpleAtod(value, &seconds)) {
+    text += "s";
+  }
+  if (found.negated) {
+    // The flag's own parser knows what is a boolean.
+    bool opposite = false;
+    std::string error;
+    if (absl::ParseFlag(text, &opposite, &error)) {
+      text = opposite ? "false" : "true";
+    }
+  }
   std::string error;
-  if (flag->ParseFrom(value, &error)) return absl::OkStatus();
+  if (found.flag->ParseFrom(text, &error)) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat(source, ": ", error));
 }
 
@@ -154,17 +201,17 @@ absl::Status SetFromConfig(const std::string& path, const Flags& flags,
   if (!config.ok()) return fail(config.status().message());
   if (!config->is_object()) return fail("must hold a JSON object");
   for (const auto& [key, value] : config->items()) {
-    const auto found = FindFlag(flags, WithUnderscores(key));
-    if (found == flags.end()) {
+    const Found found = FindFlag(flags, WithUnderscores(key));
+    if (found.flag == nullptr) {
       return fail(UnknownFlag(key, WithUnderscores(key), flags).message());
     }
-    if (value.is_null() || given.count(found->first) > 0) continue;
+    if (value.is_null() || given.count(found.name) > 0) continue;
     const absl::StatusOr<std::string> setting = ConfigText(value);
     if (!setting.ok()) {
       return fail(absl::StrCat(key, ": ", setting.status().message()));
     }
-    const absl::Status status = SetFlag(
-        found->second, *setting, absl::StrCat("--config=", path, ": ", key));
+    const absl::Status status =
+        SetFlag(found, *setting, absl::StrCat("--config=", path, ": ", key));
     if (!status.ok()) return status;
   }
   return absl::OkStatus();
@@ -181,7 +228,8 @@ absl::Status SetFromEnvironment(const Flags& flags, Given* given) {
     const char* const value = std::getenv(variable.c_str());
     if (value == nullptr) continue;
     const absl::Status status =
-        SetFlag(flag, value, absl::StrCat("environment variable ", variable));
+        SetFlag({.name = name, .flag = flag}, value,
+                absl::StrCat("environment variable ", variable));
     if (!status.ok()) return status;
     (*given)[name] = true;
   }
@@ -196,11 +244,129 @@ std::string ConfigPath(const std::string& given) {
   return value == nullptr ? "" : value;
 }
 
+// An argument that begins with a hyphen.
+struct Argument {
+  std::string name;  // with underscores
+  bool has_value = false;
+  absl::string_view value;
+};
+
+Argument SplitArgument(absl::string_view body) {
+  absl::ConsumePrefix(&body, "-");
+  absl::ConsumePrefix(&body, "-");
+  const size_t equals = body.find('=');
+  Argument split;
+  split.name = WithUnderscores(body.substr(0, equals));
+  split.has_value = equals != absl::string_view::npos;
+  if (split.has_value) split.value = body.substr(equals + 1);
+  return split;
+}
+
+// Sets the flag that `argument`, which `split` is, stands for, or the path of
+// the config file. `next` is the argument behind it, null if there is none:
+// its value, perhaps.
+absl::Status ReadFlag(absl::string_view argument, const Argument& split,
+                      const char* next, const Flags& flags, Given* given,
+                      std::string* config, bool* took_next) {
+  absl::string_view value = split.value;
+  if (split.name == "config") {
+    *took_next = !split.has_value && next != nullptr;
+    if (*took_next) value = next;
+    *config = std::string(value);
+    return config->empty()
+               ? absl::InvalidArgumentError("--config needs a file's name")
+               : absl::OkStatus();
+  }
+  Found found = FindFlag(flags, split.name);
+  if (found.flag == nullptr) {
+    // --nofoo and --no-foo turn --foo off.
+    absl::string_view positive = split.name;
+    if (!split.has_value && absl::ConsumePrefix(&positive, "no")) {
+      absl::ConsumePrefix(&positive, "_");
+      found = FindFlag(flags, positive);
+    }
+    if (!found.boolean()) {
+      return UnknownFlag(argument.substr(0, argument.find('=')), split.name,
+                         flags);
+    }
+    value = "false";
+  } else if (!split.has_value) {
+    *took_next =
+        !found.boolean() && next != nullptr && !absl::StartsWith(next, "--");
+    if (!found.boolean() && !*took_next) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "flag ", argument, " needs a value: ", argument, "=VALUE"));
+    }
+    value = found.boolean() ? "true" : next;
+  }
+  const absl::Status status =
+      SetFlag(found, value, absl::StrCat("flag ", WithHyphens(found.name)));
+  if (status.ok()) (*given)[found.name] = true;
+  return status;
+}
+
+// The command that the first arguments name, the one of most words; null: none.
+const CommandFlags* FindCommand(absl::Span<const CommandFlags> commands,
+                                absl::Span<const std::string> arguments) {
+  const CommandFlags* longest = nullptr;
+  size_t most = 0;
+  for (const CommandFlags& command : commands) {
+    const std::vector<std::string> words = absl::StrSplit(command.name, ' ');
+    if (words.size() <= most || words.size() > arguments.size() ||
+        !std::equal(words.begin(), words.end(), arguments.begin())) {
+      continue;
+    }
+    longest = &command;
+    most = words.size();
+  }
+  return longest;
+}
+
+[[noreturn]] void HelpWithCommandAndExit(
+    absl::string_view usage, absl::Span<const CommandFlags> commands,
+    absl::Span<const std::string> arguments, const Flags& flags) {
+  if (commands.empty()) PrintHelpAndExit(usage, flags);
+  const CommandFlags* const command = FindCommand(commands, arguments);
+  if (command == nullptr) PrintHelpAndExit(usage, {});
+  Flags taken;
+  for (const std::string& name : command->flags)
+    taken.insert(*flags.find(name));
+  PrintHelpAndExit(command->usage, taken);
+}
+
+// That the command takes all of `given`.
+absl::Status CheckTaken(absl::Span<const CommandFlags> commands,
+                        absl::Span<const std::string> arguments,
+                        const Given& given) {
+  const CommandFlags* const command = FindCommand(commands, arguments);
+  if (command == nullptr) return absl::OkStatus();
+  for (const auto& [name, is_given] : given) {
+    if (absl::c_linear_search(command->flags, name)) continue;
+    const absl::string_view instead = InsteadOfFlag(name);
+    return absl::InvalidArgumentError(absl::StrCat(
+        "the command '", command->name, "' takes no flag ", WithHyphens(name),
+        instead.empty() ? "; --help behind it lists those that it does"
+                        : absl::StrCat(": ", instead)));
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::StatusOr<std::vector<std::string>> ParseCommandLine(
     int argc, char** argv, absl::string_view usage) {
+  return ParseCommandLine(argc, argv, usage, {});
+}
+
+absl::StatusOr<std::vector<std::string>> ParseCommandLine(
+    int argc, char** argv, absl::string_view usage,
+    absl::Span<const CommandFlags> commands) {
   const Flags flags = OwnFlags();
+  for (const CommandFlags& command : commands) {
+    for (const std::string& name : command.flags) {
+      SY_CHECK(flags.count(name) > 0);
+    }
+  }
   // It would take the files that are meant for all flags.
   SY_CHECK(flags.count("config") == 0);
   Given given;
@@ -216,53 +382,26 @@ absl::StatusOr<std::vector<std::string>> ParseCommandLine(
       positional.emplace_back(argument);
       continue;
     }
-    absl::string_view body = argument;
-    absl::ConsumePrefix(&body, "-");
-    absl::ConsumePrefix(&body, "-");
-    const size_t equals = body.find('=');
-    const bool has_value = equals != absl::string_view::npos;
-    const std::string name = WithUnderscores(body.substr(0, equals));
-    absl::string_view value =
-        has_value ? body.substr(equals + 1) : absl::string_view();
-
-    auto found = FindFlag(flags, name);
-    if (name == "config") {
-      if (!has_value && i + 1 < argc) value = argv[++i];
-      if (value.empty()) {
-        return absl::InvalidArgumentError("--config needs a file's name");
+    const Argument split = SplitArgument(argument);
+    if (split.name == "help" && flags.count("help") == 0) {
+      // Behind it too a command may be named.
+      for (int next = i + 1; next < argc && argv[next][0] != '-'; ++next) {
+        positional.emplace_back(argv[next]);
       }
-      config = std::string(value);
-      continue;
+      HelpWithCommandAndExit(usage, commands, positional, flags);
     }
-    if (found == flags.end()) {
-      if (name == "help") PrintHelpAndExit(usage, flags);
-      if (name == "version") PrintVersionAndExit();
-      // --nofoo and --no-foo turn --foo off.
-      absl::string_view positive = name;
-      if (!has_value && absl::ConsumePrefix(&positive, "no")) {
-        absl::ConsumePrefix(&positive, "_");
-        found = FindFlag(flags, positive);
-      }
-      if (found == flags.end() || !found->second->IsOfType<bool>()) {
-        return UnknownFlag(argument.substr(0, argument.find('=')), name, flags);
-      }
-      value = "false";
-    } else if (!has_value) {
-      if (found->second->IsOfType<bool>()) {
-        value = "true";
-      } else if (i + 1 < argc && !absl::StartsWith(argv[i + 1], "--")) {
-        value = argv[++i];
-      } else {
-        return absl::InvalidArgumentError(absl::StrCat(
-            "flag ", argument, " needs a value: ", argument, "=VALUE"));
-      }
+    if (split.name == "version" && flags.count("version") == 0) {
+      PrintVersionAndExit();
     }
-    const absl::Status status = SetFlag(
-        found->second, value, absl::StrCat("flag ", WithHyphens(found->first)));
+    const char* const next = i + 1 < argc ? argv[i + 1] : nullptr;
+    bool took_next = false;
+    const absl::Status status =
+        ReadFlag(argument, split, next, flags, &given, &config, &took_next);
     if (!status.ok()) return status;
-    given[found->first] = true;
+    if (took_next) ++i;
   }
-  absl::Status status = SetFromEnvironment(flags, &given);
+  absl::Status status = CheckTaken(commands, positional, given);
+  if (status.ok()) status = SetFromEnvironment(flags, &given);
   config = ConfigPath(config);
   if (status.ok() && !config.empty()) {
     status = SetFromConfig(config, flags, given);

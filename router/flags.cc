@@ -4,7 +4,9 @@
 #include <string>
 #include <vector>
 
+#include "absl/flags/commandlineflag.h"
 #include "absl/flags/flag.h"
+#include "absl/flags/reflection.h"
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
@@ -117,6 +119,17 @@ absl::StatusOr<RouterServer::Options> OptionsFromFlags() {
   options.keep_alive_interval = absl::GetFlag(FLAGS_sse_ping_interval);
   options.strict_fields = absl::GetFlag(FLAGS_strict_fields);
   return options;
+}
+
+std::vector<std::string> FlagNames() {
+  // Those that this file defines.
+  const std::string here =
+      absl::GetFlagReflectionHandle(FLAGS_chat_format).Filename();
+  std::vector<std::string> names;
+  for (const auto& [name, flag] : absl::GetAllFlags()) {
+    if (flag->Filename() == here) names.emplace_back(name);
+  }
+  return names;
 }
 
 absl::Duration DrainTimeoutFromFlags() {

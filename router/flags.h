@@ -6,6 +6,9 @@
 #ifndef SWITCHYARD_ROUTER_FLAGS_H_
 #define SWITCHYARD_ROUTER_FLAGS_H_
 
+#include <string>
+#include <vector>
+
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "router/server.h"
@@ -16,6 +19,9 @@ namespace switchyard::router {
 // host, port, workers and what concerns members are as Options has them.
 // INVALID_ARGUMENT: a value out of range, or no such chat format.
 absl::StatusOr<RouterServer::Options> OptionsFromFlags();
+
+// The flags behind these functions, by name with underscores.
+std::vector<std::string> FlagNames();
 
 // --drain_timeout, for RouterServer::Shutdown.
 absl::Duration DrainTimeoutFromFlags();

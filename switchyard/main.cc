@@ -77,6 +77,7 @@
 #include "switchyard/bench/bench_command.h"
 #include "switchyard/bench/serving/serving_command.h"
 #include "switchyard/chat/chat_command.h"
+#include "switchyard/command_flags.h"
 #include "switchyard/convert/convert_command.h"
 #include "switchyard/logits/logits_command.h"
 #include "switchyard/plan/plan_command.h"
@@ -470,7 +471,7 @@ enum class Needs {
 };
 
 struct Command {
-  const char* name;
+  const char* name;  // one of FlagsOfCommands()
   absl::Status (*run)();
   Needs needs;
 };
@@ -521,7 +522,7 @@ absl::Status UnknownCommand(const std::string& name) {
 
 absl::Status Main(int argc, char** argv) {
   SY_ASSIGN_OR_RETURN(const std::vector<std::string> arguments,
-                      ParseCommandLine(argc, argv, kUsage));
+                      ParseCommandLine(argc, argv, kUsage, FlagsOfCommands()));
   SY_RETURN_IF_ERROR(SetLogOfFlags());
   if (arguments.empty()) return absl::InvalidArgumentError(kUsage);
   for (const Command& command : kCommands) {

@@ -4,11 +4,15 @@
 
 #include <cstdint>
 #include <fstream>
+#include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/flags/flag.h"
 #include "absl/flags/reflection.h"
+#include "absl/time/time.h"
+#include "base/flag_aliases.h"
 #include "base/version.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -18,6 +22,9 @@
 ABSL_FLAG(std::string, served_model_name, "default", "The model's name.");
 ABSL_FLAG(int32_t, port, 8000, "Where to listen.\nSecond line.");
 ABSL_FLAG(bool, prefix_caching, true, "Keep prefixes.");
+ABSL_FLAG(bool, disable_radix_cache, false, "Keep no prefixes.");
+ABSL_FLAG(int64_t, max_running_requests, 64, "In one step.");
+ABSL_FLAG(absl::Duration, drain_timeout, absl::Seconds(1), "To end.");
 ABSL_FLAG(bool, verbose, false, "Say more.");
 
 namespace switchyard {
@@ -168,10 +175,127 @@ TEST_F(CommandLineTest, AConfigFileStandsBehindBoth) {
 }
 
 TEST_F(CommandLineTest, OtherServersNamesAreUnderstood) {
-  EXPECT_THAT(Parse({"--no-enable-prefix-caching"}), IsOk());
-  EXPECT_FALSE(absl::GetFlag(FLAGS_prefix_caching));
+  EXPECT_THAT(Parse({"--max-num-seqs", "5"}), IsOk());
+  EXPECT_EQ(absl::GetFlag(FLAGS_max_running_requests), 5);
   // Not where nothing of the kind is.
   EXPECT_THAT(Parse({"--max-model-len=5"}), StatusIs(kInvalid, _));
+}
+
+// vLLM's names say the opposite.
+TEST_F(CommandLineTest, SomeNamesMeanTheOpposite) {
+  const std::pair<const char*, bool> cases[] = {
+      {"--no-enable-prefix-caching", true},
+      {"--enable-prefix-caching", false},
+      {"--enable-prefix-caching=false", true},
+      {"--enable-prefix-caching=1", false},
+      {"--disable-radix-cache", true},
+      {"--no-cache-prompt", true},
+  };
+  for (const auto& [argument, disabled] : cases) {
+    absl::SetFlag(&FLAGS_disable_radix_cache, !disabled);
+    EXPECT_THAT(Parse({argument}), IsOk()) << argument;
+    EXPECT_EQ(absl::GetFlag(FLAGS_disable_radix_cache), disabled) << argument;
+  }
+  EXPECT_THAT(Parse({"--enable-prefix-caching=often"}), StatusIs(kInvalid, _));
+  const testing::TempDir directory;
+  const std::string path = directory.File("config.json");
+  std::ofstream(path) << R"({"enable-prefix-caching": false})";
+  EXPECT_THAT(Parse({"--config=" + path}), IsOk());
+  EXPECT_TRUE(absl::GetFlag(FLAGS_disable_radix_cache));
+}
+
+TEST_F(CommandLineTest, ADurationWithoutAUnitIsInSeconds) {
+  EXPECT_THAT(Parse({"--shutdown-timeout", "90"}), IsOk());
+  EXPECT_EQ(absl::GetFlag(FLAGS_drain_timeout), absl::Seconds(90));
+  EXPECT_THAT(Parse({"--drain-timeout=0.5"}), IsOk());
+  EXPECT_EQ(absl::GetFlag(FLAGS_drain_timeout), absl::Milliseconds(500));
+  EXPECT_THAT(Parse({"--drain-timeout=2m"}), IsOk());
+  EXPECT_EQ(absl::GetFlag(FLAGS_drain_timeout), absl::Minutes(2));
+  EXPECT_THAT(Parse({"--drain-timeout=soon"}), StatusIs(kInvalid, _));
+}
+
+TEST_F(CommandLineTest, FlagsWithoutAPlaceHereSayWhatToDo) {
+  const std::pair<const char*, const char*> cases[] = {
+      {"--tp-size=8", "switchyard-expert-worker"},
+      {"--tensor-parallel-size=8", "switchyard-expert-worker"},
+      {"--mem-fraction-static=0.8", "--state-memory"},
+      {"--gpu-memory-utilization=0.9", "--state-memory"},
+      {"--trust-remote-code", "leave it out"},
+      {"--no-enable-chunked-prefill", "always on"},
+      {"--tool-call-parser=qwen", "--chat-format"},
+  };
+  for (const auto& [argument, instead] : cases) {
+    EXPECT_THAT(Parse({argument}),
+                StatusIs(kInvalid, AllOf(HasSubstr("has no place here"),
+                                         HasSubstr(instead))))
+        << argument;
+  }
+}
+
+TEST(FlagAliasesTest, EveryNameIsThereOnce) {
+  std::set<std::string> names;
+  for (const FlagAlias& alias : FlagAliases()) {
+    EXPECT_TRUE(names.insert(alias.name).second) << alias.name;
+    EXPECT_EQ(InsteadOfFlag(alias.name), "") << alias.name;
+    EXPECT_STRNE(alias.name, alias.flag);
+  }
+}
+
+const std::vector<CommandFlags> kCommands = {
+    {"serve", "program serve\n", {"port", "disable_radix_cache"}},
+    {"serve more", "program serve more\n", {"verbose"}}};
+
+absl::StatusOr<std::vector<std::string>> ParseWithCommands(
+    std::vector<std::string> args) {
+  args.insert(args.begin(), "/usr/bin/program");
+  std::vector<char*> argv;
+  for (std::string& arg : args) argv.push_back(arg.data());
+  return ParseCommandLine(static_cast<int>(argv.size()), argv.data(),
+                          "Usage: program COMMAND\n", kCommands);
+}
+
+TEST_F(CommandLineTest, ACommandTakesItsFlagsAndNoOthers) {
+  EXPECT_THAT(ParseWithCommands({"serve", "--port=5"}),
+              IsOkAndHolds(ElementsAre("serve")));
+  EXPECT_THAT(
+      ParseWithCommands({"--port=5", "serve", "--no-enable-prefix-caching"}),
+      IsOk());
+  EXPECT_THAT(ParseWithCommands({"serve", "--verbose"}),
+              StatusIs(kInvalid, HasSubstr("'serve' takes no flag --verbose")));
+  EXPECT_THAT(ParseWithCommands({"serve", "more", "--verbose"}), IsOk());
+  EXPECT_THAT(ParseWithCommands({"serve", "more", "--port=5"}),
+              StatusIs(kInvalid, HasSubstr("'serve more' takes no flag")));
+  // What all commands share may say more.
+  ASSERT_EQ(setenv("SWITCHYARD_VERBOSE", "true", 1), 0);
+  EXPECT_THAT(ParseWithCommands({"serve"}), IsOk());
+  ASSERT_EQ(unsetenv("SWITCHYARD_VERBOSE"), 0);
+}
+
+TEST_F(CommandLineTest, HelpOfACommandHasItsFlagsAlone) {
+  ::testing::FLAGS_gtest_death_test_style = "threadsafe";
+  const auto parse_and_show = [](std::vector<std::string> args) {
+    ::testing::internal::CaptureStdout();
+    atexit([] {
+      std::fputs(::testing::internal::GetCapturedStdout().c_str(), stderr);
+    });
+    static_cast<void>(ParseWithCommands(std::move(args)));
+  };
+  for (const auto& args :
+       std::vector<std::vector<std::string>>{{"serve", "--help"},
+                                             {"--port=5", "serve", "--help"},
+                                             {"--help", "serve"}}) {
+    EXPECT_EXIT(parse_and_show(args), ExitedWithCode(0),
+                AllOf(HasSubstr("program serve\n"), HasSubstr("--port"),
+                      HasSubstr("also: --no-enable-prefix-caching"),
+                      Not(HasSubstr("--verbose"))));
+  }
+  EXPECT_EXIT(parse_and_show({"serve", "more", "--help"}), ExitedWithCode(0),
+              AllOf(HasSubstr("program serve more"), HasSubstr("--verbose"),
+                    Not(HasSubstr("--port"))));
+  EXPECT_EXIT(
+      parse_and_show({"--help"}), ExitedWithCode(0),
+      AllOf(HasSubstr("Usage: program COMMAND"),
+            HasSubstr("--help behind a command"), Not(HasSubstr("--port"))));
 }
 
 TEST_F(CommandLineTest, HelpAndVersionExit) {

@@ -15,7 +15,9 @@ from tls_test import Authority
 
 # What one process has no use for: workers elsewhere.
 ONLY_OF_A_ROUTER = {"--attention-workers", "--failover-timeout", "--grpc-port",
-                    "--member-heartbeat", "--member-lease", "--worker-grace"}
+                    "--member-heartbeat", "--member-lease", "--worker-grace",
+                    "--tls-ca-file", "--tls-cert-file", "--tls-key-file",
+                    "--tls-peer-name"}
 # Whose defaults or other uses differ.
 OF_ITS_OWN = {"--host", "--port", "--model"}
 
