@@ -156,6 +156,12 @@ class PrefixCache(e2e_case.TestCase):
             return ([item.get("content") for item in answer["output"]],
                     answer["usage"]["input_tokens_details"]["cached_tokens"])
 
+        def message(**scope):
+            answer = post(server.port, "/v1/messages", {
+                "model": "default", "max_tokens": 8, "temperature": 0, "system": text,
+                "messages": [{"role": "user", "content": "What is 2 plus 3?"}], **scope})
+            return answer["content"], answer["usage"]["cache_read_input_tokens"]
+
         def generate(**scope):
             answer = post(server.port, "/generate", {
                 "text": "Once more: " + text, **scope,
@@ -167,7 +173,7 @@ class PrefixCache(e2e_case.TestCase):
         with tempfile.TemporaryDirectory(prefix="switchyard-") as folder:
             flags = ["--snapshot-dir", folder]
             with OneProcess(e2e_case.BINARIES, e2e_case.DEMO, flags=flags) as server:
-                for api in (chat, complete, respond, generate):
+                for api in (chat, complete, respond, message, generate):
                     first = None
                     for scope in scopes:
                         with self.subTest(api=api.__name__, **scope):
