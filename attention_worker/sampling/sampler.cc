@@ -198,6 +198,23 @@ void FillLogprobs(const CandidateRow& row, int num_top, SampledToken* token) {
   }
 }
 
+// 1 for the first of TopCandidates, and so on: NaN counts as -infinity.
+int64_t RankOf(absl::Span<const float> logits, int32_t id) {
+  const float* const row = logits.data();
+  const auto size = static_cast<int32_t>(logits.size());
+  const float own = row[id];
+  int32_t before = 0;
+  if (own > -std::numeric_limits<float>::infinity()) {
+    for (int32_t i = 0; i < id; ++i) before += row[i] >= own ? 1 : 0;
+    for (int32_t i = id + 1; i < size; ++i) before += row[i] > own ? 1 : 0;
+    return int64_t{before} + 1;
+  }
+  for (int32_t i = id + 1; i < size; ++i) {
+    before += row[i] > -std::numeric_limits<float>::infinity() ? 1 : 0;
+  }
+  return int64_t{before} + id + 1;
+}
+
 int32_t Greedy(const CandidateRow& row) { return TopCandidates(row, 1)[0].id; }
 
 // The allowed entries of a row, in order: what is drawn from under a grammar.
@@ -275,6 +292,7 @@ SampledToken ScoreToken(absl::Span<const float> logits, int32_t id,
   SampledToken token;
   token.id = id;
   FillLogprobs(CandidateRow(logits), num_top, &token);
+  token.rank = RankOf(logits, id);
   return token;
 }
 

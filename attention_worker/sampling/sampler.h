@@ -42,6 +42,9 @@ struct SampledToken {
   float logprob = 0;
   // The `num_top` most likely tokens, best first, lowest id first on ties.
   std::vector<std::pair<int32_t, float>> top_logprobs;
+  // Of ScoreToken: the token's place in such a list of the whole vocabulary, 1
+  // for the first. 0: not asked for.
+  int64_t rank = 0;
 };
 
 // Order as in Transformers: penalties, the rules' changes, the mask,
@@ -55,7 +58,7 @@ SampledToken SampleToken(absl::Span<const float> logits,
                          bool want_logprob, int num_top,
                          absl::Span<const uint64_t> allowed = {});
 
-// A token that is given, with its logprobs.
+// A token that is given, with its logprobs and its rank.
 SampledToken ScoreToken(absl::Span<const float> logits, int32_t id,
                         int num_top);
 

@@ -220,6 +220,9 @@ v1::GenerateReply TokenToProto(const GeneratedToken& token) {
     out->set_cached_prompt_tokens(
         static_cast<uint64_t>(*token.cached_prompt_tokens));
   }
+  if (token.token.rank > 0) {
+    out->set_rank(static_cast<uint32_t>(token.token.rank));
+  }
   for (const auto& [id, logprob] : token.token.top_logprobs) {
     v1::TokenLogprob* top = out->add_top_logprobs();
     top->set_id(static_cast<uint32_t>(id));

@@ -8,6 +8,7 @@
 #include "base/status_macros.h"
 #include "router/anthropic/messages_format.h"
 #include "router/anthropic/messages_request.h"
+#include "router/openai/errors.h"
 #include "router/openai/request.h"
 
 namespace switchyard::router {
@@ -42,6 +43,9 @@ absl::StatusOr<GenerationPlan> AnthropicApi::Plan(
   SY_ASSIGN_OR_RETURN(ChatRequest request,
                       ParseChatRequest(chat, planner_->options().defaults));
   request.params.n = 1;
+  if (request.params.prompt_logprobs) {
+    return ParamError("prompt_logprobs", "is not supported by this API");
+  }
   SY_ASSIGN_OR_RETURN(
       GenerationPlan plan,
       planner_->PlanChat(std::move(request), context, "messages"));

@@ -203,6 +203,7 @@ absl::StatusOr<TokenEvent> TokenEventFromProto(const v1::Token& token) {
   SY_ASSIGN_OR_RETURN(event.position,
                       CountFromProto("token.position", token.position()));
   event.logprob = token.logprob();
+  event.rank = token.rank();
   if (token.top_logprobs_size() > kMaxTopLogprobs) {
     return absl::InternalError(absl::StrCat("the worker sent ",
                                             token.top_logprobs_size(),

@@ -107,8 +107,10 @@ void Generation::MakeChoice(size_t prompt, int number) {
   request.sampling.seed = ChoiceSeed(plan_.params.sampling.seed, number);
   request.max_tokens = plan_.max_tokens[prompt];
   request.stop_token_ids = plan_.stop_token_ids;
-  request.want_logprobs = plan_.params.logprobs;
-  request.num_top_logprobs = plan_.params.top_logprobs;
+  const auto& of_prompt = plan_.params.prompt_logprobs;
+  request.want_logprobs = plan_.params.logprobs || of_prompt.has_value();
+  request.num_top_logprobs =
+      std::max(plan_.params.top_logprobs, of_prompt.value_or(0));
   request.deadline = deadline_;
   request.priority = plan_.params.priority;
   request.client = plan_.params.client;
@@ -117,7 +119,8 @@ void Generation::MakeChoice(size_t prompt, int number) {
   }
   request.traceparent = plan_.traceparent;
   request.output_format = plan_.output_format;
-  if (plan_.prompt_logprobs_from) {
+  // In a whole answer a prompt's first choice tells what the others show too.
+  if (plan_.prompt_logprobs_from && (plan_.params.stream || number == 0)) {
     AskForPrompt(*plan_.prompt_logprobs_from, &request,
                  &choice.result.scored_prompt);
   }
@@ -349,6 +352,10 @@ void Generation::SendWhole() {
   for (Choice& choice : choices_) {
     choice.result.usage = UsageOf(choice);
     results.push_back(std::move(choice.result));
+    const size_t first = choice.prompt * static_cast<size_t>(plan_.params.n);
+    if (first + 1 < results.size()) {
+      results.back().scored_prompt = results[first].scored_prompt;
+    }
   }
   HttpResponse response = plan_.format->Whole(results, CountUsage());
   ReleaseTicket();

@@ -12,6 +12,9 @@
 namespace switchyard::router {
 namespace {
 
+// In one answer, which is a JSON document in memory: some 200 MB of it.
+constexpr int64_t kMaxPromptLogprobs = int64_t{1} << 19;
+
 // The arguments of a message's calls that are text and no JSON object.
 std::vector<Json*> UnreadArguments(Json* message) {
   std::vector<Json*> unread;
@@ -103,6 +106,25 @@ void Truncate(int64_t most, std::vector<int32_t>* ids,
   *boundaries = std::move(kept);
 }
 
+absl::Status AskForPromptLogprobs(GenerationPlan* plan) {
+  const GenerationParams& params = plan->params;
+  if (!params.prompt_logprobs) return absl::OkStatus();
+  int64_t tokens = 0;
+  for (const auto& prompt : plan->prompts) {
+    tokens += static_cast<int64_t>(prompt.size());
+  }
+  const int64_t entries = tokens * params.n * (*params.prompt_logprobs + 1);
+  if (entries > kMaxPromptLogprobs) {
+    return ParamError(
+        "prompt_logprobs",
+        absl::StrCat("the answer would have ", entries, " logprobs of its ",
+                     "prompt's tokens; at most ", kMaxPromptLogprobs,
+                     " are served: ask for fewer, or for shorter prompts"));
+  }
+  plan->prompt_logprobs_from = 0;
+  return absl::OkStatus();
+}
+
 // Other prompts share this one's messages up to one of these places.
 std::vector<int64_t> MessageStarts(absl::Span<const int32_t> ids,
                                    const text::Tokenizer& tokenizer) {
@@ -133,6 +155,9 @@ absl::StatusOr<GenerationPlan> Planner::Plan(Api api, absl::string_view body,
                         PlanPrompts(std::move(request), context, "prompt"));
   }
   const GenerationParams& params = plan.params;
+  // An echoed prompt's logprobs stand among those of the output.
+  const bool echo_scored = plan.prompt_logprobs_from.has_value();
+  SY_RETURN_IF_ERROR(AskForPromptLogprobs(&plan));
   const char* prefix = api == Api::kChat ? "chatcmpl-" : "cmpl-";
   plan.id = absl::StrCat(prefix, context.id);
   ResponseShape shape;
@@ -143,6 +168,8 @@ absl::StatusOr<GenerationPlan> Planner::Plan(Api api, absl::string_view body,
   shape.system_fingerprint = context.system_fingerprint;
   shape.logprobs = params.logprobs;
   shape.top_logprobs = params.top_logprobs;
+  shape.prompt_in_logprobs = echo_scored;
+  shape.prompt_logprobs = params.prompt_logprobs;
   shape.return_token_ids = params.return_token_ids;
   shape.tokens_as_ids = params.tokens_as_ids;
   shape.include_usage = params.include_usage;

@@ -23,7 +23,6 @@ constexpr double kMaxTimeoutSeconds = 7 * 24 * 3600;
 // Fields that would change the answer and that this server does not serve.
 // Their neutral values (null, false, 0, {} and []) are accepted.
 constexpr const char* kUnsupported[] = {
-    "prompt_logprobs",
     "suffix",
     "use_beam_search",
     "input_ids",
@@ -134,6 +133,28 @@ absl::Status ReadStreaming(FieldReader* reader, GenerationParams* out) {
   return reader->status();
 }
 
+// As vLLM has it.
+absl::Status ReadPromptLogprobs(FieldReader* reader, GenerationParams* out) {
+  constexpr char kName[] = "prompt_logprobs";
+  const auto top = reader->Int(kName, -1, INT32_MAX);
+  if (!top) return reader->status();
+  if (*top < 0) {
+    return ParamError(kName,
+                      absl::StrCat("-1, which is the whole vocabulary, is not "
+                                   "served; give 0 to ",
+                                   kMaxTopLogprobs));
+  }
+  if (*top > kMaxTopLogprobs) {
+    return ParamError(kName, absl::StrCat("must be at most ", kMaxTopLogprobs,
+                                          ", not ", *top));
+  }
+  if (out->stream) {
+    return ParamError(kName, "is not available when stream is true");
+  }
+  out->prompt_logprobs = static_cast<int>(*top);
+  return absl::OkStatus();
+}
+
 // Everything but logprobs, whose type differs between the APIs.
 absl::Status ReadShared(FieldReader* reader, const RequestDefaults& defaults,
                         size_t num_prompts, int64_t least_tokens,
@@ -191,6 +212,7 @@ absl::Status ReadShared(FieldReader* reader, const RequestDefaults& defaults,
   }
   SY_RETURN_IF_ERROR(ReadStop(reader, defaults.vocab_size, out));
   SY_RETURN_IF_ERROR(ReadStreaming(reader, out));
+  SY_RETURN_IF_ERROR(ReadPromptLogprobs(reader, out));
   return reader->status();
 }
 

@@ -59,6 +59,9 @@ struct GenerationParams {
   bool continuous_usage_stats = false;
   bool logprobs = false;
   int top_logprobs = 0;  // [0, 20]
+  // Of each token of the prompt the likeliest in its place, [0, 20], and its
+  // own logprob. Only in whole answers.
+  absl::optional<int> prompt_logprobs;
   bool return_token_ids = false;
   bool tokens_as_ids = false;  // "token_id:7" instead of a token's text
   // Of each prompt, only so many tokens, its last ones; -1: what leaves room

@@ -101,6 +101,33 @@ Json LogprobsJson(const ResponseShape& shape,
              : CompletionLogprobs(shape, tokens, text_offset);
 }
 
+// As vLLM has it: of each token, by their ids, its own logprob and those of the
+// likeliest in its place; null for the first, before which nothing was.
+Json PromptLogprobs(const ResponseShape& shape,
+                    absl::Span<const TokenEvent> prompt) {
+  const auto entry = [&](int32_t id, float logprob, int64_t rank) {
+    return Json{{"logprob", LogprobJson(logprob)},
+                {"rank", rank > 0 ? Json(rank) : Json(nullptr)},
+                {"decoded_token", TokenText(*shape.tokenizer, id)}};
+  };
+  Json list = Json::array();
+  for (const TokenEvent& event : prompt) {
+    if (event.position == 0) {
+      list.push_back(nullptr);
+      continue;
+    }
+    Json tokens = Json::object();
+    tokens[absl::StrCat(event.id)] = entry(event.id, event.logprob, event.rank);
+    int64_t rank = 0;
+    for (const auto& [id, logprob] : event.top_logprobs) {
+      if (++rank > *shape.prompt_logprobs) break;
+      tokens[absl::StrCat(id)] = entry(id, logprob, rank);
+    }
+    list.push_back(std::move(tokens));
+  }
+  return list;
+}
+
 Json TokenIds(absl::Span<const TokenEvent> tokens) {
   Json ids = Json::array();
   for (const TokenEvent& event : tokens) ids.push_back(event.id);
@@ -188,9 +215,11 @@ int64_t CountCharacters(const text::Tokenizer& tokenizer,
   return count;
 }
 
-// An echoed prompt's tokens, and the output's.
-std::vector<TokenEvent> Joined(const std::vector<TokenEvent>& prompt,
+// An echoed prompt's tokens, if they are shown, and the output's.
+std::vector<TokenEvent> Joined(const ResponseShape& shape,
+                               const std::vector<TokenEvent>& prompt,
                                const std::vector<TokenEvent>& output) {
+  if (!shape.prompt_in_logprobs) return output;
   std::vector<TokenEvent> all = prompt;
   all.insert(all.end(), output.begin(), output.end());
   return all;
@@ -205,7 +234,7 @@ Json Chunk(const ResponseShape& shape, const ChoiceUpdate& update,
     choice["text"] = update.delta.content;
   }
   const std::vector<TokenEvent> scored =
-      Joined(update.scored_prompt, update.tokens);
+      Joined(shape, update.scored_prompt, update.tokens);
   choice["logprobs"] =
       scored.empty() ? Json(nullptr) : LogprobsJson(shape, scored, text_offset);
   choice["finish_reason"] = TextOrNull(update.finish_reason);
@@ -289,8 +318,12 @@ HttpResponse OpenAiFormat::Whole(absl::Span<const ChoiceResult> choices,
     } else {
       choice["text"] = result.message.content;
     }
-    choice["logprobs"] =
-        LogprobsJson(shape_, Joined(result.scored_prompt, result.tokens), 0);
+    choice["logprobs"] = LogprobsJson(
+        shape_, Joined(shape_, result.scored_prompt, result.tokens), 0);
+    // Of a chat the choices have one prompt.
+    if (shape_.prompt_logprobs && shape_.api == Api::kCompletions) {
+      choice["prompt_logprobs"] = PromptLogprobs(shape_, result.scored_prompt);
+    }
     choice["finish_reason"] = TextOrNull(result.finish_reason);
     choice["stop_reason"] = result.stop_reason;
     if (shape_.return_token_ids) {
@@ -303,6 +336,10 @@ HttpResponse OpenAiFormat::Whole(absl::Span<const ChoiceResult> choices,
     list.push_back(std::move(choice));
   }
   response["choices"] = std::move(list);
+  if (shape_.prompt_logprobs && shape_.api == Api::kChat) {
+    response["prompt_logprobs"] =
+        PromptLogprobs(shape_, choices[0].scored_prompt);
+  }
   response["usage"] = UsageJson(total);
   HttpResponse http;
   http.body = DumpJson(response);

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/types/optional.h"
 #include "absl/types/span.h"
 #include "base/json.h"
 #include "router/openai/answer_format.h"
@@ -27,6 +28,10 @@ struct ResponseShape {
   std::string system_fingerprint;
   bool logprobs = false;
   int top_logprobs = 0;
+  // ChoiceResult::scored_prompt stands before the output's logprobs.
+  bool prompt_in_logprobs = false;
+  // It is shown as `prompt_logprobs`, with so many of the likeliest tokens.
+  absl::optional<int> prompt_logprobs;
   bool return_token_ids = false;
   bool tokens_as_ids = false;  // "token_id:7" where logprobs show a token
   bool include_usage = false;  // in a chunk of its own, at the end

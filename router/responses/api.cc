@@ -132,6 +132,9 @@ absl::StatusOr<GenerationPlan> ResponsesApi::Plan(
       ChatRequest chat,
       ParseChatRequest(request.chat, planner_->options().defaults));
   chat.params.n = 1;
+  if (chat.params.prompt_logprobs) {
+    return ParamError("prompt_logprobs", "is not supported by this API");
+  }
   if (request.background) {
     if (chat.params.stream || !request.store) {
       return ParamError("background", "needs store: true and stream: false");

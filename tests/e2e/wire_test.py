@@ -216,6 +216,40 @@ class Wire(e2e_case.TestCase):
         self.assertEqual(headers["Cache-Control"], "no-cache")
         self.assertTrue(headers["Content-Type"].startswith("text/event-stream"))
 
+    def test_prompt_logprobs(self):
+        """vLLM's: each token of the prompt, with its rank, and the likeliest in its place."""
+        ask = {"prompt": "The capital of Mexico is", "max_tokens": 2, "temperature": 0}
+        whole = self.post("/v1/completions", {**ask, "prompt_logprobs": 20, "logprobs": 3,
+                                              "echo": True, "return_token_ids": True})
+        choice = whole["choices"][0]
+        ids = choice["prompt_token_ids"]
+        listed = choice["prompt_logprobs"]
+        self.assertEqual(len(listed), len(ids))
+        self.assertIsNone(listed[0])
+        own = self.post("/v1/completions", {**ask, "prompt_logprobs": 0})
+        own = own["choices"][0]["prompt_logprobs"]
+        echoed = choice["logprobs"]
+        for i in range(1, len(ids)):
+            token = listed[i][str(ids[i])]
+            # Whatever else is asked for.
+            self.assertEqual(own[i], {str(ids[i]): token})
+            self.assertEqual(token["logprob"], echoed["token_logprobs"][i])
+            self.assertEqual(token["decoded_token"], echoed["tokens"][i])
+            likeliest = [entry["logprob"] for _, entry in sorted(
+                listed[i].items(), key=lambda item: item[1]["rank"])]
+            self.assertEqual(likeliest, sorted(likeliest, reverse=True))
+            self.assertEqual(len(likeliest), 20 + (token["rank"] > 20))
+        # The text is one that the model has not learnt by heart.
+        self.assertGreater(max(own[i][str(ids[i])]["rank"] for i in range(1, len(ids))), 20)
+        chat = self.chat(prompt_logprobs=1)
+        self.assertEqual(len(chat["prompt_logprobs"]), len(self.prompt_of(HI)))
+        self.assertEqual(chat["choices"], self.chat()["choices"])
+        for wrong in {"stream": True}, {"prompt_logprobs": -1}, {"prompt_logprobs": 21}:
+            status, _, text = self.request("/v1/completions",
+                                           {**ask, "prompt_logprobs": 1, **wrong})
+            self.assertEqual(status, 400)
+            self.assertEqual(json.loads(text)["error"]["param"], "prompt_logprobs")
+
     # 5.1, SGLang's frontend language.
 
     def test_5_1_4_what_it_sends(self):

@@ -68,6 +68,9 @@ void ScriptedAttentionClient::Call::PromptTokens() {
           top == 0 ? event.id : top,
           event.logprob - static_cast<float>(top) / 3.0f);
     }
+    // Who asks for no others does not see that it is the first.
+    event.rank =
+        request_.num_top_logprobs > 0 ? 1 : 40 + static_cast<int64_t>(i);
     listener->OnToken(event);
   }
 }

@@ -62,10 +62,13 @@ class PromptScoresTest : public ::testing::TestWithParam<bool>,
           runner_.LogitsAfter(all.first(from + i)), prompt[from + i], 3);
       EXPECT_EQ(token.token.id, expected.id);
       EXPECT_EQ(token.token.logprob, expected.logprob);
+      EXPECT_EQ(token.token.rank, expected.rank);
+      EXPECT_GE(token.token.rank, 1);
       EXPECT_EQ(token.token.top_logprobs, expected.top_logprobs);
     }
     for (int64_t i = scored; i < scored + outputs; ++i) {
       EXPECT_GE(tokens[i].position, static_cast<int64_t>(prompt.size()));
+      EXPECT_EQ(tokens[i].token.rank, 0);
     }
   }
 };

@@ -471,5 +471,19 @@ TEST(SampleTokensTest, DraftsAreTakenAsFarAsTheyAreRight) {
   }
 }
 
+TEST(ScoreTokenTest, RanksAreThePlacesInTheListOfAll) {
+  const std::vector<float> logits = {2, 5, kNan, -kInf, 5, 2, kInf, -3, -kInf};
+  const int size = static_cast<int>(logits.size());
+  for (int32_t id = 0; id < size; ++id) {
+    const SampledToken token = ScoreToken(logits, id, size);
+    ASSERT_EQ(token.top_logprobs.size(), logits.size());
+    EXPECT_EQ(token.top_logprobs[static_cast<size_t>(token.rank - 1)].first,
+              id);
+    // However many others are asked for.
+    EXPECT_EQ(ScoreToken(logits, id, 0).rank, token.rank);
+  }
+  EXPECT_EQ(ScoreToken(logits, 4, 0).rank, 3);
+}
+
 }  // namespace
 }  // namespace switchyard::attention_worker

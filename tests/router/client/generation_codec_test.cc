@@ -87,7 +87,8 @@ TEST(GenerationWireTest, ATokenSurvivesTheWire) {
   const v1::GenerateReply reply = attention_worker::TokenToProto(
       {.token = {.id = 2147483647,
                  .logprob = -0.1f,
-                 .top_logprobs = {{3, -0.1f}, {4, -INFINITY}}},
+                 .top_logprobs = {{3, -0.1f}, {4, -INFINITY}},
+                 .rank = 151936},
        .position = int64_t{1} << 40,
        .cached_prompt_tokens = 17});
   const auto event = TokenEventFromProto(reply.token());
@@ -96,6 +97,7 @@ TEST(GenerationWireTest, ATokenSurvivesTheWire) {
   EXPECT_EQ(event->position, int64_t{1} << 40);
   EXPECT_EQ(event->logprob, -0.1f);
   EXPECT_EQ(event->cached_prompt_tokens, 17);
+  EXPECT_EQ(event->rank, 151936);
   EXPECT_THAT(event->top_logprobs,
               ElementsAre(Pair(3, -0.1f), Pair(4, -INFINITY)));
 }

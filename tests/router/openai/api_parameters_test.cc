@@ -196,6 +196,63 @@ TEST_F(ApiTest, TokensCanBeNamedByTheirIds) {
   EXPECT_EQ(text["choices"][0]["logprobs"]["tokens"][1], "token_id:6");
 }
 
+TEST_F(ApiTest, PromptLogprobsAreVllms) {
+  Start();
+  workers_[0]->Answer({5});
+  const auto number = [](float logprob) {
+    return static_cast<double>(logprob);
+  };
+  Json answer = PostJson(kCompletions,
+                         R"({"prompt":[[9,8,7],[3]],"n":2,"prompt_logprobs":2,)"
+                         R"("logprobs":1})");
+  ASSERT_EQ(answer["choices"].size(), 4u);
+  const Json& first = answer["choices"][0];
+  ASSERT_EQ(first["prompt_logprobs"].size(), 3u);
+  EXPECT_TRUE(first["prompt_logprobs"][0].is_null());
+  const float eight = testing::FakeLogprob(8, 1);
+  EXPECT_EQ(first["prompt_logprobs"][1],
+            (Json{{"8",
+                   {{"logprob", number(eight)},
+                    {"rank", 1},
+                    {"decoded_token", tokenizer_->Decode({8}, false)}}},
+                  {"1",
+                   {{"logprob", number(eight - 1 / 3.0f)},
+                    {"rank", 2},
+                    {"decoded_token", tokenizer_->Decode({1}, false)}}}}));
+  EXPECT_EQ(answer["choices"][1]["prompt_logprobs"], first["prompt_logprobs"]);
+  EXPECT_EQ(answer["choices"][3]["prompt_logprobs"], Json::array({nullptr}));
+  // Apart from the output's, which come without it.
+  EXPECT_EQ(first["logprobs"]["tokens"].size(), 1u);
+  EXPECT_EQ(first["logprobs"]["top_logprobs"][0].size(), 1u);
+  // Once for all choices of a prompt.
+  int asked = 0;
+  for (size_t i = 0; i < 4; ++i) {
+    const TokenRequest& request =
+        workers_[0]->WaitForCall(i, Soon())->request();
+    EXPECT_TRUE(request.want_logprobs);
+    EXPECT_EQ(request.num_top_logprobs, 2);
+    if (request.prompt_logprobs_from) ++asked;
+  }
+  EXPECT_EQ(asked, 1);
+
+  // Its own alone, with the rank that the worker says.
+  answer = PostJson(kChat, Hi(R"("prompt_logprobs":0)"));
+  const auto prompt = workers_[0]->WaitForCall(4, Soon())->request().prompt_ids;
+  ASSERT_EQ(answer["prompt_logprobs"].size(), prompt.size());
+  ASSERT_EQ(answer["prompt_logprobs"][2].size(), 1u);
+  EXPECT_EQ(answer["prompt_logprobs"][2][absl::StrCat(prompt[2])]["rank"], 42);
+  EXPECT_TRUE(answer["choices"][0]["logprobs"].is_null());
+  EXPECT_FALSE(PostJson(kChat, Hi("")).contains("prompt_logprobs"));
+
+  std::string many = "1";
+  for (int i = 1; i < 4000; ++i) many += ",1";
+  EXPECT_THAT(PostError(400, kCompletions,
+                        absl::StrCat(R"({"n":8,"prompt_logprobs":20,)",
+                                     R"("prompt":[)", many, "]}"))["message"]
+                  .get<std::string>(),
+              HasSubstr("672000 logprobs"));
+}
+
 // What evaluation harnesses score texts with.
 TEST_F(ApiTest, AnEchoedPromptHasLogprobs) {
   Start();
