@@ -9,6 +9,7 @@
 #include "grammar/ebnf.h"
 #include "grammar/json_schema.h"
 #include "grammar/regex.h"
+#include "grammar/structural_tag.h"
 #include "grammar/tool_calls.h"
 
 namespace switchyard::grammar {
@@ -33,6 +34,8 @@ absl::StatusOr<Grammar> Parse(GrammarKind kind, const std::string& text,
   if (kind == GrammarKind::kJsonSchema) {
     SchemaCompiler compiler(&grammar, budget, SchemaCompiler::Mode::kStrict);
     SY_ASSIGN_OR_RETURN(whole, compiler.Compile(json, "#"));
+  } else if (kind == GrammarKind::kStructuralTag) {
+    SY_ASSIGN_OR_RETURN(whole, StructuralTag(json, &grammar, budget));
   } else {
     SY_ASSIGN_OR_RETURN(const ToolCallOptions options,
                         ToolCallOptions::FromJson(json));

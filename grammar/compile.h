@@ -1,6 +1,7 @@
 // What a client asked for -> a grammar that runs.
 //
-// Below: json_schema.h, regex.h, ebnf.h, tool_calls.h. Not here: threads.
+// Below: json_schema.h, regex.h, ebnf.h, tool_calls.h, structural_tag.h. Not
+// here: threads.
 
 #ifndef SWITCHYARD_GRAMMAR_COMPILE_H_
 #define SWITCHYARD_GRAMMAR_COMPILE_H_

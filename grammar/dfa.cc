@@ -135,7 +135,10 @@ class Nfa {
     for (size_t i = 0; i < dfa.states.size(); ++i) {
       const Dfa::State& source = dfa.states[i];
       State& state = states_[first + static_cast<int32_t>(i)];
-      SY_CHECK(source.calls.empty());
+      for (const Dfa::Call& call : source.calls) {
+        state.calls.push_back({call.rule, first + call.target});
+        if ((*nullable_)[call.rule]) state.empty.push_back(first + call.target);
+      }
       for (const Dfa::Edge& edge : source.edges) {
         state.edges.push_back({edge.low, edge.high, first + edge.target});
       }

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
@@ -26,12 +27,13 @@ bool IsNameCharacter(char c) {
 
 class Parser {
  public:
-  Parser(absl::string_view text, Budget* budget)
-      : text_(text), budget_(budget) {}
+  Parser(absl::string_view text, Grammar* grammar, Budget* budget)
+      : text_(text), grammar_(*grammar), budget_(budget) {}
 
-  absl::StatusOr<Grammar> Parse() {
+  // The root.
+  absl::StatusOr<RuleId> Parse() {
     if (!text::IsValidUtf8(text_)) return Error("not valid UTF-8");
-    RuleOf("root");  // rule 0
+    const RuleId root = RuleOf("root");
     SkipSpace();
     while (at_ < text_.size()) {
       const std::string name = TakeName();
@@ -42,19 +44,18 @@ class Parser {
       SkipSpace();
       SY_ASSIGN_OR_RETURN(Expression body, ParseAlternatives(0));
       const RuleId rule = RuleOf(name);
-      if (defined_[rule]) {
+      if (!defined_.insert(rule).second) {
         return Error(absl::StrCat("the rule ", name, " is defined twice"));
       }
-      defined_[rule] = true;
       grammar_.rules[rule] = std::move(body);
     }
     for (const auto& [name, rule] : rules_) {
-      if (!defined_[rule]) {
+      if (!defined_.contains(rule)) {
         return absl::InvalidArgumentError(
             absl::StrCat("the grammar has no rule ", name));
       }
     }
-    return std::move(grammar_);
+    return root;
   }
 
  private:
@@ -68,10 +69,7 @@ class Parser {
 
   RuleId RuleOf(const std::string& name) {
     const auto [it, is_new] = rules_.emplace(name, 0);
-    if (is_new) {
-      it->second = grammar_.AddRule();
-      defined_.push_back(false);
-    }
+    if (is_new) it->second = grammar_.AddRule();
     return it->second;
   }
 
@@ -219,9 +217,9 @@ class Parser {
   }
 
   const absl::string_view text_;
+  Grammar& grammar_;
   Budget* const budget_;
-  Grammar grammar_;
-  std::vector<bool> defined_;
+  absl::flat_hash_set<RuleId> defined_;
   absl::flat_hash_map<std::string, RuleId> rules_;
   size_t at_ = 0;
 };
@@ -229,7 +227,14 @@ class Parser {
 }  // namespace
 
 absl::StatusOr<Grammar> ParseEbnf(absl::string_view text, Budget* budget) {
-  return Parser(text, budget).Parse();
+  Grammar grammar;
+  SY_ASSIGN_OR_RETURN(grammar.root, AddEbnf(text, &grammar, budget));
+  return grammar;
+}
+
+absl::StatusOr<RuleId> AddEbnf(absl::string_view text, Grammar* grammar,
+                               Budget* budget) {
+  return Parser(text, grammar, budget).Parse();
 }
 
 }  // namespace switchyard::grammar

@@ -17,6 +17,9 @@ namespace switchyard::grammar {
 
 // INVALID_ARGUMENT names the line and what is wrong there.
 absl::StatusOr<Grammar> ParseEbnf(absl::string_view text, Budget* budget);
+// Adds its rules to a grammar; the rule returned is its root.
+absl::StatusOr<RuleId> AddEbnf(absl::string_view text, Grammar* grammar,
+                               Budget* budget);
 
 }  // namespace switchyard::grammar
 

@@ -1,7 +1,7 @@
 // A grammar before it is compiled: rules, whose bodies are regular expressions
 // over bytes and other rules.
 //
-// Above: json_schema.h, regex.h, ebnf.h, tool_calls.h write one.
+// Above: json_schema.h, regex.h, ebnf.h, structural_tag.h ... write one.
 // Below: compiled_grammar.h makes automata of it.
 
 #ifndef SWITCHYARD_GRAMMAR_EXPRESSION_H_

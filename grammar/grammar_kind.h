@@ -6,10 +6,11 @@
 namespace switchyard::grammar {
 
 enum class GrammarKind {
-  kJsonSchema,  // text: a schema
-  kRegex,       // text: an expression for the whole output
-  kEbnf,        // text: rules (ebnf.h)
-  kToolCalls,   // text: JSON (tool_calls.h)
+  kJsonSchema,     // text: a schema
+  kRegex,          // text: an expression for the whole output
+  kEbnf,           // text: rules (ebnf.h)
+  kToolCalls,      // text: JSON (tool_calls.h)
+  kStructuralTag,  // text: JSON (structural_tag.h)
 };
 
 }  // namespace switchyard::grammar

@@ -1,13 +1,13 @@
 #include "grammar/tool_calls.h"
 
 #include <algorithm>
-#include <map>
 #include <memory>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "grammar/dfa.h"
+#include "grammar/free_text.h"
 #include "grammar/json_schema.h"
 
 namespace switchyard::grammar {
@@ -15,46 +15,6 @@ namespace {
 
 constexpr char kBegin[] = "<tool_call>";
 constexpr char kEnd[] = "</tool_call>";
-
-// Texts in which none of the markers occurs: Aho and Corasick's automaton,
-// without its ends.
-Dfa TextWithout(const std::vector<std::string>& markers) {
-  std::map<std::string, int32_t> ids = {{"", 0}};  // beginnings of markers
-  std::vector<std::string> prefixes = {""};
-  for (const std::string& marker : markers) {
-    for (size_t size = 1; size < marker.size(); ++size) {
-      const std::string prefix = marker.substr(0, size);
-      if (ids.emplace(prefix, static_cast<int32_t>(prefixes.size())).second) {
-        prefixes.push_back(prefix);
-      }
-    }
-  }
-  Dfa dfa;
-  dfa.states.resize(prefixes.size());
-  for (size_t i = 0; i < prefixes.size(); ++i) {
-    dfa.states[i].accepting = true;
-    std::vector<Dfa::Edge>& edges = dfa.states[i].edges;
-    for (int byte = 0; byte < 256; ++byte) {
-      std::string text = prefixes[i] + static_cast<char>(byte);
-      bool complete = false;
-      while (ids.find(text) == ids.end()) {
-        complete = complete || std::find(markers.begin(), markers.end(),
-                                         text) != markers.end();
-        text.erase(0, 1);
-      }
-      if (complete) continue;
-      const uint8_t at = static_cast<uint8_t>(byte);
-      const int32_t target = ids[text];
-      if (!edges.empty() && edges.back().target == target &&
-          edges.back().high + 1 == at) {
-        edges.back().high = at;
-      } else {
-        edges.push_back({at, at, target});
-      }
-    }
-  }
-  return dfa;
-}
 
 Json ParametersOf(const ToolCallOptions::Tool& tool) {
   if (!tool.parameters.is_object()) return Json{{"type", "object"}};
@@ -90,8 +50,9 @@ class Builder {
     grammar->rules[any_call] =
         Sequence({Literal(kBegin), Choice(std::move(calls)), Literal(kEnd)});
     if (options_.free_text) {
+      SY_ASSIGN_OR_RETURN(Dfa free_text, TextWithout({kBegin}, budget_));
       const Expression text =
-          Automaton(std::make_shared<const Dfa>(TextWithout({kBegin})));
+          Automaton(std::make_shared<const Dfa>(std::move(free_text)));
       return Sequence({text, Repeat(Sequence({Rule(any_call), text}), 0,
                                     options_.parallel ? -1 : 1)});
     }
@@ -177,11 +138,12 @@ class Builder {
           BuildDfa(Repeat(OneOf(CodePointSet::All(), TextForm::kRaw), 0, -1),
                    budget_));
       SY_ASSIGN_OR_RETURN(
-          Dfa plain,
-          Combine(utf8,
-                  TextWithout({"</parameter", "<parameter=", "</function",
-                               "</tool_call", "<tool_call"}),
-                  Combination::kBoth, budget_));
+          const Dfa free_text,
+          TextWithout({"</parameter", "<parameter=", "</function",
+                       "</tool_call", "<tool_call"},
+                      budget_));
+      SY_ASSIGN_OR_RETURN(
+          Dfa plain, Combine(utf8, free_text, Combination::kBoth, budget_));
       plain_ = std::make_shared<const Dfa>(std::move(plain));
     }
     if (contents == nullptr) return Automaton(plain_);

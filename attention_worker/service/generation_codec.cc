@@ -105,6 +105,9 @@ absl::StatusOr<OutputFormat> OutputFormatFromProto(
     case v1::OutputFormat::TOOL_CALLS:
       out.kind = grammar::GrammarKind::kToolCalls;
       break;
+    case v1::OutputFormat::STRUCTURAL_TAG:
+      out.kind = grammar::GrammarKind::kStructuralTag;
+      break;
     default:  // of a newer router, or none
       return absl::InvalidArgumentError(absl::StrCat(
           "output_format.kind is ", static_cast<int>(format.kind()),

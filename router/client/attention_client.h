@@ -43,7 +43,7 @@ struct SamplingParams {
 
 // What the output must look like; see the proto.
 struct OutputFormat {
-  enum class Kind { kJsonSchema, kRegex, kEbnf, kToolCalls };
+  enum class Kind { kJsonSchema, kRegex, kEbnf, kToolCalls, kStructuralTag };
   enum class Reasoning { kNone, kMaybe, kOpened };
   Kind kind = Kind::kJsonSchema;
   std::string text;
@@ -78,8 +78,8 @@ struct TokenEvent {
   int64_t position = 0;
   float logprob = 0;
   std::vector<std::pair<int32_t, float>> top_logprobs;
-  // Of the prompt's tokens: 1 for the likeliest of the vocabulary, and so on. 0:
-  // unknown.
+  // Of the prompt's tokens: 1 for the likeliest of the vocabulary, and so on.
+  // 0: unknown.
   int64_t rank = 0;
   // With a call's first token: of the prompt, read by somebody before.
   absl::optional<int64_t> cached_prompt_tokens;

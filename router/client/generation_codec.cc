@@ -116,6 +116,9 @@ void OutputFormatToProto(const OutputFormat& format, v1::OutputFormat* out) {
     case OutputFormat::Kind::kToolCalls:
       out->set_kind(v1::OutputFormat::TOOL_CALLS);
       break;
+    case OutputFormat::Kind::kStructuralTag:
+      out->set_kind(v1::OutputFormat::STRUCTURAL_TAG);
+      break;
   }
   switch (format.reasoning) {
     case OutputFormat::Reasoning::kNone:

@@ -55,6 +55,30 @@ class Formats {
     return Add(path, kind, value.get<std::string>());
   }
 
+  // An object, or its text. What is in it the worker looks at.
+  absl::Status AddStructuralTag(const std::string& path, const Json& value) {
+    Json tag = value;
+    if (value.is_string()) {
+      absl::StatusOr<Json> parsed = ParseJson(value.get<std::string>());
+      if (!parsed.ok()) {
+        return Error(path,
+                     absl::StrCat("is no JSON: ",
+                                  std::string(parsed.status().message())));
+      }
+      tag = *std::move(parsed);
+    }
+    const auto has = [&](const char* name) {
+      return tag.contains(name) && !tag[name].is_null();
+    };
+    if (!tag.is_object() ||
+        !(has("format") || (has("structures") && has("triggers")))) {
+      return Error(path,
+                   "must be an object with a format, or with structures and "
+                   "triggers");
+    }
+    return Add(path, Kind::kStructuralTag, DumpJson(tag));
+  }
+
   absl::Status AddChoice(const std::string& path, const Json& value) {
     if (!value.is_array() || value.empty() || value.size() > kMaxChoices) {
       return Error(path, absl::StrCat("must be an array of 1 to ", kMaxChoices,
@@ -129,8 +153,12 @@ absl::Status AddResponseFormat(const Json& format, Formats* out) {
     return out->AddText(absl::StrCat("response_format.", name),
                         type == "regex" ? Kind::kRegex : Kind::kEbnf, value);
   }
+  if (type == "structural_tag") {
+    return out->AddStructuralTag("response_format", format);
+  }
   return out->Error("response_format.type",
-                    "must be text, json_object, json_schema, regex or grammar");
+                    "must be text, json_object, json_schema, regex, grammar or "
+                    "structural_tag");
 }
 
 absl::Status AddStructuredOutputs(const Json& value, Formats* out) {
@@ -151,7 +179,7 @@ absl::Status AddStructuredOutputs(const Json& value, Formats* out) {
     } else if (name == "json_object") {
       SY_RETURN_IF_ERROR(out->Add(path, Kind::kJsonSchema, kAnyObject));
     } else if (name == "structural_tag") {
-      return out->Error(path, "is not supported by this server");
+      SY_RETURN_IF_ERROR(out->AddStructuralTag(path, inner));
     }
     // Others say how another server is to go about it.
   }
@@ -193,6 +221,9 @@ absl::StatusOr<absl::optional<OutputFormat>> ReadOutputFormat(
   if (const Json* value = find("guided_choice");
       value != nullptr && !(value->is_array() && value->empty())) {
     SY_RETURN_IF_ERROR(formats.AddChoice("guided_choice", *value));
+  }
+  if (const Json* value = find("structural_tag")) {
+    SY_RETURN_IF_ERROR(formats.AddStructuralTag("structural_tag", *value));
   }
   if (const Json* value = find("structured_outputs")) {
     SY_RETURN_IF_ERROR(AddStructuredOutputs(*value, &formats));
@@ -262,6 +293,7 @@ absl::StatusOr<absl::optional<OutputFormat>> FormatWithTools(
                     {"strict", is_strict}});
   }
   if (!forced && !strict && !answer) return answer;
+  if (!forced && !strict && answer->kind == Kind::kStructuralTag) return answer;
   Json calls = {{"format", xml ? "xml" : "json"}, {"tools", std::move(list)}};
   calls["parallel"] = parallel && choice.kind != ToolChoice::Kind::kNamed;
   if (!forced && answer) {

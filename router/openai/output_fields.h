@@ -18,10 +18,10 @@
 
 namespace switchyard::router {
 
-// response_format; SGLang's regex, ebnf and json_schema; vLLM's guided_json,
-// guided_regex, guided_choice, guided_grammar and structured_outputs. Absent if
-// the request has none of them. INVALID_ARGUMENT names the field: of an
-// unknown kind, or beside another one.
+// response_format; SGLang's regex, ebnf, json_schema and structural_tag; vLLM's
+// guided_json, guided_regex, guided_choice, guided_grammar and
+// structured_outputs. Absent if the request has none of them. INVALID_ARGUMENT
+// names the field: of an unknown kind, or beside another one.
 absl::StatusOr<absl::optional<OutputFormat>> ReadOutputFormat(
     FieldReader* reader);
 
@@ -40,7 +40,9 @@ absl::StatusOr<ToolChoice> ReadToolChoice(FieldReader* reader,
 // formed and with arguments by their schemas. `answer` is what else the request
 // asks for: with kAuto the output is that or calls. Absent: nothing to hold the
 // output to (kNone; kAuto without strict tools and without `answer`).
-// INVALID_ARGUMENT: `answer` is of a kind that cannot stand beside tools.
+// A structural tag stands beside tools that may be called as they are: it says
+// itself where calls stand. INVALID_ARGUMENT: `answer` is of a kind that cannot
+// stand beside tools.
 absl::StatusOr<absl::optional<OutputFormat>> FormatWithTools(
     const ToolChoice& choice, const Json& tools, bool xml, bool parallel,
     absl::optional<OutputFormat> answer);

@@ -26,7 +26,6 @@ constexpr const char* kUnsupported[] = {
     "video_data",           "lora_path",
     "input_embeds",         "custom_logit_processor",
     "return_hidden_states", "token_ids_logprob"};
-constexpr const char* kUnsupportedSampling[] = {"structural_tag"};
 constexpr const char* kIgnored[] = {
     "modalities",         "session_params",       "background",
     "log_metrics",        "conversation_id",      "validation_time",
@@ -40,10 +39,8 @@ bool IsEmpty(const Json& value) {
          (value.is_object() && value.empty()) || value == "";
 }
 
-template <size_t n>
-absl::Status Refuse(FieldReader* reader, const char* const (&names)[n],
-                    const char* path) {
-  for (const char* name : names) {
+absl::Status RefuseUnsupported(FieldReader* reader) {
+  for (const char* name : kUnsupported) {
     const Json* value = reader->Find(name);
     if (value == nullptr || IsEmpty(*value)) continue;
     // A batch's list of nothings.
@@ -51,8 +48,7 @@ absl::Status Refuse(FieldReader* reader, const char* const (&names)[n],
         absl::c_all_of(*value, [](const Json& v) { return v.is_null(); })) {
       continue;
     }
-    return ParamError(absl::StrCat(path, name),
-                      "is not supported by this server");
+    return ParamError(name, "is not supported by this server");
   }
   return absl::OkStatus();
 }
@@ -113,13 +109,11 @@ absl::Status ReadPrompts(FieldReader* reader, int64_t vocab_size,
 absl::Status ReadSamplingParams(const Json& object,
                                 const RequestDefaults& defaults,
                                 SglangRequest* out) {
-  constexpr char kPath[] = "sampling_params.";
   if (!object.is_object()) {
     return ParamError("sampling_params", "must be an object");
   }
-  FieldReader reader(object, kPath);
+  FieldReader reader(object, "sampling_params.");
   GenerationParams& params = out->completion.params;
-  SY_RETURN_IF_ERROR(Refuse(&reader, kUnsupportedSampling, kPath));
   // This API does not know the model's own defaults.
   ReadSampling(&reader, model::GenerationConfig(), &params.sampling);
   SY_RETURN_IF_ERROR(
@@ -196,7 +190,7 @@ absl::StatusOr<SglangRequest> ParseSglangRequest(
   FieldReader reader(body);
   SglangRequest request;
   GenerationParams& params = request.completion.params;
-  SY_RETURN_IF_ERROR(Refuse(&reader, kUnsupported, ""));
+  SY_RETURN_IF_ERROR(RefuseUnsupported(&reader));
   SY_RETURN_IF_ERROR(ReadPrompts(&reader, defaults.vocab_size, &request));
   SY_ASSIGN_OR_RETURN(Json sampling, SharedValue(reader, "sampling_params"));
   if (sampling.is_null()) sampling = Json::object();

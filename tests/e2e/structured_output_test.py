@@ -126,6 +126,26 @@ def calls(least, most, name=None):
     return check
 
 
+# Structural tags: one that is forced, and those that free text may have.
+SUM = {"type": "sequence", "elements": [
+    {"type": "const_string", "value": "Sum: "},
+    {"type": "triggered_tags", "triggers": ["<sum"], "at_least_one": True,
+     "stop_after_first": True, "tags": [
+         {"type": "tag", "begin": "<sum of=2>", "end": "</sum>",
+          "content": {"type": "json_schema", "json_schema": {
+              "type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 99},
+              "minItems": 2, "maxItems": 2}}},
+         {"type": "tag", "begin": "<sum of=none>", "end": "</sum>",
+          "content": {"type": "const_string", "value": ""}}]}]}
+A_SUM = r"Sum: <sum of=(2>\[\s*\d{1,2},\s*\d{1,2}\s*\]|none>)</sum>"
+STRUCTURES = {"type": "structural_tag", "triggers": ["67"],
+              "structures": [{"begin": "67!", "schema": {"const": 1}, "end": "!"}]}
+
+
+def no_open_tag(message):
+    assert not re.search("67(?!!1!)", message["content"]), message
+
+
 # What is asked, whether the answer must be whole, and what it must be.
 CASES = [
     (body(response_format=schema_format(PERSON)), True, person),
@@ -141,6 +161,10 @@ CASES = [
     (body(ebnf='root ::= "<" [a-c]{2,4} ">"'), True, matcher(r"<[a-c]{2,4}>")),
     (body(guided_grammar='root ::= item{2}\nitem ::= "a" | "b"'), True,
      matcher(r"[ab]{2}")),
+    (body(response_format={"type": "structural_tag", "format": SUM}), True, matcher(A_SUM)),
+    (body(structured_outputs={"structural_tag": json.dumps({"format": SUM})}), True,
+     matcher(A_SUM)),                                                  # vLLM
+    (body(response_format=STRUCTURES), False, no_open_tag),            # SGLang's first form
     # 21: required gives calls, named gives that one.
     (body(tools=TOOLS, tool_choice="required", parallel_tool_calls=False), True,
      calls(1, 1)),
@@ -153,6 +177,8 @@ CASES = [
      person),
     (body(thinking=True, tools=TOOLS, tool_choice="required", thinking_budget=40,
           parallel_tool_calls=False), True, calls(1, 1)),
+    (body(thinking=True, response_format={"type": "structural_tag", "format": SUM},
+          thinking_budget=40), True, matcher(A_SUM)),
 ]
 
 
@@ -199,6 +225,8 @@ class StructuredOutput(e2e_case.TestCase):
                     ({"regex": "(a"}, "without its )"),
                     ({"ebnf": "root ::= missing"}, "missing"),
                     ({"regex": "a", "ebnf": "b"}, "one format"),
+                    ({"structural_tag": {"format": {"type": "any_tokens"}}},
+                     "format.type: is not supported"),
                     ({"tools": TOOLS, "tool_choice": {"type": "function", "function":
                                                       {"name": "none"}}}, "none"),
                     ({"tool_choice": "required"}, "no tools")]:

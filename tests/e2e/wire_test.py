@@ -276,6 +276,21 @@ class Wire(e2e_case.TestCase):
             "max_new_tokens": 0}})
         self.assertEqual(cached["text"], "")
 
+    def test_structural_tag_of_generate(self):
+        tag = {"structures": [{"begin": "<n>", "schema": {"enum": [7]}, "end": "</n>"}],
+               "triggers": ["<n"]}
+        forced = {"format": {"type": "tag", "begin": "<n>", "end": "</n>", "content": {
+            "type": "json_schema", "json_schema": {"enum": [7]}}}}
+        def generate(structural_tag):
+            return self.post("/generate", {"text": "Hi", "sampling_params": {
+                "temperature": 0, "max_new_tokens": 20,
+                "structural_tag": json.dumps(structural_tag)}})
+        self.assertEqual(generate(forced)["text"], "<n>7</n>")
+        free = self.post("/generate", {"text": "Hi", "sampling_params": {
+            "temperature": 0, "max_new_tokens": 20}})["text"]
+        self.assertNotIn("<n", free)
+        self.assertEqual(generate(tag)["text"], free)
+
     def test_5_1_6_an_error_within_a_stream(self):
         server = OneProcess(e2e_case.BINARIES, e2e_case.DEMO,
                             flags=["--drain-timeout", "0"])

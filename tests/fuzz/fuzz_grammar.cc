@@ -35,7 +35,7 @@ const std::shared_ptr<const Vocabulary>& Bytes() {
 // among the tokens of a text that is written under the grammar.
 void FuzzGrammar(absl::Span<const uint8_t> bytes) {
   if (bytes.empty()) return;
-  const auto kind = static_cast<GrammarKind>(bytes[0] % 4);
+  const auto kind = static_cast<GrammarKind>(bytes[0] % 5);
   const std::string text(bytes.begin() + 1, bytes.end());
   const auto compiled = CompileGrammar(kind, text, 0, Bytes());
   if (!compiled.ok()) {

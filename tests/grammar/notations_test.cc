@@ -1,6 +1,9 @@
-// Regular expressions, EBNF and tool calls.
+// Regular expressions, EBNF, tool calls and structural tags.
 
 #include <random>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -194,6 +197,203 @@ TEST(NotationsTest, StrictToolsTellWhatCannotBePromised) {
   EXPECT_THAT(
       std::string(strict.status().message()),
       ::testing::HasSubstr("tool f: parameters/properties/s/uniqueItems"));
+}
+
+std::string TagOf(const std::string& format) {
+  return R"({"type": "structural_tag", "format": )" + format + "}";
+}
+
+TEST(NotationsTest, StructuralTagsAsTheyWereFirst) {
+  const std::string text = R"({"type": "structural_tag", "structures": [
+      {"begin": "<f=a>", "schema": {"type": "integer"}, "end": "</f>"},
+      {"begin": "<f=b>", "schema": {"type": "object", "properties": {"x": {
+          "$ref": "#/$defs/x"}}, "required": ["x"], "$defs": {"x": {"enum":
+          [1, "</f>"]}}}, "end": "</f>"},
+      {"begin": "{g:", "schema": null, "end": "}"}],
+      "triggers": ["<f", "{g"]})";
+  Check(GrammarKind::kStructuralTag,
+        {{text,
+          {"", "any <text { of <g>", "<f=a>12</f>",
+           "so: <f=a>-3</f><f=b>{\"x\": \"</f>\"}</f> and {g:[true]}.",
+           "<<f=a>0</f>", "<f=a>1</f></f>"},
+          {"<f", "a <f=", "<f=c>1</f>", "<f=a>x</f>", "<f=a>1</f", "{g",
+           "<f=b>{\"x\": 2}</f>", "<f=a>1</f> <f"}}});
+}
+
+TEST(NotationsTest, StructuralTagsOfOneFormat) {
+  Check(GrammarKind::kStructuralTag,
+        {{TagOf(R"({"type": "const_string", "value": "a\"é"})"),
+          {"a\"é"},
+          {"", "a\"", "a\"éx"}},
+         {TagOf(R"({"type": "json_schema", "json_schema": {"enum": [1, 2]},
+                  "style": "json", "any_order": false})"),
+          {"1", "2"},
+          {"3", "12"}},
+         {TagOf(R"({"type": "regex", "pattern": "[a-c]+x?"})"), {"abx"}, {"x"}},
+         {TagOf(R"({"type": "grammar",
+                  "grammar": "root ::= \"(\" root \")\" | \"1\""})"),
+          {"1", "((1))"},
+          {"(1"}},
+         {TagOf(R"({"type": "any_text", "excludes": ["ab", "c"]})"),
+          {"", "a", "b a!"},
+          {"ab", "xaab", "c"}},
+         {TagOf(R"({"type": "or", "elements": [
+                  {"type": "const_string", "value": "yes"},
+                  {"type": "sequence", "elements": [
+                    {"type": "const_string", "value": "no"},
+                    {"type": "optional", "content": {
+                      "type": "regex", "pattern": "[!?]"}}]}]})"),
+          {"yes", "no", "no!"},
+          {"yes!", "n"}},
+         {TagOf(R"({"type": "sequence", "elements": [
+                  {"type": "plus", "content": {"type": "regex", "pattern": "a|bb"}},
+                  {"type": "star", "content": {"type": "regex", "pattern": "c"}},
+                  {"type": "repeat", "min": 1, "max": 2, "content": {
+                    "type": "const_string", "value": "d"}}]})"),
+          {"abbad", "accdd"},
+          {"cd", "ab", "addd"}},
+         // Two grammars have rules of the same names.
+         {TagOf(R"({"type": "sequence", "elements": [
+                  {"type": "grammar", "grammar": "root ::= x x\nx ::= \"1\""},
+                  {"type": "grammar", "grammar": "root ::= x\nx ::= \"2\""}]})"),
+          {"112"},
+          {"11", "222", "12"}}});
+}
+
+TEST(NotationsTest, StructuralTagsWithEnds) {
+  const std::string think =
+      R"({"type": "tag", "begin": "<t>", "content": {"type": "any_text"},
+          "end": ["</t>", "</>"]})";
+  Check(GrammarKind::kStructuralTag,
+        {{TagOf(think),
+          {"<t></t>", "<t>a<</t>", "<t></</>"},
+          {"<t>", "<t></t></t>", "</t>", "<t></>a</t>"}},
+         {TagOf(R"({"type": "sequence", "elements": [)" + think +
+                R"(, {"type": "const_string", "value": "."}]})"),
+          {"<t>a.</t>."},
+          {"<t>a.</t>", "<t></t>.</t>."}},
+         // What is free before the end of a tag has none of it either.
+         {TagOf(R"J({"type": "tag", "begin": "(", "end": ")", "content": {
+                    "type": "sequence", "elements": [
+                    {"type": "any_text", "excludes": ["!"]},
+                    {"type": "const_string", "value": "x"},
+                    {"type": "or", "elements": [{"type": "any_text"},
+                      {"type": "const_string", "value": ")"}]}]}})J"),
+          {"(x)", "(aax)", "(xx.!)", "(x))"},
+          {"(a)", "(!x)", "(a)x)", "(x)y)"}},
+         {TagOf(R"({"type": "tag", "begin": "[", "content": )" + think +
+                R"(, "end": "]"})"),
+          {"[<t>]</t>]"},
+          {"[<t>]</t>", "[<t>]"}},
+         {TagOf(R"({"type": "tag", "begin": "n:", "end": "", "content":
+                    {"type": "regex", "pattern": "\\d+"}})"),
+          {"n:12"},
+          {"n:"}}},
+        /*write=*/false);
+}
+
+TEST(NotationsTest, StructuralTagsBehindTriggers) {
+  const auto triggered = [](const std::string& more) {
+    return TagOf(R"({"type": "triggered_tags", "triggers": ["<f"], "tags": [
+        {"type": "tag", "begin": "<f1>", "end": "</f>", "content": {
+          "type": "regex", "pattern": "[a-z]+"}},
+        {"begin": "<f2>", "end": "</f>", "content": {"type": "any_text"}}])" +
+                 more + "}");
+  };
+  const std::string a = "<f1>ab</f>", b = "<f2><f</f>";
+  Check(GrammarKind::kStructuralTag,
+        {{triggered(""),
+          {"", "x <", a, "x" + a + b + "y</f>"},
+          {"<f", "<f3></f>"}},
+         {triggered(R"(, "at_least_one": true)"),
+          {a, b + " and " + a + "."},
+          {"", "x" + a}},
+         {triggered(R"(, "stop_after_first": true)"),
+          {"", "x", a, "x" + b},
+          {a + a, a + "x"}},
+         {triggered(R"(, "stop_after_first": true, "at_least_one": true)"),
+          {a, b},
+          {"", "x" + a, a + a, a + "x"}},
+         {triggered(R"(, "excludes": ["!", "<t"])"),
+          {"x" + a + "y", "<f2>!</f>"},
+          {"x!", "<t"}},
+         // Within a tag its end is none of the free text.
+         {TagOf(R"({"type": "tag", "begin": "<r>", "end": "</r>", "content": {
+           "type": "triggered_tags", "triggers": ["<f"], "tags": [{"begin":
+           "<f>", "end": "</f>", "content": {"type": "any_text"}}]}})"),
+          {"<r></r>", "<r>a<f></r></f>b</r>"},
+          {"<r>a</r>b</r>", "<r><f></f>"}},
+         {TagOf(R"({"type": "dispatch", "excludes": ["end"], "rules": [
+           ["a:", {"type": "regex", "pattern": "\\d"}],
+           ["aa:", {"type": "const_string", "value": "!"}]]})"),
+          {"", "a:1", "b a:1a:2", "aa:!", "xaa:!a:3"},
+          {"a:", "aa:1", "the end"}},
+         {TagOf(R"({"type": "dispatch", "loop": false, "rules": [
+           ["a", {"type": "const_string", "value": "b"}]]})"),
+          {"", "x", "xab"},
+          {"xabx", "xa"}},
+         {TagOf(R"({"type": "tags_with_separator", "separator": ", ", "tags": [
+           {"begin": "<", "end": ">", "content": {"type": "any_text"}}]})"),
+          {"", "<a>", "<a>, <>"},
+          {"<a><b>", "<a>, ", "x"}},
+         {TagOf(R"({"type": "tags_with_separator", "separator": ",",
+           "at_least_one": true, "stop_after_first": true, "tags": [
+           {"begin": "<", "end": ">", "content": {"type": "any_text"}}]})"),
+          {"<a>"},
+          {"", "<a>,<b>"}}},
+        /*write=*/false);
+}
+
+TEST(NotationsTest, StructuralTagsThatAreRefused) {
+  const std::pair<std::string, const char*> cases[] = {
+      {"[]", "must be an object"},
+      {"{}", "needs a format"},
+      {R"({"structures": [], "triggers": [""]})", "structural_tag.triggers"},
+      {R"({"structures": [{"begin": "<a>", "schema": {}, "end": ""}],
+           "triggers": ["<b"]})",
+       "structures[0].begin: begins with 0 of the triggers"},
+      {R"({"structures": [{"begin": "<a>", "schema": {"uniqueItems": true},
+           "end": ""}], "triggers": ["<"]})",
+       "structures[0].schema/uniqueItems"},
+      {TagOf("5"), "structural_tag.format: must be an object"},
+      {TagOf("{}"), "format.type: is missing"},
+      {TagOf(R"({"type": "any_tokens"})"),
+       "format.type: is not supported by this server"},
+      {TagOf(R"({"type": "any_text", "max_tokens": 5})"), "format.max_tokens"},
+      {TagOf(R"({"type": "json_schema", "json_schema": {}, "style":
+                 "qwen_xml"})"),
+       "format.style"},
+      {TagOf(R"({"type": "regex", "pattern": "(a"})"), "format.pattern"},
+      {TagOf(R"({"type": "grammar", "grammar": "root ::= x"})"),
+       "format.grammar: the grammar has no rule x"},
+      {TagOf(R"({"type": "sequence", "elements": []})"), "format.elements"},
+      {TagOf(R"({"type": "sequence", "elements": [{"type": "or", "elements": [
+                 {"type": "const_string"}]}]})"),
+       "format.elements[0].elements[0].value: is missing"},
+      {TagOf(R"({"type": "tag", "begin": {"type": "token", "token": 5},
+                 "content": {"type": "any_text"}, "end": "x"})"),
+       "format.begin: must be a string"},
+      {TagOf(R"({"type": "tag", "begin": "a", "content": {"type": "any_text"},
+                 "end": ["x", ""]})"),
+       "format.end"},
+      {TagOf(R"({"type": "triggered_tags", "triggers": ["<", "<a"], "tags": [
+                 {"begin": "<a>", "content": {"type": "any_text"}, "end": ">"}
+                 ]})"),
+       "format.tags[0].begin: begins with 2 of the triggers"},
+  };
+  for (const auto& [text, what] : cases) {
+    const auto grammar = Compile(GrammarKind::kStructuralTag, text);
+    ASSERT_FALSE(grammar.ok()) << text;
+    EXPECT_EQ(grammar.status().code(), absl::StatusCode::kInvalidArgument);
+    EXPECT_THAT(std::string(grammar.status().message()),
+                ::testing::HasSubstr(what))
+        << text;
+  }
+  std::string deep = R"({"type": "any_text"})";
+  for (int i = 0; i < 70; ++i) {
+    deep = R"({"type": "optional", "content": )" + deep + "}";
+  }
+  EXPECT_FALSE(Compile(GrammarKind::kStructuralTag, TagOf(deep)).ok());
 }
 
 }  // namespace

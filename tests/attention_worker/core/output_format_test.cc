@@ -77,6 +77,10 @@ std::vector<Format> Formats() {
        R"({"type": "array", "items": {"type": "array", "items": {"type":
           "integer", "minimum": 0, "maximum": 99}, "maxItems": 2}, "minItems":
           2, "maxItems": 3})"},
+      {grammar::GrammarKind::kStructuralTag,
+       R"({"format": {"type": "triggered_tags", "triggers": ["{a"], "tags": [
+          {"begin": "{a:", "content": {"type": "regex", "pattern": "[ab]{2,4}"},
+          "end": "}"}], "at_least_one": true}})"},
   };
 }
 

@@ -196,6 +196,39 @@ TEST_F(ApiTest, TokensCanBeNamedByTheirIds) {
   EXPECT_EQ(text["choices"][0]["logprobs"]["tokens"][1], "token_id:6");
 }
 
+TEST_F(ApiTest, StructuralTagsReachTheWorkerBesideToolsToo) {
+  Start();
+  workers_[0]->Answer(Ids("ok"));
+  const std::string structures =
+      R"("response_format":{"type":"structural_tag","structures":[{"begin":)"
+      R"("<f>","schema":{},"end":"</f>"}],"triggers":["<f"]})";
+  const std::string tools =
+      R"(,"tools":[{"type":"function","function":{"name":"light"}}])";
+  PostJson(kChat, Hi(structures));
+  PostJson(kChat, Hi(structures + tools));
+  PostJson(kChat, Hi(R"("structured_outputs":{"structural_tag":)"
+                     R"("{\"format\":{\"type\":\"any_text\"}}"})"));
+  const auto format = [&](size_t call) {
+    return *workers_[0]->WaitForCall(call, Soon())->request().output_format;
+  };
+  for (const size_t call : {0, 1, 2}) {
+    EXPECT_EQ(format(call).kind, OutputFormat::Kind::kStructuralTag);
+  }
+  EXPECT_EQ((*ParseJson(format(0).text))["triggers"], Json::array({"<f"}));
+  EXPECT_EQ(format(1).text, format(0).text);
+  EXPECT_EQ(format(2).text, R"({"format":{"type":"any_text"}})");
+  // A strict tool is held to its schema: by what, if both say something?
+  EXPECT_EQ(PostError(400, kChat,
+                      Hi(structures +
+                         R"(,"tools":[{"type":"function","function":)"
+                         R"({"name":"light","strict":true}}])"))["param"],
+            "tools");
+  EXPECT_EQ(
+      PostError(400, kChat,
+                Hi(R"("response_format":{"type":"structural_tag"})"))["param"],
+      "response_format");
+}
+
 TEST_F(ApiTest, PromptLogprobsAreVllms) {
   Start();
   workers_[0]->Answer({5});

@@ -74,6 +74,8 @@ TEST_F(SglangTest, HoldsTheOutputToAFormat) {
        OutputFormat::Kind::kJsonSchema, R"({"type":"object"})"},
       {R"({"ebnf":"root ::= \"a\""})", OutputFormat::Kind::kEbnf,
        "root ::= \"a\""},
+      {R"({"structural_tag":"{\"format\":{\"type\":\"any_text\"}}"})",
+       OutputFormat::Kind::kStructuralTag, R"({"format":{"type":"any_text"}})"},
   };
   size_t call = 0;
   for (const auto& test : cases) {
@@ -259,6 +261,8 @@ TEST_F(SglangTest, RefusesWithThePathOfWhatIsWrong) {
       {R"({"text":"a","image_data":"x"})", "image_data"},
       {R"({"text":"a","sampling_params":{"stop_regex":["x","(y"]}})",
        "sampling_params.stop_regex"},
+      {R"({"text":"a","sampling_params":{"structural_tag":"{}"}})",
+       "sampling_params.structural_tag"},
       {R"({"text":"a","sampling_params":{"regex":5}})",
        "sampling_params.regex"},
       {R"({"text":"a","sampling_params":{"regex":"a","ebnf":"root ::= \"a\""}})",
