@@ -53,7 +53,7 @@ void DraftStage::Verified(LiveSequence* sequence, int64_t drafted,
   const double weight = mean_drafted_ == 0 ? 1.0 : kMetricWeight;
   mean_accepted_ += weight * (static_cast<double>(accepted) - mean_accepted_);
   mean_drafted_ += weight * (static_cast<double>(drafted) - mean_drafted_);
-  options_.metrics->DraftsVerified(drafted, accepted, 1 + mean_accepted_,
+  options_.metrics->DraftsVerified(drafted, accepted, accepted_length(),
                                    mean_accepted_ / mean_drafted_);
 }
 

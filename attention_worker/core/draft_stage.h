@@ -59,6 +59,10 @@ class DraftStage {
 
   // Of `drafted` tokens of the sequence the first `accepted` were right.
   void Verified(LiveSequence* sequence, int64_t drafted, int64_t accepted);
+  // EngineLoad's.
+  double accepted_length() const {
+    return mean_drafted_ == 0 ? 0 : 1 + mean_accepted_;
+  }
 
   // A step, without drafting, took so long. REQUIRES: it read no prompt.
   void ObserveStep(int64_t sequences, int64_t draft_rows,

@@ -110,6 +110,9 @@ struct EngineLoad {
       0;  // of running sequences; shared pages count for each
   int64_t state_bytes_budget = 0;
   int64_t transfers = 0;  // states on their way out
+  // Tokens that a step with drafts gives a sequence, its own included: a moving
+  // average. 0: no draft was verified yet.
+  double accepted_length = 0;
 };
 
 // Life: Create() starts the step thread; Submit() until Stop(); the destructor

@@ -527,6 +527,7 @@ void StepLoop::ReportLoad() {
   }
   load.state_bytes_used = state_bytes_used_;
   load.state_bytes_budget = budget_.state_bytes;
+  load.accepted_length = drafts_.accepted_length();
   options_.metrics->SetLoad(load);
   options_.metrics->SetPrefixCache(cache_.num_snapshots(),
                                    cache_.num_evictions(),

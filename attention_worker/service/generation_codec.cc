@@ -276,6 +276,7 @@ void WorkerInfoToProto(const WorkerInfo& info, v1::WorkerInfo* out) {
   out->set_message(info.message);
   out->set_state_fixed_bytes(static_cast<uint64_t>(info.state_fixed_bytes));
   out->set_state_token_bytes(static_cast<uint64_t>(info.state_token_bytes));
+  out->set_accepted_length(info.load.accepted_length);
 }
 
 }  // namespace switchyard::attention_worker

@@ -138,6 +138,8 @@ struct AttentionWorkerInfo {
   // What a session's state takes; 0: unknown.
   int64_t state_fixed_bytes = 0;
   int64_t state_token_bytes = 0;  // and for each token
+  // Tokens a step with drafts gives a sequence; 0: not known.
+  double accepted_length = 0;
 };
 
 // A request's state that is at another worker now.

@@ -1,6 +1,7 @@
 #include "router/client/generation_codec.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <limits>
 #include <string>
@@ -297,6 +298,11 @@ absl::StatusOr<AttentionWorkerInfo> AttentionWorkerInfoFromProto(
   SY_ASSIGN_OR_RETURN(
       out.state_token_bytes,
       CountFromProto("state_token_bytes", info.state_token_bytes()));
+  if (!(info.accepted_length() >= 0 && std::isfinite(info.accepted_length()))) {
+    return absl::InternalError(absl::StrCat("the worker sent accepted_length ",
+                                            info.accepted_length()));
+  }
+  out.accepted_length = info.accepted_length();
   return out;
 }
 

@@ -84,6 +84,16 @@ void SglangApi::AddRoutes(Routes* routes) {
                           {"num_waiting_reqs", total["total_waiting_reqs"]},
                           {"num_tokens", 0}}})));
       });
+  for (const char* path : {"/start_profile", "/stop_profile"}) {
+    for (const char* method : {"GET", "POST"}) {
+      routes->Add(method, path, [](const RoutedRequest&, const Writer& writer) {
+        writer->Send(ErrorResponse(HttpError(
+            404,
+            "this server writes no profiles: /metrics has the time of each part "
+            "of a step, and --otlp-traces-endpoint sends traces")));
+      });
+    }
+  }
   for (const char* method : {"GET", "POST"}) {
     routes->Add(method, "/flush_cache",
                 [this](const RoutedRequest&, const Writer& writer) {
@@ -328,6 +338,10 @@ Json SglangApi::Loads() const {
                      {"state_bytes_used", info.state_bytes_used},
                      {"state_bytes_budget", info.state_bytes_budget},
                      {"in_flight_reqs", worker.in_flight}});
+    // Benchmarks take its presence for drafting.
+    if (info.accepted_length > 0) {
+      loads.back()["avg_spec_accept_length"] = info.accepted_length;
+    }
     running += info.running_requests;
     waiting += info.waiting_requests;
     usage_sum += usage;

@@ -145,7 +145,8 @@ TEST(GenerationWireTest, WorkerInfoSurvivesTheWire) {
                                          .load = {.running = 3,
                                                   .waiting = 4,
                                                   .state_bytes_used = 5,
-                                                  .state_bytes_budget = 6},
+                                                  .state_bytes_budget = 6,
+                                                  .accepted_length = 2.5},
                                          .message = "m"},
                                         &message);
     const auto info = AttentionWorkerInfoFromProto(message);
@@ -162,6 +163,7 @@ TEST(GenerationWireTest, WorkerInfoSurvivesTheWire) {
     EXPECT_EQ(info->state_bytes_used, 5);
     EXPECT_EQ(info->state_bytes_budget, 6);
     EXPECT_EQ(info->message, "m");
+    EXPECT_EQ(info->accepted_length, 2.5);
   }
 }
 
@@ -225,6 +227,11 @@ TEST(FromProtoTest, RefusesWhatNoWorkerSends) {
   info.set_loading_progress(1.5);
   EXPECT_THAT(AttentionWorkerInfoFromProto(info),
               StatusIs(absl::StatusCode::kInternal, HasSubstr("1.5")));
+  info.set_loading_progress(1);
+  info.set_accepted_length(-1);
+  EXPECT_THAT(
+      AttentionWorkerInfoFromProto(info),
+      StatusIs(absl::StatusCode::kInternal, HasSubstr("accepted_length")));
 }
 
 }  // namespace

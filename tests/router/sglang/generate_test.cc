@@ -307,6 +307,7 @@ TEST_F(SglangTest, TellsAboutModelServerAndLoad) {
   info.waiting_requests = 1;
   info.state_bytes_used = 25;
   info.state_bytes_budget = 100;
+  info.accepted_length = 2.5;
   workers_[0]->SetInfo(info);
   const auto get = [&](const char* path) {
     const auto reply = HttpGet(server_->port(), path);
@@ -321,6 +322,12 @@ TEST_F(SglangTest, TellsAboutModelServerAndLoad) {
   EXPECT_EQ(server["context_length"], 4096);
   EXPECT_TRUE(server.contains("rope_scaling"));
   EXPECT_EQ(server["internal_states"].size(), 1u);
+  EXPECT_EQ(server["internal_states"][0]["avg_spec_accept_length"], 2.5);
+  for (const char* path : {"/start_profile", "/stop_profile"}) {
+    EXPECT_THAT(PostError(404, path, "{}")["message"].get<std::string>(),
+                HasSubstr("/metrics"));
+    EXPECT_EQ(HttpGet(server_->port(), path).status, 404);
+  }
   EXPECT_EQ(get("/get_server_info")["served_model_name"], "demo");
   const Json loads = get("/v1/loads");
   EXPECT_EQ(loads["loads"][0]["num_running_reqs"], 2);
