@@ -1,5 +1,6 @@
 """Disks that are full, memory that is not to be had, and logs that nobody reads: an error
-that says what and where and an exit code, or a service that goes on; never a crash."""
+that says what and where and an exit code, or a service that goes on; never a crash. And
+weights that the processes of a machine have once."""
 
 import json
 import os
@@ -11,7 +12,7 @@ import tempfile
 import unittest
 
 import e2e_case
-from local_cluster import LOOPBACK, free_port, get, wait_until
+from local_cluster import LOOPBACK, Cluster, free_port, get, wait_until
 
 MIB = 1 << 20
 LINE = json.dumps({"text": "Mexico City"}) + "\n"
@@ -90,6 +91,39 @@ class ClosedPipes(e2e_case.TestCase):
         self.assertTrue(answer["choices"][0]["message"]["content"])
         server.send_signal(signal.SIGTERM)
         self.assertEqual(server.wait(60 * e2e_case.SLOWER), 0)
+
+
+def mapped_bytes(pid, path):
+    """(resident, proportional) bytes of the file's mappings in a process: a page that n
+    processes have counts whole in the first, and 1/n in the second."""
+    sizes = {"Rss": 0, "Pss": 0}
+    ours = False
+    with open(f"/proc/{pid}/smaps", encoding="utf-8") as file:
+        for line in file:
+            name, _, rest = line.partition(":")
+            if name in sizes and ours:
+                sizes[name] += int(rest.split()[0]) * 1024
+            elif re.match(r"[0-9a-f]+-[0-9a-f]+ ", line):
+                ours = line.rstrip().endswith(path)
+    return sizes["Rss"], sizes["Pss"]
+
+
+class OneCopyOfTheWeights(e2e_case.TestCase):
+    def test_processes_of_one_machine_share_mapped_weights(self):
+        path = os.path.join(os.path.realpath(e2e_case.DEMO), "model.safetensors")
+        with Cluster(e2e_case.BINARIES, e2e_case.DEMO, deal=("1/1", "1/1"),
+                     expert_flags=["--weights", "map"],
+                     attention_flags=["--weights", "map"]) as cluster:
+            case, _ = e2e_case.evaluation()[0]
+            e2e_case.ask(cluster.port, e2e_case.chat_body(case))
+            experts = [mapped_bytes(worker.pid, path) for worker in cluster.experts]
+            attention = mapped_bytes(cluster.attentions[0].pid, path)
+        size = os.path.getsize(path)
+        # Each expert worker has all experts, most of the file.
+        for resident, _ in experts:
+            self.assertGreater(resident, size / 2)
+        self.assertLessEqual(sum(proportional for _, proportional in (*experts, attention)),
+                             1.05 * size)
 
 
 # A sanitizer reserves terabytes of address space.
