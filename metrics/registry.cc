@@ -336,15 +336,17 @@ std::unique_ptr<Registry> Registry::Create() {
   return std::make_unique<PrometheusRegistry>();
 }
 
-// Registries are made by Registry::Create alone.
 SeriesLease LeaseSeries(Registry* registry, const std::string& label,
                         const std::string& value) {
-  return static_cast<PrometheusRegistry*>(registry)->Lease(label, value);
+  auto* const forgetful = dynamic_cast<PrometheusRegistry*>(registry);
+  return forgetful == nullptr ? nullptr : forgetful->Lease(label, value);
 }
 
 void ForgetUnleasedSeries(Registry* registry, const Clock* clock,
                           absl::Duration after) {
-  static_cast<PrometheusRegistry*>(registry)->ForgetAfter(clock, after);
+  if (auto* const forgetful = dynamic_cast<PrometheusRegistry*>(registry)) {
+    forgetful->ForgetAfter(clock, after);
+  }
 }
 
 }  // namespace switchyard::metrics

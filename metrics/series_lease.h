@@ -15,7 +15,8 @@ namespace switchyard::metrics {
 
 // Taken before handles of series with a label and a value are made, and kept as
 // long as they are used. Any number may be taken for one value. Destroyed by
-// any thread, before the registry.
+// any thread, before the registry. Null if the registry is not
+// Registry::Create's: then nothing is ever forgotten.
 using SeriesLease = std::shared_ptr<const void>;
 SeriesLease LeaseSeries(Registry* registry, const std::string& label,
                         const std::string& value);

@@ -7,6 +7,8 @@ close() ends, and the kernel is asked to kill it when the parent dies.
 import collections
 import contextlib
 import ctypes
+import fcntl
+import functools
 import http.client
 import itertools
 import json
@@ -33,14 +35,34 @@ class ProcessFailed(Exception):
 # Ports of this process: a block of its own below the range that the kernel hands out,
 # so that two tests at once do not take each other's before they are bound.
 _BLOCK_SIZE = 100
-_FIRST_PORT = 20000 + os.getpid() % 120 * _BLOCK_SIZE
+_NUM_BLOCKS = 120
+_FIRST_PORT = 20000
 _next_port = itertools.count()
+
+
+@functools.lru_cache(maxsize=None)
+def _first_port():
+    """Of a block that no other process of this user has: it is locked until this one ends."""
+    folder = os.path.join(tempfile.gettempdir(), f"switchyard-ports-{os.getuid()}")
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    for i in range(_NUM_BLOCKS):
+        block = (os.getpid() + i) % _NUM_BLOCKS
+        # Not inherited by children, who may outlive this process.
+        lock = os.open(os.path.join(folder, str(block)), os.O_CREAT | os.O_RDWR, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            continue
+        return _FIRST_PORT + block * _BLOCK_SIZE
+    raise RuntimeError(f"all blocks of ports are taken: see {folder}")
 
 
 def free_port():
     """A port that nothing listens on, and that was not given out lately."""
+    first = _first_port()
     for _ in range(_BLOCK_SIZE):
-        port = _FIRST_PORT + next(_next_port) % _BLOCK_SIZE
+        port = first + next(_next_port) % _BLOCK_SIZE
         with contextlib.closing(socket.socket()) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -48,7 +70,7 @@ def free_port():
             except OSError:
                 continue
             return port
-    raise RuntimeError(f"no free port from {_FIRST_PORT} on")
+    raise RuntimeError(f"no free port from {first} on")
 
 
 def _die_with_parent():

@@ -87,10 +87,11 @@ void SglangApi::AddRoutes(Routes* routes) {
   for (const char* path : {"/start_profile", "/stop_profile"}) {
     for (const char* method : {"GET", "POST"}) {
       routes->Add(method, path, [](const RoutedRequest&, const Writer& writer) {
-        writer->Send(ErrorResponse(HttpError(
-            404,
-            "this server writes no profiles: /metrics has the time of each part "
-            "of a step, and --otlp-traces-endpoint sends traces")));
+        writer->Send(ErrorResponse(
+            HttpError(404,
+                      "this server writes no profiles: /metrics has the time "
+                      "of each part "
+                      "of a step, and --otlp-traces-endpoint sends traces")));
       });
     }
   }

@@ -106,8 +106,9 @@ class Serve(e2e_case.TestCase):
         self.assertEqual(self.spans(), 0)
         self.assertEqual(self.request("/v1/completions", ask)[0], 401)
         self.assertEqual(self.request("/v1/completions", ask, "of-ann")[0], 200)
-        self.assertIn("request mine-1: POST /v1/completions answered with 200",
-                      server.log())
+        # A line is written behind the answer.
+        wait_until(lambda: "request mine-1: POST /v1/completions answered with 200"
+                   in server.log(), "the answer's line", 60 * e2e_case.SLOWER, [server])
         # That one's spans are the router's, and the worker's: whole, prefill, decode.
         wait_until(lambda: self.spans() >= 4, "spans of all parts",
                    60 * e2e_case.SLOWER, [server])
