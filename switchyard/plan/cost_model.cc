@@ -32,12 +32,10 @@ constexpr double kSnapshotShare = 0.25;
 // What no member's share of a layer exceeds (fabric/placement).
 constexpr double kUnevenShare = 1.08;
 // The shares of what memory gives and of what units can do at best that steps
-// reach, by docs/benchmarks.md: of a token alone 85 to 96 % of its roofline,
-// which is memory's; of prompts 41 to 52 % of the 8-bit products' peak.
-constexpr double kReadShare = 0.9;
-// Of memory by experts, whose rows come in handfuls: 67 to 74 % in steps of
-// several sequences.
-constexpr double kExpertReadShare = 0.75;
+// reach, fitted to what scripts/check_plan measured (docs/decisions/0094): a
+// token alone takes 82 to 100 % of its roofline, which is memory's; prompts 41
+// to 52 % of the 8-bit products' peak (docs/benchmarks.md).
+constexpr double kReadShare = 0.95;
 constexpr double kComputeShare = 0.5;
 
 DType DTypeOf(model::WeightFormat format) {
@@ -57,27 +55,24 @@ bench::Cost& Of(bench::StepCost& cost, StepPart part) {
   return cost[static_cast<int>(part)];
 }
 
-double Seconds(const bench::StepCost& cost, const bench::MachineLimits& limits,
-               double read_share = kReadShare) {
+double Seconds(const bench::StepCost& cost,
+               const bench::MachineLimits& limits) {
   return bench::RooflineSeconds(
-      cost, {.read_bytes = read_share * limits.read_bytes,
+      cost, {.read_bytes = kReadShare * limits.read_bytes,
              .integer_operations = kComputeShare * limits.integer_operations,
              .float_operations = kComputeShare * limits.float_operations});
 }
 
-double Seconds(const bench::Cost& cost, const bench::MachineLimits& limits,
-               double read_share) {
+double Seconds(const bench::Cost& cost, const bench::MachineLimits& limits) {
   bench::StepCost one{};
   one[0] = cost;
-  return Seconds(one, limits, read_share);
+  return Seconds(one, limits);
 }
 
 // Everything in one process.
-double SecondsInProcess(bench::StepCost cost,
+double SecondsInProcess(const bench::StepCost& cost,
                         const bench::MachineLimits& limits) {
-  const bench::Cost experts =
-      std::exchange(Of(cost, StepPart::kRoutedExperts), {});
-  return Seconds(cost, limits) + Seconds(experts, limits, kExpertReadShare);
+  return Seconds(cost, limits);
 }
 
 bench::StepLoad DecodeLoad(const model::ModelConfig& config, int64_t sequences,
@@ -221,9 +216,8 @@ StepTime CostModel::Step(const Shape& shape, const Node& node,
   bench::StepCost cost = accounting_.CostOf(load);
   const bench::Cost experts =
       std::exchange(Of(cost, StepPart::kRoutedExperts), {});
-  const double shared =
-      Seconds(std::exchange(Of(cost, StepPart::kSharedExpert), {}), node.limits,
-              kReadShare);
+  const double shared = Seconds(
+      std::exchange(Of(cost, StepPart::kSharedExpert), {}), node.limits);
   StepTime time;
   time.attention = Seconds(cost, node.limits);
   const auto layers = static_cast<double>(moe_layers_);
@@ -235,8 +229,7 @@ StepTime CostModel::Step(const Shape& shape, const Node& node,
   const auto tokens = static_cast<double>(Tokens(load));
   const double distinct = load.distinct_experts / layers;
   const double workers = shape.expert_workers;
-  const double mean_share =
-      Seconds(experts, node.limits, kExpertReadShare) / workers;
+  const double mean_share = Seconds(experts, node.limits) / workers;
   time.experts =
       mean_share * BusiestOverMean(std::llround(std::max(1.0, distinct)),
                                    shape.expert_workers, shape.copies);

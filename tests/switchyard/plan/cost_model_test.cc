@@ -96,7 +96,7 @@ const Network kNetwork = {
 TEST(CostModelTest, ATokenOnOneExpertWorkerByHand) {
   const CostModel model = Model("q4");
   const StepTime time = model.DecodeStep({}, kNode, kNetwork, 1, 0);
-  EXPECT_NEAR(time.experts, 480 * model.OneExpertBytes() / 75e9, 1e-6);
+  EXPECT_NEAR(time.experts, 480 * model.OneExpertBytes() / 95e9, 1e-6);
   EXPECT_NEAR(time.wire, 48 * (2304 + 10 * 8192) / 1e9, 1e-9);
   EXPECT_NEAR(time.dispatch, 48 * 300e-6, 1e-12);
   EXPECT_EQ(time.queueing, 0);
