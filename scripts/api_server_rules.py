@@ -1,19 +1,15 @@
-#!/usr/bin/env python3
-"""Checks built Kubernetes manifests against what an API server refuses beyond its schema.
-
-    kubectl kustomize deploy/k8s/overlays/local | scripts/api_server_rules.py
+"""What an API server refuses of built Kubernetes manifests beyond its schema; a part of
+scripts/check_manifests.py.
 
 A schema says that a probe has a successThreshold; the server also says that a liveness
 probe's is 1. This knows the server's rules for the kinds and fields that deploy/k8s uses
 (Kubernetes' API reference and pkg/apis/*/validation name them), so that `kubectl apply`
-does not find out first. Prints one line for each finding; exit code 1 if there is one.
-Needs PyYAML.
+does not find out first.
 """
 
 import decimal
 import ipaddress
 import re
-import sys
 
 LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")  # RFC 1123
 SERVICE_NAME = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")  # RFC 1035
@@ -329,15 +325,3 @@ class Rules:
 def check(documents):
     """Findings over the documents of one build, as lines of text."""
     return Rules([d for d in documents if d]).run()
-
-
-def main():
-    import yaml  # pylint: disable=import-outside-toplevel
-    findings = check(yaml.safe_load_all(sys.stdin))
-    for finding in findings:
-        print(finding)
-    return 1 if findings else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -5,12 +5,15 @@
 
 Schemas say what a field may be; this says what ours must be: hardening (a superset of Pod
 Security's restricted standard), probes that do not kill a pod for what others lack, time to
-drain, and that names, ports, labels and volumes fit together. Prints one line for each
-finding; exit code 1 if there is one. Needs PyYAML.
+drain, and that names, ports, labels and volumes fit together. And what an API server
+refuses beyond its schemas (api_server_rules.py). Prints one line for each finding; exit
+code 1 if there is one. Needs PyYAML.
 """
 
 import re
 import sys
+
+import api_server_rules
 
 WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet")
 LEAST_UID = 10000  # below are the users of the nodes themselves
@@ -290,7 +293,8 @@ class Checker:
 
 def check(documents):
     """Findings over the documents of one build, as lines of text."""
-    return Checker([d for d in documents if d]).run()
+    documents = [d for d in documents if d]
+    return api_server_rules.check(documents) + Checker(documents).run()
 
 
 def main():

@@ -49,11 +49,6 @@ class ManifestsTest(unittest.TestCase):
                     else:
                         kubernetes_validate.validate(document, KUBERNETES, strict=True)
 
-    def test_a_server_would_take_everything(self):
-        for what, documents in builds():
-            with self.subTest(build=what):
-                self.assertEqual(api_server_rules.check(documents), [])
-
     def test_a_misspelt_field_is_not_valid(self):
         worker = copy.deepcopy(find(manifests.overlay("local"), "Deployment",
                                     "switchyard-expert-worker"))

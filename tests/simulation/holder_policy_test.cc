@@ -499,56 +499,49 @@ TEST_F(HolderPolicyTest, TwoThatJoinOutvoteAFirstThatComputesWrongly) {
   EXPECT_EQ(first->num_pairs(), before);
 }
 
-TEST_F(HolderPolicyTest, OneThatJoinsWronglyGetsNothingUntilAThirdDecides) {
-  SimulatedWorker* const first = Add();
-  SimulatedWorker* const joins = Add();
-  SimulatedWorker* const third = Add();
-  options_.health.join_probes = 3;
-  Make();
-  joins->ComputeWrongly();
-  SetClients({first});
-  Steps(10);
-  SetClients({first, joins});
-  Steps(40);  // all of which are right
-  EXPECT_TRUE(IsIn(joins, "disputed"));
-  EXPECT_EQ(Ejections(joins, "wrong"), 0);
-  SetClients({first, joins, third});
+// One holder serves, then another joins that computes wrongly.
+class WrongJoinTest : public HolderPolicyTest {
+ protected:
+  void JoinWrongly() {
+    options_.health.join_probes = 3;
+    Make();
+    joins_->ComputeWrongly();
+    SetClients({first_});
+    Steps(10);
+    SetClients({first_, joins_});
+    Steps(40);  // all of which are right
+  }
+
+  SimulatedWorker* const first_ = Add();
+  SimulatedWorker* const joins_ = Add();
+  SimulatedWorker* const third_ = Add();  // not there yet
+};
+
+TEST_F(WrongJoinTest, ItGetsNothingUntilAThirdDecides) {
+  JoinWrongly();
+  EXPECT_TRUE(IsIn(joins_, "disputed"));
+  EXPECT_EQ(Ejections(joins_, "wrong"), 0);
+  SetClients({first_, joins_, third_});
   Steps(20, {1, 2, 3}, absl::Milliseconds(100));
-  EXPECT_TRUE(IsIn(joins, "distrusted"));
-  EXPECT_TRUE(IsIn(first, "live"));
-  EXPECT_TRUE(IsIn(third, "live"));
+  EXPECT_TRUE(IsIn(joins_, "distrusted"));
+  EXPECT_TRUE(IsIn(first_, "live"));
+  EXPECT_TRUE(IsIn(third_, "live"));
 }
 
-TEST_F(HolderPolicyTest, ADisputeEndsWithTheProcessThatBeganIt) {
-  SimulatedWorker* const first = Add();
-  SimulatedWorker* const joins = Add();
-  options_.health.join_probes = 3;
-  Make();
-  SetClients({first});
-  Steps(10);
-  joins->ComputeWrongly();
-  SetClients({first, joins});
+TEST_F(WrongJoinTest, TheDisputeEndsWithTheProcessThatBeganIt) {
+  JoinWrongly();
+  EXPECT_TRUE(IsIn(joins_, "disputed"));
+  joins_->Start(Everything());
   Steps(20);
-  EXPECT_TRUE(IsIn(joins, "disputed"));
-  joins->Start(Everything());
-  Steps(20);
-  EXPECT_TRUE(IsIn(joins, "live"));
-  EXPECT_TRUE(IsIn(first, "live"));
+  EXPECT_TRUE(IsIn(joins_, "live"));
+  EXPECT_TRUE(IsIn(first_, "live"));
 }
 
-TEST_F(HolderPolicyTest, LocalWeightsDecideWhenOneJoins) {
-  SimulatedWorker* const first = Add();
-  SimulatedWorker* const joins = Add();
+TEST_F(WrongJoinTest, LocalWeightsDecide) {
   Fallback();
-  options_.health.join_probes = 3;
-  Make();
-  SetClients({first});
-  Steps(10);
-  joins->ComputeWrongly();
-  SetClients({first, joins});
-  Steps(20);
-  EXPECT_TRUE(IsIn(joins, "distrusted"));
-  EXPECT_EQ(Probes(joins, "wrong"), 1);
+  JoinWrongly();
+  EXPECT_TRUE(IsIn(joins_, "distrusted"));
+  EXPECT_EQ(Probes(joins_, "wrong"), 1);
 }
 
 }  // namespace
