@@ -5,6 +5,7 @@ reason of the end, tokens counted. And every event's time is kept, so that one c
 how long the longest silence at a given moment was.
 """
 
+import array
 import http.client
 import itertools
 import json
@@ -107,7 +108,8 @@ class CheckedLoad:
     """`streams` threads that ask `bodies` in turn until stop().
 
     After stop(): `failures` (texts), `changed` (index of the body, what was expected,
-    what came), `done` (answers). expect() first.
+    what came), `done` (for each answer its Answer.times; none if it was not streamed).
+    expect() first.
     """
 
     def __init__(self, port, bodies, streams, timeout=120):
@@ -169,7 +171,8 @@ class CheckedLoad:
     def num_events(self):
         """Of streams, so far."""
         with self._lock:
-            return sum(len(a.times) for a in (*self.done, *self._running.values()))
+            return (sum(map(len, self.done)) +
+                    sum(len(answer.times) for answer in self._running.values()))
 
     def _run(self, number):
         while not self._stopping.is_set():
@@ -189,12 +192,10 @@ class CheckedLoad:
                 if error:
                     self.failures.append(error)
                     continue
-                if self._bodies[i]["stream"]:
-                    self.done.append(answer)
-                else:
-                    self.done.append(Answer())
                 if answer.essence() != expected:
                     self.changed.append((i, expected, answer.essence()))
+                self.done.append(array.array(
+                    "d", answer.times if self._bodies[i]["stream"] else ()))
 
     def stalls(self, moments, window):
         """For each moment the longest silence of any stream that was open then and that
@@ -208,9 +209,9 @@ class CheckedLoad:
         `window` seconds behind the moment, before its first event and between two events,
         each None where there was none. After stop()."""
         found = []
-        for answer in self.done:
+        for times in self.done:
             gaps = [b - a if a <= moment + window and b >= moment else None
-                    for a, b in itertools.pairwise(answer.times)]
+                    for a, b in itertools.pairwise(times)]
             first = gaps[0] if gaps else None
             between = max((gap for gap in gaps[1:] if gap is not None), default=None)
             if first is not None or between is not None:

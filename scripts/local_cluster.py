@@ -6,7 +6,6 @@ close() ends, and the kernel is asked to kill it when the parent dies.
 
 import collections
 import contextlib
-import ctypes
 import fcntl
 import functools
 import http.client
@@ -24,8 +23,6 @@ import time
 LOOPBACK = "127.0.0.1"
 # How long a process may take to end before it is killed.
 CLOSE_SECONDS = 10
-_PR_SET_PDEATHSIG = 1
-_LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 class ProcessFailed(Exception):
@@ -73,11 +70,6 @@ def free_port():
     raise RuntimeError(f"no free port from {first} on")
 
 
-def _die_with_parent():
-    os.setpgid(0, 0)
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-
-
 class Process:
     """One child process, with its last log lines."""
 
@@ -86,10 +78,13 @@ class Process:
         self.command = command
         self.lines = collections.deque(maxlen=400)
         self._on_line = on_line
+        # No function of Python's between fork and exec: the whole process would be copied
+        # for it, and stand still meanwhile.
         self._child = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL, env={**os.environ, **(env or {})},
-            preexec_fn=_die_with_parent, text=True, errors="replace")
+            ["setpriv", "--pdeathsig", "KILL", "--", *command],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+            env={**os.environ, **(env or {})}, process_group=0, text=True,
+            errors="replace")
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
