@@ -40,7 +40,10 @@ struct ChoiceUpdate {
   // In the first: of the prompt, the tokens whose logprobs were asked for.
   std::vector<TokenEvent> scored_prompt;
   std::string finish_reason;  // "": not finished; else OpenAI's name
-  Json stop_reason;           // matched stop string or token id, or null
+  // At the end, null or what ended it: a stop string, expression or token id
+  // of the request; matched_stop knows of the model's own end of sequence, too.
+  Json stop_reason;
+  Json matched_stop;
   const std::vector<int32_t>* prompt_ids = nullptr;  // in the first
   Usage usage;                                       // of this choice so far
   absl::Duration since_arrival;                      // of the request
@@ -53,7 +56,8 @@ struct ChoiceResult {
   std::vector<TokenEvent> tokens;         // if the plan wants them
   std::vector<TokenEvent> scored_prompt;  // see ChoiceUpdate
   std::string finish_reason;
-  Json stop_reason;
+  Json stop_reason;  // see ChoiceUpdate
+  Json matched_stop;
   const std::vector<int32_t>* prompt_ids = nullptr;
   Usage usage;
   absl::Duration since_arrival;

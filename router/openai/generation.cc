@@ -233,10 +233,12 @@ void Generation::FinishChoice(size_t index, TokenFinish finish,
   choice.result.since_arrival = environment_->timers->Now() - arrival_;
   if (!choice.text->matched_stop().empty()) {
     choice.result.stop_reason = choice.text->matched_stop();
-  } else if (const auto token = choice.text->stop_token();
-             token &&
-             absl::c_linear_search(plan_.params.stop_token_ids, *token)) {
-    choice.result.stop_reason = *token;
+    choice.result.matched_stop = choice.result.stop_reason;
+  } else if (const auto token = choice.text->stop_token()) {
+    choice.result.matched_stop = *token;
+    if (absl::c_linear_search(plan_.params.stop_token_ids, *token)) {
+      choice.result.stop_reason = *token;
+    }
   }
   // A stop string may be found only now, in what had been held back.
   const bool stopped = !plan_.prefill_only &&
@@ -297,6 +299,7 @@ void Generation::SendFinish(Choice* choice) {
   ChoiceUpdate update;
   update.finish_reason = choice->result.finish_reason;
   update.stop_reason = choice->result.stop_reason;
+  update.matched_stop = choice->result.matched_stop;
   Send(choice, std::move(update));
 }
 

@@ -238,7 +238,10 @@ Json Chunk(const ResponseShape& shape, const ChoiceUpdate& update,
   choice["logprobs"] =
       scored.empty() ? Json(nullptr) : LogprobsJson(shape, scored, text_offset);
   choice["finish_reason"] = TextOrNull(update.finish_reason);
-  if (!update.finish_reason.empty()) choice["stop_reason"] = update.stop_reason;
+  if (!update.finish_reason.empty()) {
+    choice["stop_reason"] = update.stop_reason;
+    choice["matched_stop"] = update.matched_stop;
+  }
   Json chunk = Head(shape, /*chunk=*/true);
   if (shape.return_token_ids) {
     choice["token_ids"] = TokenIds(update.tokens);
@@ -326,6 +329,7 @@ HttpResponse OpenAiFormat::Whole(absl::Span<const ChoiceResult> choices,
     }
     choice["finish_reason"] = TextOrNull(result.finish_reason);
     choice["stop_reason"] = result.stop_reason;
+    choice["matched_stop"] = result.matched_stop;
     if (shape_.return_token_ids) {
       choice["token_ids"] = TokenIds(result.tokens);
       if (result.prompt_ids != nullptr) {

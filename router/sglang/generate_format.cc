@@ -20,12 +20,7 @@ Json FinishReason(const ChoiceResult& choice) {
             {"status_code", nullptr},
             {"err_type", nullptr}};
   }
-  Json matched = choice.stop_reason;
-  // The model's own end of sequence.
-  if (matched.is_null() && !choice.tokens.empty()) {
-    matched = choice.tokens.back().id;
-  }
-  return {{"type", "stop"}, {"matched", std::move(matched)}};
+  return {{"type", "stop"}, {"matched", choice.matched_stop}};
 }
 
 }  // namespace
@@ -103,7 +98,7 @@ std::string SglangFormat::Update(const ChoiceUpdate& update,
                               update.scored_prompt.begin(),
                               update.scored_prompt.end());
   choice.finish_reason = update.finish_reason;
-  choice.stop_reason = update.stop_reason;
+  choice.matched_stop = update.matched_stop;
   choice.usage = update.usage;
   choice.since_arrival = update.since_arrival;
   Json item = Item(choice);

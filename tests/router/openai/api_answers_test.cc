@@ -42,9 +42,10 @@ TEST_F(ApiTest, ChatAnswersWhole) {
           R"("choices":[{"index":0,"message":{"role":"assistant",)"
           R"("content":"Hello there","refusal":null,"reasoning_content":null,)"
           R"("reasoning":null},"logprobs":null,"finish_reason":"stop",)"
-          R"("stop_reason":null}],"usage":{"prompt_tokens":)",
-          prompt, R"(,"completion_tokens":)", answer.size(),
-          R"(,"total_tokens":)", prompt + answer.size(),
+          R"("stop_reason":null,"matched_stop":)",
+          kEos, R"(}],"usage":{"prompt_tokens":)", prompt,
+          R"(,"completion_tokens":)", answer.size(), R"(,"total_tokens":)",
+          prompt + answer.size(),
           R"(,"prompt_tokens_details":{"cached_tokens":0},)"
           R"("completion_tokens_details":{"reasoning_tokens":0}}})"));
   // The prompt is the template's, and greedy is the demo model's default.
@@ -88,10 +89,10 @@ TEST_F(ApiTest, ChatStreamsByteForByte) {
           R"("logprobs":null,"finish_reason":null}],"usage":null})",
           "\n\n", prefix,
           R"("choices":[{"index":0,"delta":{},"logprobs":null,)"
-          R"("finish_reason":"stop","stop_reason":null}],"usage":null})",
-          "\n\n", prefix, R"("choices":[],"usage":{"prompt_tokens":)",
-          prompt.size(), R"(,"completion_tokens":3,"total_tokens":)",
-          prompt.size() + 3,
+          R"("finish_reason":"stop","stop_reason":null,"matched_stop":)",
+          kEos, R"(}],"usage":null})", "\n\n", prefix,
+          R"("choices":[],"usage":{"prompt_tokens":)", prompt.size(),
+          R"(,"completion_tokens":3,"total_tokens":)", prompt.size() + 3,
           R"(,"prompt_tokens_details":{"cached_tokens":0},)"
           R"("completion_tokens_details":{"reasoning_tokens":0}}})",
           "\n\ndata: [DONE]\n\n"));
@@ -138,12 +139,14 @@ TEST_F(ApiTest, StopStringEndsTheAnswerAndTheWorkersRequest) {
       const auto events = Events(reply.body);
       EXPECT_EQ(StreamedContent(events), "Mexico ");
       EXPECT_THAT(events[events.size() - 2],
-                  HasSubstr(R"("finish_reason":"stop","stop_reason":"City")"));
+                  HasSubstr(R"("finish_reason":"stop","stop_reason":"City",)"
+                            R"("matched_stop":"City")"));
     } else {
       const Json choice = (*ParseJson(reply.body))["choices"][0];
       EXPECT_EQ(choice["message"]["content"], "Mexico ");
       EXPECT_EQ(choice["finish_reason"], "stop");
       EXPECT_EQ(choice["stop_reason"], "City");
+      EXPECT_EQ(choice["matched_stop"], "City");
     }
   }
 }
