@@ -3,12 +3,13 @@ lets it, whom it can hit, begins, and ends."""
 
 import contextlib
 import os
-import random
 import signal
 import subprocess
 import sys
 
+import control_groups
 import local_cluster
+from network_namespaces import Link, Namespace
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
@@ -125,46 +126,30 @@ class Throttle(Fault):
     """A twentieth of a CPU, by a control group."""
 
     kind = "throttle"
-    ROOTS = (("/sys/fs/cgroup", "cpu.max", "5000 100000"),
-             ("/sys/fs/cgroup/cpu", "cpu.cfs_quota_us", "5000"))
+    CPUS = 0.05
 
     def __init__(self):
         self._group = None
-        self._parent = None
 
     def unavailable(self):
-        why = "no control group with a CPU quota"
-        for root, file, quota in self.ROOTS:
-            group = os.path.join(root, f"switchyard-chaos-{os.getpid()}")
-            try:
-                os.mkdir(group)
-            except OSError as error:
-                why = f"{root}: {error.strerror}"
-                continue
-            if os.path.exists(os.path.join(group, file)):
-                with open(os.path.join(group, file), "w", encoding="ascii") as limit:
-                    limit.write(quota)
-                self._group, self._parent = group, root
-                return None
-            os.rmdir(group)
-        return why
-
-    def _move(self, target, group):
-        with contextlib.suppress(ProcessLookupError):
-            with open(os.path.join(group, "cgroup.procs"), "w", encoding="ascii") as procs:
-                procs.write(str(target.process.pid))
+        try:
+            self._group = control_groups.ControlGroup(
+                f"switchyard-chaos-{os.getpid()}", cpus=self.CPUS)
+        except control_groups.Unavailable as error:
+            return str(error)
+        return None
 
     def begin(self, target, rng):
-        self._move(target, self._group)
+        self._group.add(target.process.pid)
         return rng.uniform(1, 3)
 
     def end(self, target):
-        self._move(target, self._parent)
+        self._group.release(target.process.pid)
 
     def close(self):
         if self._group:
-            with contextlib.suppress(OSError):
-                os.rmdir(self._group)
+            self._group.close()
+            self._group = None
 
 
 class RelayFault(Fault):
@@ -255,31 +240,17 @@ class Network:
 
     def __init__(self, expert):
         self.expert = expert
-        self.name = f"switchyard-{os.getpid()}"
-        self._link = f"sy{os.getpid() % 100000}"
-        subnet = f"10.213.{random.SystemRandom().randrange(256)}"
-        self.address = f"{subnet}.2"
-        try:
-            self._run("netns", "add", self.name)
-            self._run("link", "add", self._link, "type", "veth", "peer", "name", "inside",
-                      "netns", self.name)
-            self._run("addr", "add", f"{subnet}.1/24", "dev", self._link)
-            self._run("link", "set", self._link, "up")
-            self._run("-n", self.name, "addr", "add", f"{subnet}.2/24", "dev", "inside")
-            self._run("-n", self.name, "link", "set", "inside", "up")
-            self._run("-n", self.name, "link", "set", "lo", "up")
-        except (OSError, subprocess.CalledProcessError):
-            self.close()
-            raise
-
-    @staticmethod
-    def _run(*arguments):
-        subprocess.run(["ip", *arguments], check=True, capture_output=True, timeout=10)
+        with contextlib.ExitStack() as made:
+            namespace = Namespace(f"switchyard-{os.getpid()}")
+            made.callback(namespace.close)
+            self._link = Link(None, namespace)
+            made.callback(self._link.close)
+            self._made = made.pop_all()
+        self.prefix = namespace.prefix
+        self.address = self._link.addresses[1]
 
     def link(self, state):
-        self._run("link", "set", self._link, state)
+        self._link.set(state)
 
     def close(self):
-        for command in (("link", "del", self._link), ("netns", "del", self.name)):
-            with contextlib.suppress(OSError, subprocess.CalledProcessError):
-                self._run(*command)
+        self._made.close()

@@ -194,12 +194,16 @@ class Cluster:
         self.router_grpc_ports = [free_port() for _ in range(num_routers)]
         self.sockets = (tempfile.TemporaryDirectory(prefix="switchyard-")
                         if unix_sockets else None)
-        # By index, where a test puts something between: a command before the worker's,
-        # the host that it listens on, and the addresses that others are given.
+        # By index, where something is put between: a command before the process's, the
+        # host that it listens on, and the addresses that others are given.
         self.expert_prefix = {}
         self.expert_listens_on = {}
         self.expert_seen_at = {}
+        self.attention_prefix = {}
+        self.attention_listens_on = {}
         self.attention_seen_at = {}
+        self.router_prefix = {}
+        self.router_listens_on = {}
         self.experts = [None] * len(self.expert_deal)
         self.attentions = [None] * num_attention
         self.routers = [None] * num_routers
@@ -250,6 +254,9 @@ class Cluster:
         return (self._socket(f"attention-{index}") if self.sockets
                 else f"{LOOPBACK}:{self.attention_ports[index]}")
 
+    def router_host(self, index=0):
+        return self.router_listens_on.get(index) or LOOPBACK
+
     def _binary(self, name):
         return os.path.join(self.binaries, name)
 
@@ -278,9 +285,11 @@ class Cluster:
     def start_attention(self, index=0):
         workers = ",".join(self.expert_seen_at.get(i) or self.expert_address(i)
                            for i in range(len(self.expert_deal)))
+        host = self.attention_listens_on.get(index) or self._host(f"attention-{index}")
         self.attentions[index] = Process(f"attention-worker-{index}", [
+            *self.attention_prefix.get(index, ()),
             self._binary("switchyard-attention-worker"), "--model", self.model,
-            "--host", self._host(f"attention-{index}"),
+            "--host", host,
             "--port", str(self.attention_ports[index]),
             "--metrics-port", str(self.attention_metrics_ports[index]),
             "--expert-workers", workers, *self.attention_flags],
@@ -290,8 +299,9 @@ class Cluster:
         workers = ",".join(self.attention_seen_at.get(i) or self.attention_address(i)
                            for i in range(len(self.attentions)))
         self.routers[index] = Process(f"router-{index}", [
+            *self.router_prefix.get(index, ()),
             self._binary("switchyard-router"), "--model", self.model,
-            "--host", LOOPBACK, "--port", str(self.ports[index]),
+            "--host", self.router_host(index), "--port", str(self.ports[index]),
             "--grpc-port", str(self.router_grpc_ports[index]),
             "--attention-workers", workers,
             *self.router_flags], env=self.env, on_line=self.on_line)
@@ -301,7 +311,8 @@ class Cluster:
 
     def wait_ready(self, timeout=120):
         """Until every router can serve."""
-        wait_until(lambda: all(get(port, "/readyz")[0] == 200 for port in self.ports),
+        wait_until(lambda: all(get(port, "/readyz", host=self.router_host(i))[0] == 200
+                               for i, port in enumerate(self.ports)),
                    "readiness", timeout, self.processes())
 
     def wait_attention_ready(self, index, timeout=120):
@@ -439,12 +450,15 @@ class ElasticCluster:
 
 
 class OneProcess:
-    """`switchyard serve`: all three services in one process."""
+    """`switchyard serve`: all three services in one process. `prefix`: a command before
+    its own."""
 
-    def __init__(self, binaries, model, flags=(), port=None, on_line=None, env=None):
+    def __init__(self, binaries, model, flags=(), port=None, on_line=None, env=None,
+                 prefix=(), host=LOOPBACK):
         self.port = port or free_port()
-        self.command = [os.path.join(binaries, "switchyard"), "serve", "--model",
-                        model, "--host", LOOPBACK, "--port", str(self.port), *flags]
+        self.host = host
+        self.command = [*prefix, os.path.join(binaries, "switchyard"), "serve", "--model",
+                        model, "--host", host, "--port", str(self.port), *flags]
         self.on_line = on_line
         self.env = env
         self.process = None
@@ -452,8 +466,8 @@ class OneProcess:
     def start(self, timeout=120):
         self.process = Process("switchyard serve", self.command, env=self.env,
                                on_line=self.on_line)
-        wait_until(lambda: get(self.port, "/readyz")[0] == 200, "readiness",
-                   timeout, [self.process])
+        wait_until(lambda: get(self.port, "/readyz", host=self.host)[0] == 200,
+                   "readiness", timeout, [self.process])
         return self
 
     def close(self):

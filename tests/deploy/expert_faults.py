@@ -127,8 +127,7 @@ class FullFaultsTest(faults.FaultsTest):
 class Throttle(chaos_faults.Throttle):
     """A quarter of a CPU: slow, but Prometheus gets its answers."""
 
-    ROOTS = (("/sys/fs/cgroup", "cpu.max", "25000 100000"),
-             ("/sys/fs/cgroup/cpu", "cpu.cfs_quota_us", "25000"))
+    CPUS = 0.25
 
 
 class BusyFaultsTest(faults.FaultsTest):
