@@ -16,6 +16,7 @@
 #include <memory>
 #include <string>
 #include <thread>
+#include <tuple>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
@@ -90,7 +91,10 @@ class SnapshotStore {
   struct Key {
     int64_t num_tokens = 0;
     uint64_t hash = 0;
-    friend auto operator<=>(const Key&, const Key&) = default;
+    friend bool operator==(const Key&, const Key&) = default;
+    friend bool operator<(const Key& a, const Key& b) {
+      return std::tie(a.num_tokens, a.hash) < std::tie(b.num_tokens, b.hash);
+    }
   };
   // Blocks by weak references: one at a time is held while it is written. The
   // last page is a copy, since others may write on behind its tokens.
