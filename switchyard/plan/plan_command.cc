@@ -102,9 +102,9 @@ absl::StatusOr<bench::MachineLimits> Limits(const char* cores_flag,
     return absl::InvalidArgumentError(
         absl::StrCat(cores_flag, "=", cores, " is not in [1, 4096]"));
   }
-  if (!(memory_gbps >= 1 && memory_gbps <= 1e5)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(memory_flag, "=", memory_gbps, " is not in [1, 100000]"));
+  if (!(memory_gbps >= 0.1 && memory_gbps <= 1e5)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        memory_flag, "=", memory_gbps, " is not in [0.1, 100000]"));
   }
   if (!(core_gops >= 1 && core_gops <= 1e5)) {
     return absl::InvalidArgumentError(
