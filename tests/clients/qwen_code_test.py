@@ -19,6 +19,7 @@ from long_prompt_test import GEOMETRY  # cheap at a length
 
 NODE_MODULES = os.path.join(e2e_case.ROOT, "build", "clients", "node", "node_modules")
 QWEN = os.path.join(NODE_MODULES, "@qwen-code", "qwen-code", "cli.js")
+PROBE = os.path.join(e2e_case.ROOT, "tests", "clients", "idle_sockets_probe.mjs")
 KEY = "open-sesame"
 
 LIGHT = {"name": "switch_light", "description": "Switch a light on or off.",
@@ -145,6 +146,9 @@ class ToolLoop(QwenCode):
             "chat_template_kwargs": {"enable_thinking": False}}})
 
     def test_over_messages(self):
+        # Its client of this API is built on node-fetch 2.
+        if subprocess.run(["node", PROBE], check=False, timeout=60).returncode == 1:
+            self.skipTest("with this Node, node-fetch 2 fails at every chunked response")
         self.loop("anthropic", {"reasoning": False})
 
     def test_a_wrong_key_is_shown(self):
