@@ -136,6 +136,17 @@ class Process:
         self._child.stdout.close()
 
 
+def run_to_end(command):
+    """A program that does something and ends; ProcessFailed, with its last words, if it
+    does not end with 0."""
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                          errors="replace", check=False)
+    if done.returncode != 0:
+        last = (done.stderr or done.stdout).strip().splitlines()[-3:]
+        raise ProcessFailed(f"{' '.join(command)} ended with {done.returncode}: " +
+                            "; ".join(last))
+
+
 def get(port, path, timeout=10, host=LOOPBACK):
     """(status, body) of one GET; status 0 if nobody answers."""
     connection = http.client.HTTPConnection(host, port, timeout=timeout)

@@ -17,6 +17,7 @@ from local_cluster import post  # noqa: E402
 
 BINARIES = os.environ.get("SWITCHYARD_BINARIES", os.path.join(ROOT, "build/release/bin"))
 DEMO = os.path.join(ROOT, "models", "demo")
+SKIPPED = 77  # exit status
 # A sanitizer's build is several times slower.
 SLOWER = float(os.environ.get("SWITCHYARD_TEST_SLOWDOWN", "1"))
 # Who is killed while it ends is not searched for leaks.
@@ -61,9 +62,13 @@ def _reports(directory):
             texts.append(f"{os.path.basename(path)}:\n{report.read()}")
     return texts
 
-def main():
-    """Runs the tests of the program. A sanitizer's report fails it, whichever process it
+def main(why_not=None):
+    """Runs the tests of the program, or none if it is told why they cannot run here, which
+    ctest shows as skipped (SKIP_RETURN_CODE). A sanitizer's report fails it, whichever process it
     was of: a test does not see how all its processes ended, nor all that they printed."""
+    if why_not:
+        print(f"{os.path.basename(sys.argv[0])}: skipped: {why_not}", file=sys.stderr)
+        sys.exit(SKIPPED)
     with tempfile.TemporaryDirectory(prefix="switchyard-reports-") as directory:
         for sanitizer in ("ASAN", "LSAN", "TSAN", "UBSAN"):
             options = f"{sanitizer}_OPTIONS"
