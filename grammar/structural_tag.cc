@@ -16,6 +16,7 @@
 #include "grammar/free_text.h"
 #include "grammar/json_schema.h"
 #include "grammar/regex.h"
+#include "grammar/xml_parameters.h"
 
 namespace switchyard::grammar {
 namespace {
@@ -154,7 +155,8 @@ class Builder {
   Builder(Grammar* grammar, Budget* budget)
       : grammar_(grammar),
         budget_(budget),
-        schemas_(grammar, budget, SchemaCompiler::Mode::kStrict) {}
+        schemas_(grammar, budget, SchemaCompiler::Mode::kStrict),
+        parameters_(budget, XmlParameters::Layout::kFree) {}
 
   absl::StatusOr<Expression> Build(const Json& tag) {
     if (!tag.is_object()) {
@@ -230,6 +232,9 @@ class Builder {
       bounded = ConstString(fields);
     } else if (type == "json_schema") {
       bounded = Schema(fields);
+    } else if (type == "qwen_xml_parameter") {
+      SY_RETURN_IF_ERROR(fields.CheckNames({"json_schema"}));
+      bounded = Parameters(fields);
     } else if (type == "regex") {
       bounded = Pattern(fields);
     } else if (type == "grammar") {
@@ -256,16 +261,23 @@ class Builder {
   absl::StatusOr<Expression> Schema(const Fields& fields) {
     SY_RETURN_IF_ERROR(
         fields.CheckNames({"json_schema", "style", "any_order"}));
-    if (const Json* style = fields.Find("style");
-        style != nullptr && *style != "json") {
-      return NotServed(fields.PathOf("style"));
-    }
     if (const Json* any = fields.Find("any_order");
         any != nullptr && *any != false) {
       return NotServed(fields.PathOf("any_order"));
     }
+    const Json* const style = fields.Find("style");
+    if (style != nullptr && *style == "qwen_xml") return Parameters(fields);
+    if (style != nullptr && *style != "json") {
+      return NotServed(fields.PathOf("style"));
+    }
     SY_ASSIGN_OR_RETURN(const Json* const schema, fields.Get("json_schema"));
     return schemas_.Compile(*schema, fields.PathOf("json_schema"));
+  }
+
+  absl::StatusOr<Expression> Parameters(const Fields& fields) {
+    SY_ASSIGN_OR_RETURN(const Json* const schema, fields.Get("json_schema"));
+    return parameters_.Compile(&schemas_, *schema,
+                               fields.PathOf("json_schema"));
   }
 
   absl::StatusOr<Expression> Pattern(const Fields& fields) {
@@ -529,6 +541,7 @@ class Builder {
   Grammar* const grammar_;
   Budget* const budget_;
   SchemaCompiler schemas_;
+  XmlParameters parameters_;
 };
 
 }  // namespace

@@ -3,7 +3,8 @@
 //
 //   {"format": FORMAT}, where a FORMAT is an object with a "type":
 //     const_string  value
-//     json_schema   json_schema (style "json")
+//     json_schema   json_schema, style ("json", "qwen_xml")
+//     qwen_xml_parameter          json_schema (of an object), as qwen_xml
 //     regex         pattern
 //     grammar       grammar (ebnf.h)
 //     any_text      excludes
@@ -23,7 +24,8 @@
 // that is complete in it: then the rest of a tag that begins so must follow.
 // Free text within a tag ends where the tag's end is complete.
 //
-// Above: compile.h. Below: json_schema.h, regex.h, ebnf.h, free_text.h.
+// Above: compile.h. Below: json_schema.h, xml_parameters.h, regex.h, ebnf.h,
+// free_text.h.
 
 #ifndef SWITCHYARD_GRAMMAR_STRUCTURAL_TAG_H_
 #define SWITCHYARD_GRAMMAR_STRUCTURAL_TAG_H_
@@ -36,7 +38,7 @@
 namespace switchyard::grammar {
 
 // INVALID_ARGUMENT names the part that is wrong, or that cannot be promised
-// (formats of tokens, counts of them, styles that are not JSON).
+// (formats of tokens, counts of them, other models' styles).
 absl::StatusOr<Expression> StructuralTag(const Json& tag, Grammar* grammar,
                                          Budget* budget);
 

@@ -5,11 +5,9 @@
 //   XML:  <tool_call>\n<function=f>\n<parameter=p>\nvalue\n</parameter>\n
 //         </function>\n</tool_call>
 //
-// In XML a parameter that may be a string is plain text; what would end it
-// earlier in a reader's eyes (</parameter, <parameter=, </function,
-// </tool_call) does not occur in it. Other values are JSON.
+// What stands in an XML parameter: xml_parameters.h.
 //
-// Above: compile.h. Below: json_schema.h.
+// Above: compile.h. Below: json_schema.h, xml_parameters.h.
 
 #ifndef SWITCHYARD_GRAMMAR_TOOL_CALLS_H_
 #define SWITCHYARD_GRAMMAR_TOOL_CALLS_H_

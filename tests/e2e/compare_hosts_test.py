@@ -124,6 +124,13 @@ class CompareHosts(e2e_case.TestCase):
         self.assertEqual(first, second)
         self.assertNotEqual(first[0]["1 host alone"], first[2]["1 host alone"])
 
+    def test_judges(self):
+        code, out, log = self.run_it("--memory", str(MEMORY), "--streams", "1",
+                                     "--experts-memory", str(EXPERTS_MEMORY),
+                                     "--at-least", "1e9")
+        self.assertEqual(code, 1, out + log)
+        self.assertIn("TOO SLOW, 1e+09 was asked for: 1 streams", out)
+
     def test_without_namespaces(self):
         code, out, log = self.run_it("--memory", str(2 * MEMORY), "--streams", "1",
                                      "--rounds", "1", "--network", "loopback")

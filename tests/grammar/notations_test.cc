@@ -344,6 +344,38 @@ TEST(NotationsTest, StructuralTagsBehindTriggers) {
         /*write=*/false);
 }
 
+TEST(NotationsTest, StructuralTagsOfXmlParameters) {
+  const std::string schema = R"("json_schema": {"type": "object",
+    "properties": {"text": {"type": "string"}, "count": {"type": "integer"},
+                   "tone": {"enum": ["warm", "dry"]}},
+    "required": ["text"]})";
+  const std::vector<std::string> right = {
+      "<function=f><parameter=text>a < b</parameter></function>",
+      "<function=f>\n<parameter=text>\nany\n</parameter>\n"
+      "<parameter=count>\n-7\n</parameter>\n</function>",
+      "<function=f><parameter=text></parameter> <parameter=count>7"
+      "</parameter><parameter=tone>\ndry</parameter></function>"};
+  const std::vector<std::string> wrong = {
+      "<function=f></function>",
+      "<function=f><parameter=count>7</parameter></function>",
+      "<function=f><parameter=text>a</parameter><parameter=count>x"
+      "</parameter></function>",
+      "<function=f><parameter=text>a</parameter><parameter=tone>cold"
+      "</parameter></function>",
+      "<function=f><parameter=text>a</parameter>and</function>",
+      "<function=f><parameter=text>a<parameter=b></parameter></function>"};
+  const auto tag = [](const std::string& content) {
+    return TagOf(R"({"type": "tag", "begin": "<function=f>", "content": )" +
+                 content + R"(, "end": "</function>"})");
+  };
+  Check(
+      GrammarKind::kStructuralTag,
+      {{tag(R"({"type": "qwen_xml_parameter", )" + schema + "}"), right, wrong},
+       {tag(R"({"type": "json_schema", "style": "qwen_xml", )" + schema + "}"),
+        right, wrong}},
+      /*write=*/false);
+}
+
 TEST(NotationsTest, StructuralTagsThatAreRefused) {
   const std::pair<std::string, const char*> cases[] = {
       {"[]", "must be an object"},
@@ -361,8 +393,13 @@ TEST(NotationsTest, StructuralTagsThatAreRefused) {
        "format.type: is not supported by this server"},
       {TagOf(R"({"type": "any_text", "max_tokens": 5})"), "format.max_tokens"},
       {TagOf(R"({"type": "json_schema", "json_schema": {}, "style":
-                 "qwen_xml"})"),
+                 "minimax_xml"})"),
        "format.style"},
+      {TagOf(R"({"type": "qwen_xml_parameter"})"),
+       "format.json_schema: is missing"},
+      {TagOf(R"({"type": "qwen_xml_parameter", "json_schema": {"properties":
+                 {"a": {"type": "array", "uniqueItems": true}}}})"),
+       "format.json_schema/properties/a/uniqueItems"},
       {TagOf(R"({"type": "regex", "pattern": "(a"})"), "format.pattern"},
       {TagOf(R"({"type": "grammar", "grammar": "root ::= x"})"),
        "format.grammar: the grammar has no rule x"},
