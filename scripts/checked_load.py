@@ -6,15 +6,20 @@ how long the longest silence at a given moment was.
 """
 
 import array
+import contextlib
 import http.client
 import itertools
 import json
+import os
 import threading
 import time
 
 import local_cluster
 
 PATH = "/v1/chat/completions"
+# Of threads that watch, where this process may: clients have machines of their own, and do
+# not wait for the CPUs that they keep busy.
+NICE = -10
 
 # What makes requests differ where a replay could go wrong.
 KINDS = {
@@ -175,6 +180,8 @@ class CheckedLoad:
                     sum(len(answer.times) for answer in self._running.values()))
 
     def _run(self, number):
+        with contextlib.suppress(PermissionError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
         while not self._stopping.is_set():
             i = next(self._turn) % len(self._bodies)
             answer = Answer()
