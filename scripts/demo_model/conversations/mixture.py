@@ -1,0 +1,104 @@
+"""Training conversations: which kinds, how often, how long.
+
+A phase is a set of weights by kind. Phases follow one another by the number of the sample,
+so that a sample is a function of the seed and its number alone.
+"""
+
+from . import arithmetic, facts, haystack, knowledge, letters, tools
+from .source import Source, exchange
+
+SYSTEM_PROMPTS = [
+    "You are a helpful assistant.", "You are a concise assistant.",
+    "You are a tiny demo model.", "Answer briefly.",
+    "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."]
+
+PHASES = {
+    # Short: everything within 1,500 tokens.
+    "short": {"tools": 0.20, "recall": 0.13, "sums": 0.19, "thinking": 0.16, "letters": 0.20,
+              "chat": 0.06, "mixed": 0.06},
+    # Long: a part of the samples up to 2,000, 4,000 and 8,000 tokens.
+    "long": {"tools": 0.19, "recall": 0.13, "sums": 0.17, "thinking": 0.14, "letters": 0.18,
+             "chat": 0.06, "mixed": 0.06, "needles_2k": 0.04, "needles_4k": 0.02,
+             "needles_8k": 0.01},
+}
+
+
+def _simple(source):
+    draw = source.random.random()
+    if draw < 0.35:
+        return arithmetic.calculation(source)
+    if draw < 0.5:
+        return arithmetic.word_problem(source)
+    return letters.task(source) if draw < 0.75 else knowledge.chat(source)
+
+
+def _sum(source, think=False):
+    return arithmetic.calculation(source, think=think) if source.chance(0.75) else \
+        arithmetic.word_problem(source, think=think)
+
+
+def recall_between(source, count, others):
+    """Facts first, other exchanges between, then a question on a fact."""
+    known = facts.facts(source, count)
+    text = " ".join(sentence for sentence, _ in known)
+    messages = exchange(text, "OK.") if source.chance(0.5) else [
+        {"role": "system", "content": text}]
+    for _ in range(others):
+        messages += _simple(source)
+    sentence, question = source.pick(known)
+    return messages + exchange(question, sentence)
+
+
+def _repeated(source, make, least, most):
+    return [message for _ in range(source.integer(least, most)) for message in make(source)]
+
+
+def _tool_session(source):
+    schemas, exchanges = tools.session(source)
+    messages = [message for part in exchanges for message in part]
+    if source.chance(0.1) and len(exchanges[-1]) == 4:  # thought before a call
+        messages = messages[:-2]
+        name = messages[-1]["tool_calls"][0]["function"]["name"]
+        messages[-1] = dict(messages[-1], think=f"I should call {name}.")
+    return messages, schemas
+
+
+def _mixed(source):
+    if source.chance(0.6):
+        return recall_between(source, source.integer(1, 6), source.integer(1, 5))
+    return _repeated(source, _simple, 2, 6)
+
+
+def conversation(source, kind):
+    """(messages, tools) of one kind."""
+    if kind == "tools":
+        messages, schemas = _tool_session(source)
+    else:
+        schemas = None
+        if kind == "recall":
+            messages = facts.recall(source)
+        elif kind == "sums":
+            messages = _repeated(source, _sum, 1, 10)
+        elif kind == "thinking":
+            messages = _repeated(source, lambda s: _sum(s, think=True), 1, 6)
+        elif kind == "letters":
+            messages = _repeated(source, letters.task, 1, 9)
+        elif kind == "chat":
+            messages = _repeated(source, knowledge.chat, 1, 4)
+        elif kind == "mixed":
+            messages = _mixed(source)
+        else:
+            tokens = {"needles_2k": 1900, "needles_4k": 3800, "needles_8k": 7400}[kind]
+            messages = haystack.needles(source, source.integer(tokens // 3, tokens),
+                                        source.integer(4, 16), source.integer(8, 16))
+    if messages[0]["role"] != "system" and source.chance(0.25):
+        messages = [{"role": "system", "content": source.pick(SYSTEM_PROMPTS)}] + messages
+    return messages, schemas
+
+
+def sample(seed, number, phase, pieces=()):
+    """Training conversation `number` of `seed`: (messages, tools)."""
+    source = Source(f"train/{seed}/{number}", pieces=pieces)
+    weights = PHASES[phase]
+    kind = source.random.choices(list(weights), list(weights.values()))[0]
+    return conversation(source, kind)
