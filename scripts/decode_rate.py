@@ -13,8 +13,11 @@ TIMEOUT = 3600
 class Streams:
     """One stream a prompt (token ids), all at the same time, of SKIPPED + `tokens`.
 
-    run() fills `token_ids` (of each prompt) and `rate`: tokens a second of all streams,
-    each from its token SKIPPED + 1 on. `more`: members of the requests.
+    run() fills `token_ids` (of each prompt) and `rate`: tokens a second of all streams
+    while all of them are past their first SKIPPED tokens and none has ended. Where that is
+    less than half of the time from the first of those tokens to the last of all (short
+    streams, or a server that does not take all at once), in all of it. `more`: members of
+    the requests.
     """
 
     def __init__(self, port, prompts, tokens, host=LOOPBACK, **more):
@@ -27,7 +30,7 @@ class Streams:
                          **more} for prompt in prompts]
         self._begin = threading.Barrier(len(prompts))
         self._steady = threading.Semaphore(0)  # one more for each stream that is
-        self._rates = []
+        self._times = []  # of each stream's tokens, without those that are skipped
         self._errors = []
 
     def run(self, when_steady=None):
@@ -44,8 +47,17 @@ class Streams:
             thread.join()
         if self._errors:
             raise RuntimeError(f"a stream failed: {self._errors[0]}")
-        self.rate = sum(self._rates)
+        self.rate = self._rate()
         return self
+
+    def _rate(self):
+        firsts = [times[0] for times in self._times]
+        lasts = [times[-1] for times in self._times]
+        begin, end = max(firsts), min(lasts)
+        if end - begin < (max(lasts) - min(firsts)) / 2:
+            begin, end = min(firsts), max(lasts)
+        tokens = sum(begin < time <= end for times in self._times for time in times)
+        return tokens / (end - begin)
 
     def _read(self, index):
         ids, times = self.token_ids[index], []
@@ -62,8 +74,7 @@ class Streams:
             if len(ids) != self._bodies[index]["max_tokens"]:
                 raise RuntimeError(f"{len(ids)} tokens came instead of "
                                    f"{self._bodies[index]['max_tokens']}")
-            times = times[SKIPPED:]
-            self._rates.append((len(times) - 1) / (times[-1] - times[0]))
+            self._times.append(times[SKIPPED:])
         except Exception as error:  # run() tells: a thread has nobody to raise it to
             self._errors.append(error)
             self._steady.release()
