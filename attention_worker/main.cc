@@ -86,9 +86,13 @@ ABSL_FLAG(std::string, kv_cache_dtype, "auto",
           "bfloat16 (half the memory) or int8 (less than a third; all workers "
           "of a model must have the same, it changes tokens); auto: bfloat16 "
           "for a converted checkpoint, else float32");
+ABSL_FLAG(std::string, activations, "auto",
+          "bfloat16: BF16 matrices of a Hugging Face directory are multiplied "
+          "by activations in bf16, faster with AVX-512 BF16, other tokens (all "
+          "processes of a model must have the same); auto: by such in f32");
 ABSL_FLAG(std::string, isa, "auto",
-          "instruction set: auto, scalar, avx2, avx512 or avx512vnni; all give "
-          "the same bits");
+          "instruction set: auto, scalar, avx2, avx512, avx512vnni or "
+          "avx512bf16; all give the same bits");
 ABSL_FLAG(
     int64_t, context_length, 0,
     "tokens of a sequence, prompt and output together; 0: the model's, or "
@@ -171,6 +175,9 @@ absl::StatusOr<ServerOptions> OptionsFromFlags() {
   SY_ASSIGN_OR_RETURN(
       options.worker.weights,
       model::ParseWeightPlacement(absl::GetFlag(FLAGS_weights)));
+  SY_ASSIGN_OR_RETURN(
+      options.worker.activations,
+      model::ParseActivations(absl::GetFlag(FLAGS_activations)));
   SY_ASSIGN_OR_RETURN(options.worker.kv_cache_dtype,
                       ParseKvCacheDType(absl::GetFlag(FLAGS_kv_cache_dtype)));
   options.worker.max_model_len = absl::GetFlag(FLAGS_context_length);

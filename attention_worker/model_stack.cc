@@ -66,7 +66,9 @@ absl::Status ModelStack::OpenCheckpoint() {
           progress_->Report(done, total);
         }));
   }
-  SY_ASSIGN_OR_RETURN(checkpoint_, model::Checkpoint::Open(options_.model_dir));
+  SY_ASSIGN_OR_RETURN(
+      checkpoint_,
+      model::Checkpoint::Open(options_.model_dir, options_.activations));
   SY_ASSIGN_OR_RETURN(max_draft_tokens_, DraftTokens(options_.speculative,
                                                      checkpoint_->has_mtp()));
   if (options_.on_opened) {
@@ -135,7 +137,7 @@ ModelStack::MakeExperts() {
   // Without the MTP head's experts there are no drafts, but every token.
   dispatcher.required = ExpertsOf(*checkpoint_, /*with_mtp=*/false);
   dispatcher.pump = std::move(pump);
-  dispatcher.quantize_rows = kernels::IsQuantized(checkpoint_->expert_dtype());
+  dispatcher.row_format = kernels::RowFormatOf(checkpoint_->expert_dtype());
   dispatcher.registry = options_.registry;
   dispatcher.max_wait = options_.expert_wait_timeout;
   if (options_.expert_clients && options_.local_fallback) {

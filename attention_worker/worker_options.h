@@ -51,6 +51,7 @@ struct AttentionWorkerOptions {
   model::WeightPlacement weights = model::WeightPlacement::kAuto;
   // The same on all workers of a model: it changes tokens.
   KvCacheDType kv_cache_dtype = KvCacheDType::kAuto;
+  model::Activations activations = model::Activations::kAuto;
 
   int64_t max_model_len = 0;       // 0: the model's, or what memory allows
   int64_t state_memory_bytes = 0;  // 0: half of what the weights leave

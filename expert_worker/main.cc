@@ -108,9 +108,12 @@ ABSL_FLAG(std::string, weights, "auto",
           "copy: weights in this process's memory, in large pages, fastest; "
           "map: in the mapped files, which the processes of one machine share; "
           "auto: copy those of a converted checkpoint");
+ABSL_FLAG(std::string, activations, "auto",
+          "bfloat16: BF16 matrices of a Hugging Face directory are multiplied "
+          "by activations in bf16; as the attention workers' flag");
 ABSL_FLAG(std::string, isa, "auto",
-          "instruction set: auto, scalar, avx2, avx512 or avx512vnni; all give "
-          "the same bits");
+          "instruction set: auto, scalar, avx2, avx512, avx512vnni or "
+          "avx512bf16; all give the same bits");
 ABSL_FLAG(bool, verify_checksums, false,
           "read all files that SHA256SUMS lists and compare, before loading");
 ABSL_FLAG(
@@ -132,6 +135,9 @@ namespace {
 absl::StatusOr<ServerOptions> OptionsFromFlags() {
   ServerOptions options;
   options.model_dir = absl::GetFlag(FLAGS_model);
+  SY_ASSIGN_OR_RETURN(
+      options.activations,
+      model::ParseActivations(absl::GetFlag(FLAGS_activations)));
   options.slice = absl::GetFlag(FLAGS_slice);
   options.experts = absl::GetFlag(FLAGS_experts);
   const std::string placement = absl::GetFlag(FLAGS_placement);

@@ -316,7 +316,9 @@ absl::Status ExpertServer::Load() {
           ReportProgress("checking sums", done, total);
         }));
   }
-  SY_ASSIGN_OR_RETURN(checkpoint_, model::Checkpoint::Open(options_.model_dir));
+  SY_ASSIGN_OR_RETURN(
+      checkpoint_,
+      model::Checkpoint::Open(options_.model_dir, options_.activations));
   model::ExpertSet experts(checkpoint_->num_expert_layers(),
                            checkpoint_->config().num_experts);
   int64_t room = 0;

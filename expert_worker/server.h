@@ -23,6 +23,7 @@ inline constexpr int64_t kMaxRowsInFlight = 1 << 20;
 
 struct ServerOptions {
   std::string model_dir;
+  model::Activations activations = model::Activations::kAuto;
   // What to hold in every layer: at most one of the two; neither: everything.
   std::string slice;    // "1/4"
   std::string experts;  // "0-15,40"

@@ -1,5 +1,5 @@
-// How an engine's units of work are computed: one class for plain weights, one
-// for quantised ones.
+// How an engine's units of work are computed: one class for rows of floats and
+// of bf16, one for quantised ones.
 //
 // Both cut a unit's rows into parts, and take parts in waves of a bounded
 // number of rows, so that scratch has a fixed size whatever a peer sends. In a
@@ -41,6 +41,10 @@ class ExpertArithmetic {
 
 // Nothing is owned; all outlive the result.
 std::unique_ptr<ExpertArithmetic> NewPlainArithmetic(
+    const model::ModelConfig& config, const kernels::KernelTable& kernels,
+    ComputePool* pool);
+// Every expert is kBF16Dot.
+std::unique_ptr<ExpertArithmetic> NewBf16Arithmetic(
     const model::ModelConfig& config, const kernels::KernelTable& kernels,
     ComputePool* pool);
 // Every expert has the same quantised dtype.

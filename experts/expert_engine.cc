@@ -38,6 +38,20 @@ int64_t RoomFor(const ExpertWeights& weights) {
          model::WeightCopies::RoomFor(model::WeightBytes(weights.down_proj));
 }
 
+std::unique_ptr<ExpertArithmetic> NewArithmetic(
+    kernels::RowFormat format, const model::ModelConfig& config,
+    const kernels::KernelTable& kernels, ComputePool* pool) {
+  switch (format) {
+    case kernels::RowFormat::kBF16:
+      return NewBf16Arithmetic(config, kernels, pool);
+    case kernels::RowFormat::kI8Group32:
+      return NewQuantizedArithmetic(config, kernels, pool);
+    case kernels::RowFormat::kF32:
+      break;
+  }
+  return NewPlainArithmetic(config, kernels, pool);
+}
+
 class ExpertEngineImpl final : public ExpertEngine {
  public:
   explicit ExpertEngineImpl(Options options)
@@ -52,9 +66,8 @@ class ExpertEngineImpl final : public ExpertEngine {
         copy_(model::CopiesWeights(options.weights, checkpoint_)),
         num_layers_(asked_.num_layers()),
         slots_(int64_t{num_layers_} * asked_.num_experts()),
-        arithmetic_(IsQuantized(weight_dtype_)
-                        ? NewQuantizedArithmetic(config_, kernels_, &pool_)
-                        : NewPlainArithmetic(config_, kernels_, &pool_)) {}
+        arithmetic_(NewArithmetic(kernels::RowFormatOf(weight_dtype_), config_,
+                                  kernels_, &pool_)) {}
 
   // The steps of Create, in order.
   absl::Status FindWeights();
@@ -162,7 +175,7 @@ absl::StatusOr<std::shared_ptr<ExpertEngineImpl::Held>> ExpertEngineImpl::Find(
                       checkpoint_.FindExpert(pair.layer, pair.expert));
   for (const auto* view :
        {&weights.gate_proj, &weights.up_proj, &weights.down_proj}) {
-    SY_CHECK(IsQuantized(view->dtype) == IsQuantized(weight_dtype_));
+    SY_CHECK(RowFormatOf(view->dtype) == RowFormatOf(weight_dtype_));
   }
   return std::make_shared<Held>(pair.layer, pair.expert, weights);
 }
@@ -390,6 +403,14 @@ absl::Status ExpertEngineImpl::CheckRows(const ExpertBatch& batch) const {
           batch.quantized.cols, "; the hidden size is ", H));
     }
     return absl::OkStatus();
+  }
+  if (batch.rounded != nullptr) {
+    if (RowFormatOf(weight_dtype_) != kernels::RowFormat::kBF16) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "expert batch brings rows in bf16, but the experts' weights are ",
+          model::DTypeName(weight_dtype_), ": send floats"));
+    }
+    if (batch.num_rows >= 0) return absl::OkStatus();
   }
   // By division: a peer's num_rows times H could overflow.
   const int64_t floats = static_cast<int64_t>(batch.rows.size());

@@ -42,6 +42,9 @@ struct ExpertBatch {
   // be empty. values == nullptr: not given. Only for quantised weights
   // (ExpertEngine::weight_dtype()); the results' bits are those of the floats.
   kernels::QuantizedRows quantized = {};
+  // The same for weights that take bf16 (kernels::RowFormatOf): [R, H], as
+  // KernelTable::round_to_bf16 makes them; null: not given.
+  const uint16_t* rounded = nullptr;
 
   // Output rows: the sum of all runs' sizes.
   int64_t num_outputs() const;

@@ -36,6 +36,39 @@ void ExpertOutput(const kernels::KernelTable& kernels,
   kernels.matmul(weights.down_proj, begin, end, inner, I, tokens, y + begin, H);
 }
 
+void Bf16ExpertInner(const kernels::KernelTable& kernels,
+                     const model::ExpertWeights& weights, int64_t begin,
+                     int64_t end, const uint16_t* x, int64_t x_stride,
+                     int64_t tokens, uint16_t* inner) {
+  const int64_t I = weights.gate_proj.rows;
+  float gate[kTileTokens * kTileColumns];
+  float up[kTileTokens * kTileColumns];
+  for (int64_t column = begin; column < end; column += kTileColumns) {
+    const int64_t columns = std::min(kTileColumns, end - column);
+    for (int64_t t = 0; t < tokens; t += kTileTokens) {
+      const int64_t n = std::min(kTileTokens, tokens - t);
+      kernels.bf16_matmul(weights.gate_proj, column, column + columns,
+                          x + t * x_stride, x_stride, n, gate, columns);
+      kernels.bf16_matmul(weights.up_proj, column, column + columns,
+                          x + t * x_stride, x_stride, n, up, columns);
+      kernels.silu_mul(gate, up, n * columns, gate);
+      for (int64_t i = 0; i < n; ++i) {
+        kernels.round_to_bf16(gate + i * columns, columns,
+                              inner + (t + i) * I + column);
+      }
+    }
+  }
+}
+
+void Bf16ExpertOutput(const kernels::KernelTable& kernels,
+                      const model::ExpertWeights& weights, int64_t begin,
+                      int64_t end, const uint16_t* inner, int64_t tokens,
+                      float* y) {
+  kernels.bf16_matmul(weights.down_proj, begin, end, inner,
+                      weights.down_proj.cols, tokens, y + begin,
+                      weights.down_proj.rows);
+}
+
 void QuantizedExpertInner(const kernels::KernelTable& kernels,
                           const model::ExpertWeights& weights, int64_t begin,
                           int64_t end, const kernels::QuantizedRows& x,
@@ -74,7 +107,17 @@ void ExpertFfn(const kernels::KernelTable& kernels,
                int64_t tokens, float* y) {
   const int64_t I = weights.gate_proj.rows;
   const int64_t H = weights.gate_proj.cols;
-  if (!IsQuantized(weights.gate_proj.dtype)) {
+  const kernels::RowFormat format = RowFormatOf(weights.gate_proj.dtype);
+  if (format == kernels::RowFormat::kBF16) {
+    std::vector<uint16_t> rows(tokens * H);
+    std::vector<uint16_t> inner(tokens * I);
+    kernels.round_to_bf16(x, tokens * H, rows.data());
+    Bf16ExpertInner(kernels, weights, 0, I, rows.data(), H, tokens,
+                    inner.data());
+    Bf16ExpertOutput(kernels, weights, 0, H, inner.data(), tokens, y);
+    return;
+  }
+  if (format == kernels::RowFormat::kF32) {
     std::vector<float> scratch(2 * tokens * I);
     ExpertInner(kernels, weights, 0, I, x, H, tokens, scratch.data(),
                 scratch.data() + tokens * I);

@@ -21,7 +21,7 @@ namespace switchyard::experts {
 //   inner[t * I + i] = silu(x_t . gate_proj_i) * (x_t . up_proj_i)
 // for t in [0, tokens). x has rows of H floats, x_stride apart; `inner` and
 // `scratch` are [tokens, I] and must not overlap; only columns [begin, end) of
-// either are written. REQUIRES: weights that are not quantised.
+// either are written. REQUIRES: weights that take rows of floats.
 void ExpertInner(const kernels::KernelTable& kernels,
                  const model::ExpertWeights& weights, int64_t begin,
                  int64_t end, const float* x, int64_t x_stride, int64_t tokens,
@@ -29,10 +29,21 @@ void ExpertInner(const kernels::KernelTable& kernels,
 
 // Second half, output columns [begin, end) of H:
 //   y[t * H + h] = inner_t . down_proj_h
-// inner [tokens, I], y [tokens, H]. REQUIRES: weights that are not quantised.
+// inner [tokens, I], y [tokens, H]. REQUIRES: weights that take rows of floats.
 void ExpertOutput(const kernels::KernelTable& kernels,
                   const model::ExpertWeights& weights, int64_t begin,
                   int64_t end, const float* inner, int64_t tokens, float* y);
+
+// The halves for kBF16Dot: x and `inner` [tokens, I] are bf16, x_stride counts
+// elements, and the inner activations are rounded as they are written.
+void Bf16ExpertInner(const kernels::KernelTable& kernels,
+                     const model::ExpertWeights& weights, int64_t begin,
+                     int64_t end, const uint16_t* x, int64_t x_stride,
+                     int64_t tokens, uint16_t* inner);
+void Bf16ExpertOutput(const kernels::KernelTable& kernels,
+                      const model::ExpertWeights& weights, int64_t begin,
+                      int64_t end, const uint16_t* inner, int64_t tokens,
+                      float* y);
 
 // The halves for quantised weights. Between them the inner activations are
 // quantised in groups of 32 columns.

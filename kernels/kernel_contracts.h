@@ -17,7 +17,8 @@
 //   * exp, sigmoid and silu are the polynomials of kernels/math.h, not libm's.
 // Where a result is NaN it is NaN in every body, but which NaN (sign, payload)
 // is the processor's business. The promise needs the default floating-point
-// environment: round to nearest, subnormals kept.
+// environment: round to nearest, subnormals kept. One kernel, bf16_matmul, has
+// an order and an environment of its own.
 //
 // This header is seen by code compiled for AVX-512, so it may hold no inline
 // function that the linker could share with the rest of the binary.
@@ -38,12 +39,13 @@ namespace switchyard::kernels {
 // read or written past the sizes given. Sizes may be 0 unless the comment says
 // so. Strides are in floats.
 struct KernelTable {
-  const char* name;  // "scalar", "avx2", "avx512" or "avx512vnni"
+  // As --isa takes it (kernel_table.h).
+  const char* name;
 
   // y[t * y_stride + (r - row_begin)] = sum_c weight[r, c] * x[t * x_stride +
   // c] for t in [0, tokens), r in [row_begin, row_end). Weights are widened to
   // float exactly. For f32 weights the bits are those of `dot`.
-  // REQUIRES: !IsQuantized(weight.dtype).
+  // REQUIRES: RowFormatOf(weight.dtype) == RowFormat::kF32.
   void (*matmul)(const WeightView& weight, int64_t row_begin, int64_t row_end,
                  const float* x, int64_t x_stride, int64_t tokens, float* y,
                  int64_t y_stride);
@@ -85,6 +87,26 @@ struct KernelTable {
   void (*quantized_matmul)(const WeightView& weight, int64_t row_begin,
                            int64_t row_end, const QuantizedRows& x,
                            int64_t tokens, float* y, int64_t y_stride);
+
+  // y[i] = x[i] rounded to bf16: to nearest, ties to even; beyond the greatest
+  // bf16 infinite; NaN of NaN. Subnormals are rounded like others.
+  void (*round_to_bf16)(const float* x, int64_t n, uint16_t* y);
+
+  // y[t * y_stride + (r - row_begin)] = the sum over c of weight[r, c] *
+  // x[t * x_stride + c], where x too is bf16 (x_stride in elements), as two
+  // fused multiply-adds of f32 for each of 16 lanes: from +0, for columns in
+  // steps of 32 from c = 0 on, columns beyond weight.cols counting as +0 in
+  // both,
+  //   lane l = fma(weight[r, c + 2 l + 1], x[t, c + 2 l + 1], lane l)
+  //   lane l = fma(weight[r, c + 2 l], x[t, c + 2 l], lane l)
+  // then the lanes' tree. Throughout, the tree included, an operand that is
+  // subnormal counts as zero of its sign, and a result that is below 2^-126
+  // when rounded to 24 bits becomes zero of its sign: what x86 calls DAZ and
+  // FTZ, and what vdpbf16ps does in any mode. The caller's mode is left as it
+  // was. REQUIRES: weight.dtype == DType::kBF16Dot.
+  void (*bf16_matmul)(const WeightView& weight, int64_t row_begin,
+                      int64_t row_end, const uint16_t* x, int64_t x_stride,
+                      int64_t tokens, float* y, int64_t y_stride);
 
   // y[i] = data[i], exactly, for n weights of `dtype`, which is not quantised
   // (an embedding's row, a norm's weight). A signalling NaN of f16 becomes
@@ -182,6 +204,11 @@ extern const KernelTable kAvx512Kernels;  // x86-64 with AVX-512 F, BW, DQ, VL
 // AVX-512 VNNI besides.
 using QuantizedMatmulKernel = decltype(KernelTable::quantized_matmul);
 extern const QuantizedMatmulKernel kAvx512VnniQuantizedMatmul;
+
+// Of the table "avx512bf16", which is else "avx512vnni"; for CPUs that have
+// AVX-512 BF16 besides.
+using Bf16MatmulKernel = decltype(KernelTable::bf16_matmul);
+extern const Bf16MatmulKernel kAvx512Bf16Matmul;
 
 }  // namespace switchyard::kernels
 

@@ -44,11 +44,26 @@ bool CpuRunsAvx512Vnni() {
   return CpuRunsAvx512() && __builtin_cpu_supports("avx512vnni");
 }
 
+// Every CPU with the second has the first.
+bool CpuRunsAvx512Bf16() {
+  return CpuRunsAvx512Vnni() && __builtin_cpu_supports("avx512bf16");
+}
+
 const KernelTable& Avx512VnniKernels() {
   static const KernelTable table = [] {
     KernelTable kernels = kAvx512Kernels;
     kernels.name = "avx512vnni";
     kernels.quantized_matmul = kAvx512VnniQuantizedMatmul;
+    return kernels;
+  }();
+  return table;
+}
+
+const KernelTable& Avx512Bf16Kernels() {
+  static const KernelTable table = [] {
+    KernelTable kernels = Avx512VnniKernels();
+    kernels.name = "avx512bf16";
+    kernels.bf16_matmul = kAvx512Bf16Matmul;
     return kernels;
   }();
   return table;
@@ -63,6 +78,7 @@ std::vector<const KernelTable*> AvailableKernels() {
   if (CpuRunsAvx2()) tables.push_back(&kAvx2Kernels);
   if (CpuRunsAvx512()) tables.push_back(&kAvx512Kernels);
   if (CpuRunsAvx512Vnni()) tables.push_back(&Avx512VnniKernels());
+  if (CpuRunsAvx512Bf16()) tables.push_back(&Avx512Bf16Kernels());
 #endif
   return tables;
 }
@@ -89,10 +105,11 @@ absl::Status SelectKernels(absl::string_view isa) {
     chosen.store(table, std::memory_order_release);
     return absl::OkStatus();
   }
-  if (isa != "avx2" && isa != "avx512" && isa != "avx512vnni") {
-    return absl::InvalidArgumentError(
-        absl::StrCat("unknown instruction set \"", isa,
-                     "\"; use auto, scalar, avx2, avx512 or avx512vnni"));
+  if (isa != "avx2" && isa != "avx512" && isa != "avx512vnni" &&
+      isa != "avx512bf16") {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "unknown instruction set \"", isa,
+        "\"; use auto, scalar, avx2, avx512, avx512vnni or avx512bf16"));
   }
   return absl::FailedPreconditionError(absl::StrCat(
       "this CPU cannot run the ", isa, " kernels; use auto, or one of: ",

@@ -5,6 +5,8 @@
 #include <cstring>
 #include <limits>
 
+#include "kernels/bf16.h"
+
 namespace switchyard::kernels {
 namespace {
 
@@ -22,17 +24,6 @@ float FloatOfBits(uint32_t bits) {
   float value;
   std::memcpy(&value, &bits, sizeof(value));
   return value;
-}
-
-uint16_t Bf16OfFloat(float value) {
-  const uint32_t bits = BitsOfFloat(value);
-  constexpr uint32_t kInfinity = 0x7f800000;
-  constexpr uint32_t kQuiet = 0x00400000;
-  if ((bits & 0x7fffffff) > kInfinity) {
-    return static_cast<uint16_t>((bits | kQuiet) >> 16);
-  }
-  // Half of the last place that stays, less one unless that one is odd.
-  return static_cast<uint16_t>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
 }
 
 // n columns to bytes; the scale.
@@ -97,7 +88,7 @@ void DecodeKvRow(KvDType dtype, const void* row, int64_t dim, float* x) {
       for (int64_t i = 0; i < dim; ++i) {
         uint16_t bits;
         std::memcpy(&bits, in + 2 * i, sizeof(bits));
-        x[i] = FloatOfBits(static_cast<uint32_t>(bits) << 16);
+        x[i] = FloatOfBf16(bits);
       }
       return;
     }

@@ -9,12 +9,26 @@
 namespace switchyard::kernels {
 
 // How weights lie in memory, little-endian. The first three are a checkpoint's
-// own; bf16 is the upper half of an IEEE float32. The last two are integers in
-// groups with scales, in panels of rows (kernels/quantized.h).
-enum class DType : uint8_t { kBF16, kF16, kF32, kQ8, kQ4 };
+// own; bf16 is the upper half of an IEEE float32. kQ8 and kQ4 are integers in
+// groups with scales, in panels of rows (kernels/quantized.h). kBF16Dot lies as
+// kBF16, but is multiplied by activations in bf16 too
+// (KernelTable::bf16_matmul).
+enum class DType : uint8_t { kBF16, kF16, kF32, kQ8, kQ4, kBF16Dot };
 
 [[gnu::always_inline]] inline constexpr bool IsQuantized(DType dtype) {
   return dtype == DType::kQ8 || dtype == DType::kQ4;
+}
+
+// What rows of activations are when they are multiplied by weights.
+enum class RowFormat : uint8_t {
+  kF32,
+  kBF16,       // KernelTable::round_to_bf16
+  kI8Group32,  // KernelTable::quantize_row
+};
+[[gnu::always_inline]] inline constexpr RowFormat RowFormatOf(DType weights) {
+  return IsQuantized(weights)         ? RowFormat::kI8Group32
+         : weights == DType::kBF16Dot ? RowFormat::kBF16
+                                      : RowFormat::kF32;
 }
 
 // Bytes of one weight. REQUIRES: !IsQuantized(dtype).

@@ -21,6 +21,15 @@
 
 namespace switchyard::model {
 
+// What activations are when they are multiplied by the matrices that a
+// converter may choose formats for (model/weight_formats.h).
+enum class Activations {
+  kAuto,      // what the tensors' formats say; of a Hugging Face directory f32
+  kBFloat16,  // a Hugging Face directory's BF16 matrices are kBF16Dot
+};
+// "auto" or "bfloat16". INVALID_ARGUMENT names the flag, --activations.
+absl::StatusOr<Activations> ParseActivations(absl::string_view text);
+
 // One expert's three matrices, as views: of per-expert tensors
 // (experts.{e}.gate_proj.weight ...), of fused ones (experts.gate_up_proj
 // [E, 2I, H], experts.down_proj [E, H, I]), or of one contiguous piece
@@ -43,9 +52,12 @@ class Checkpoint {
   // directory, file or tensor. INVALID_ARGUMENT: wrong architecture, shape,
   // dtype; a cut file. DATA_LOSS: a header or manifest that contradicts itself.
   // FAILED_PRECONDITION: a conversion that was not finished. All name the file,
-  // and what was expected and found.
+  // and what was expected and found. INVALID_ARGUMENT also: kBFloat16 where
+  // there is no BF16 matrix, or of a converted directory, whose formats are its
+  // own.
   static absl::StatusOr<std::unique_ptr<Checkpoint>> Open(
-      const std::string& directory);
+      const std::string& directory,
+      Activations activations = Activations::kAuto);
   virtual ~Checkpoint() = default;
 
   virtual const std::string& directory() const = 0;
@@ -75,7 +87,7 @@ class Checkpoint {
   virtual absl::StatusOr<ExpertWeights> FindExpert(int layer,
                                                    int expert) const = 0;
 
-  // Of the routed experts' matrices: kQ8 or kQ4 for all of them in a converted
+  // Of the routed experts' matrices: one for all of them in a converted
   // checkpoint, else that of the first layer's first gate_proj. kF32 if no
   // layer has experts.
   virtual kernels::DType expert_dtype() const = 0;

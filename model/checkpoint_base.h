@@ -55,7 +55,7 @@ class CheckpointBase : public Checkpoint {
 
 // A directory in Hugging Face's layout.
 absl::StatusOr<std::unique_ptr<Checkpoint>> OpenHuggingFaceCheckpoint(
-    const std::string& directory);
+    const std::string& directory, Activations activations);
 
 // A directory with switchyard.json (model/manifest.h).
 absl::StatusOr<std::unique_ptr<Checkpoint>> OpenConvertedCheckpoint(

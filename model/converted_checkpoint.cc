@@ -177,7 +177,7 @@ absl::Status ConvertedCheckpoint::AddTensors(const Manifest& manifest) {
         listed.erase(it);
         return AddTensor(*entry, shape);
       }));
-  // A tied head that is quantised stands beside the plain embedding.
+  // A tied head of a format of its own stands beside the plain embedding.
   if (const auto it = listed.find(kLmHeadName);
       it != listed.end() && config_.tie_word_embeddings) {
     const Manifest::Tensor* const entry = it->second;
@@ -200,12 +200,13 @@ absl::Status ConvertedCheckpoint::AddTensor(const Manifest::Tensor& entry,
   }
   const SafetensorsFile& file = *files_.at(entry.file);
   Tensor tensor;
+  if (kernels::RowFormatOf(entry.dtype) != kernels::RowFormat::kF32 &&
+      (KindOf(entry.name) == TensorKind::kOther || shape.size() != 2)) {
+    return BadManifest(absl::StrCat("tensor ", entry.name, " is ",
+                                    DTypeName(entry.dtype),
+                                    ", but must keep its source's dtype"));
+  }
   if (kernels::IsQuantized(entry.dtype)) {
-    if (KindOf(entry.name) == TensorKind::kOther || shape.size() != 2) {
-      return BadManifest(absl::StrCat("tensor ", entry.name, " is ",
-                                      DTypeName(entry.dtype),
-                                      ", but must not be quantised"));
-    }
     tensor.view = {nullptr, entry.dtype, shape[0], shape[1]};
     SY_ASSIGN_OR_RETURN(
         tensor.piece,
@@ -214,12 +215,14 @@ absl::Status ConvertedCheckpoint::AddTensor(const Manifest::Tensor& entry,
   } else {
     SY_ASSIGN_OR_RETURN(tensor.view, file.View(entry.name));
     const SafetensorsTensor& found = *file.Find(entry.name);
-    if (tensor.view.dtype != entry.dtype || found.shape != entry.shape) {
+    if (tensor.view.dtype != FileDType(entry.dtype) ||
+        found.shape != entry.shape) {
       return BadManifest(absl::StrCat(
           "tensor ", entry.name, " is ", DTypeName(entry.dtype), " ",
           FormatShape(entry.shape), ", but ", entry.file, " has it as ",
           found.dtype, " ", FormatShape(found.shape)));
     }
+    tensor.view.dtype = entry.dtype;
     tensor.piece = {entry.name, &file, file.bytes(found), entry.sha256};
   }
   tensors_.emplace(entry.name, std::move(tensor));

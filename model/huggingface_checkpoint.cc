@@ -17,6 +17,7 @@
 #include "model/fingerprint.h"
 #include "model/safetensors.h"
 #include "model/tensor_files.h"
+#include "model/weight_formats.h"
 #include "model/weight_names.h"
 #include "model/weight_values.h"
 
@@ -59,8 +60,8 @@ WeightView RowsOf(const WeightView& view, int64_t begin, int64_t count) {
 
 class HuggingFaceCheckpoint final : public CheckpointBase {
  public:
-  explicit HuggingFaceCheckpoint(std::string directory)
-      : CheckpointBase(std::move(directory)) {}
+  HuggingFaceCheckpoint(std::string directory, Activations activations)
+      : CheckpointBase(std::move(directory)), activations_(activations) {}
 
   absl::Status Open();
 
@@ -88,6 +89,9 @@ class HuggingFaceCheckpoint final : public CheckpointBase {
                              const WeightView& weights)>
           visit) const;
 
+  absl::Status CheckActivations() const;
+
+  const Activations activations_;
   std::unique_ptr<TensorFiles> files_;
   std::vector<ExpertForm> expert_forms_;  // [num_expert_layers]
   kernels::DType expert_dtype_ = kernels::DType::kF32;
@@ -97,7 +101,22 @@ absl::Status HuggingFaceCheckpoint::Open() {
   SY_RETURN_IF_ERROR(ReadConfigs(QuantizationConfig::kRefuse));
   SY_ASSIGN_OR_RETURN(files_, TensorFiles::Open(directory_));
   SY_RETURN_IF_ERROR(CheckTensors());
+  SY_RETURN_IF_ERROR(CheckActivations());
   return ComputeFingerprint();
+}
+
+absl::Status HuggingFaceCheckpoint::CheckActivations() const {
+  if (activations_ == Activations::kAuto) return absl::OkStatus();
+  bool found = false;
+  SY_RETURN_IF_ERROR(
+      ForEachExpectedTensor([&](const std::string&, const WeightView& weights) {
+        found = found || weights.dtype == kernels::DType::kBF16Dot;
+      }));
+  if (found) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      directory_,
+      ": has no BF16 matrix, which is what --activations=bfloat16 is for; run "
+      "`switchyard convert --format bf16dot`"));
 }
 
 absl::Status HuggingFaceCheckpoint::CheckTensor(
@@ -203,6 +222,8 @@ absl::Status HuggingFaceCheckpoint::ComputeFingerprint() {
 
 absl::StatusOr<WeightView> HuggingFaceCheckpoint::Find(
     absl::string_view tensor_name) const {
+  const bool dot = activations_ == Activations::kBFloat16 &&
+                   KindOf(tensor_name) != TensorKind::kOther;
   // A tied head is the embedding, even where a file carries a copy of it.
   if (config_.tie_word_embeddings && tensor_name == kLmHeadName) {
     tensor_name = kEmbeddingName;
@@ -212,7 +233,11 @@ absl::StatusOr<WeightView> HuggingFaceCheckpoint::Find(
     return absl::NotFoundError(
         absl::StrCat(directory_, ": no file holds tensor ", tensor_name));
   }
-  return file->View(tensor_name);
+  SY_ASSIGN_OR_RETURN(WeightView view, file->View(tensor_name));
+  if (dot && view.dtype == kernels::DType::kBF16) {
+    view.dtype = kernels::DType::kBF16Dot;
+  }
+  return view;
 }
 
 absl::StatusOr<ExpertWeights> HuggingFaceCheckpoint::FindExpert(
@@ -247,8 +272,9 @@ absl::StatusOr<ExpertWeights> HuggingFaceCheckpoint::FindExpert(
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Checkpoint>> OpenHuggingFaceCheckpoint(
-    const std::string& directory) {
-  auto checkpoint = std::make_unique<HuggingFaceCheckpoint>(directory);
+    const std::string& directory, Activations activations) {
+  auto checkpoint =
+      std::make_unique<HuggingFaceCheckpoint>(directory, activations);
   SY_RETURN_IF_ERROR(checkpoint->Open());
   return checkpoint;
 }

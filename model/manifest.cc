@@ -68,12 +68,13 @@ class Reader {
   }
   DType Type(absl::string_view key) {
     const std::string text = Text(key);
-    for (const DType dtype :
-         {DType::kBF16, DType::kF16, DType::kF32, DType::kQ8, DType::kQ4}) {
+    for (const DType dtype : {DType::kBF16, DType::kF16, DType::kF32,
+                              DType::kQ8, DType::kQ4, DType::kBF16Dot}) {
       if (text == DTypeName(dtype)) return dtype;
     }
-    fields_.Fail(key, absl::StrCat("is \"", text,
-                                   "\"; BF16, F16, F32, Q8 and Q4 are read"));
+    fields_.Fail(
+        key, absl::StrCat("is \"", text,
+                          "\"; BF16, BF16DOT, F16, F32, Q8 and Q4 are read"));
     return DType::kF32;
   }
   WeightFormat Format(absl::string_view key) {

@@ -11,7 +11,8 @@ namespace switchyard::model {
 namespace {
 
 constexpr WeightFormat kFormats[] = {WeightFormat::kSource, WeightFormat::kBF16,
-                                     WeightFormat::kQ8, WeightFormat::kQ4};
+                                     WeightFormat::kQ8, WeightFormat::kQ4,
+                                     WeightFormat::kBF16Dot};
 constexpr char kExpertsInfix[] = ".mlp.experts.";
 constexpr char kQ4ExpertsOnly[] = "q4-q8";
 
@@ -51,6 +52,8 @@ absl::string_view WeightFormatName(WeightFormat format) {
       return "q8";
     case WeightFormat::kQ4:
       return "q4";
+    case WeightFormat::kBF16Dot:
+      return "bf16dot";
   }
   SY_CHECK(false);
 }
@@ -60,7 +63,8 @@ absl::StatusOr<WeightFormat> ParseWeightFormat(absl::string_view name) {
     if (name == WeightFormatName(format)) return format;
   }
   return absl::InvalidArgumentError(absl::StrCat(
-      "'", name, "' is no weight format; source, bf16, q8 and q4 are"));
+      "'", name,
+      "' is no weight format; source, bf16, bf16dot, q8 and q4 are"));
 }
 
 absl::StatusOr<WeightFormats> ParseWeightFormats(absl::string_view name) {
@@ -70,9 +74,9 @@ absl::StatusOr<WeightFormats> ParseWeightFormats(absl::string_view name) {
   }
   const absl::StatusOr<WeightFormat> all = ParseWeightFormat(name);
   if (all.ok()) return WeightFormats{*all, *all, *all};
-  return absl::InvalidArgumentError(
-      absl::StrCat("'", name, "' is no format; source, bf16, q8, q4 and ",
-                   kQ4ExpertsOnly, " (experts in q4, the rest in q8) are"));
+  return absl::InvalidArgumentError(absl::StrCat(
+      "'", name, "' is no format; source, bf16, bf16dot, q8, q4 and ",
+      kQ4ExpertsOnly, " (experts in q4, the rest in q8) are"));
 }
 
 WeightFormat FormatOf(const WeightFormats& formats, TensorKind kind) {

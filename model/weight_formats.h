@@ -29,9 +29,10 @@ enum class WeightFormat {
   kBF16,    // rounded to nearest, ties to even
   kQ8,
   kQ4,
+  kBF16Dot,  // as kBF16, to be multiplied by activations in bf16
 };
 
-// "source", "bf16", "q8", "q4".
+// "source", "bf16", "q8", "q4", "bf16dot".
 absl::string_view WeightFormatName(WeightFormat format);
 // INVALID_ARGUMENT lists the names.
 absl::StatusOr<WeightFormat> ParseWeightFormat(absl::string_view name);

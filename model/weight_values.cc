@@ -61,6 +61,7 @@ void WidenWeights(const WeightView& weights, float* out) {
   const int64_t n = weights.rows * weights.cols;
   switch (weights.dtype) {
     case DType::kBF16:
+    case DType::kBF16Dot:
       for (int64_t i = 0; i < n; ++i) {
         out[i] = Bf16ToFloat(LoadBits<uint16_t>(weights.data, i));
       }
@@ -86,6 +87,7 @@ void WidenWeights(const WeightView& weights, float* out) {
 int64_t CountNonFinite(const WeightView& weights) {
   switch (weights.dtype) {
     case DType::kBF16:
+    case DType::kBF16Dot:
       return CountAllOnesExponents<uint16_t>(weights, 0x7F80);
     case DType::kF16:
       return CountAllOnesExponents<uint16_t>(weights, 0x7C00);
@@ -110,6 +112,8 @@ absl::string_view DTypeName(DType dtype) {
       return "Q8";
     case DType::kQ4:
       return "Q4";
+    case DType::kBF16Dot:
+      return "BF16DOT";
   }
   SY_CHECK(false);
 }

@@ -20,8 +20,13 @@ void WidenWeights(const kernels::WeightView& weights, float* out);
 // pages into memory.
 int64_t CountNonFinite(const kernels::WeightView& weights);
 
-// "BF16", "F16", "F32": safetensors' spelling; "Q8", "Q4".
+// "BF16", "F16", "F32": safetensors' spelling; "Q8", "Q4", "BF16DOT".
 absl::string_view DTypeName(kernels::DType dtype);
+
+// What a file calls a tensor that is not quantised: kBF16 for kBF16Dot.
+inline kernels::DType FileDType(kernels::DType dtype) {
+  return dtype == kernels::DType::kBF16Dot ? kernels::DType::kBF16 : dtype;
+}
 
 inline int64_t WeightBytes(const kernels::WeightView& weights) {
   return kernels::WeightBytes(weights.dtype, weights.rows, weights.cols);

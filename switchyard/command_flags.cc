@@ -27,7 +27,7 @@ constexpr Command kCommands[] = {
      "--model DIR [flags]\nThe whole of Switchyard in one process: OpenAI's, "
      "Anthropic's and SGLang's APIs over HTTP.",
      // and those of a router's front
-     "model host port threads cpus weights kv_cache_dtype isa "
+     "model host port threads cpus weights activations kv_cache_dtype isa "
      "max_running_requests chunked_prefill_size disable_radix_cache "
      "snapshot_dir snapshot_dir_bytes speculative_algorithm "
      "speculative_num_steps speculative_eagle_topk "
@@ -35,12 +35,14 @@ constexpr Command kCommands[] = {
      "experts_memory verify_checksums"},
     {"bench serving",
      "--model DIR [flags]\nWhat users feel: latencies, drafts, memory.",
-     "model threads cpus weights isa json only repeat chunked_prefill_size "
+     "model threads cpus weights activations isa json only repeat "
+     "chunked_prefill_size "
      "draft_batch concurrency stall_chunks long_prompt sessions"},
     {"bench",
      "--model DIR [flags]\nHow fast a model runs here, and where the time "
      "goes.",
-     "model threads cpus weights isa kv_cache_dtype json only batch context "
+     "model threads cpus weights activations isa kv_cache_dtype json only "
+     "batch context "
      "prompt repeat steps chunked_prefill_size max_seconds limit_seconds "
      "expert_workers transport worker_threads"},
     {"chat", "[flags]\nTalks to a running server from the terminal.",
@@ -48,7 +50,7 @@ constexpr Command kCommands[] = {
     {"logits",
      "--model DIR --ids 5,17,3 --out FILE.npy [flags]\nfp32 logits of token "
      "ids.",
-     "model ids prefill out threads isa kv_cache_dtype"},
+     "model ids prefill out threads activations isa kv_cache_dtype"},
     {"convert",
      "--model DIR --out DIR --format FORMAT [flags]\nA Hugging Face model to "
      "Switchyard's formats.",

@@ -15,7 +15,8 @@
 //   switchyard logits --model DIR --ids 5,17,3 [--prefill N] --out FILE.npy
 //       fp32 logits [T, V]; with --prefill N the rest goes in one token at a
 //       time.
-//   switchyard convert --model DIR --out DIR --format q8|q4|q4-q8|bf16|source
+//   switchyard convert --model DIR --out DIR --format
+//   q8|q4|q4-q8|bf16dot|bf16|source
 //       A model in Hugging Face's layout (BF16, F16, F32, FP8) to ours, which
 //       is smaller, faster, and checked when it is loaded (docs/formats.md).
 //       --experts, --dense, --lm-head choose for one kind of tensor. The same
@@ -31,7 +32,7 @@
 //       want TLS get it with --tls-cert-file, --tls-key-file, --tls-ca-file.
 //   switchyard verify DIR
 //       Checks every checksum of a model's files.
-//   switchyard synth --layers N --format hf-bf16|q8|q4|q4-q8 --out DIR
+//   switchyard synth --layers N --format hf-bf16|q8|q4|q4-q8|bf16dot --out DIR
 //       A model of random weights, of Qwen3-Next-80B-A3B's geometry or that of
 //       --model-config FILE, changed by --set hidden_size=512,...; for
 //       measurements.
@@ -106,9 +107,13 @@ ABSL_FLAG(std::string, kv_cache_dtype, "auto",
           "serve, bench, logits: keys and values of past tokens: float32 (the "
           "reference's tokens), bfloat16 (half the memory), int8 (less than a "
           "third); auto: bfloat16 for a converted checkpoint, else float32");
+ABSL_FLAG(std::string, activations, "auto",
+          "serve, bench, logits: bfloat16: BF16 matrices of a Hugging Face "
+          "directory are multiplied by activations in bf16, faster with "
+          "AVX-512 BF16, other tokens; auto: by such in f32");
 ABSL_FLAG(std::string, isa, "auto",
           "instruction set of the kernels: auto, scalar, avx2, avx512, "
-          "avx512vnni");
+          "avx512vnni, avx512bf16");
 
 ABSL_FLAG(int64_t, max_running_requests, 64, "serve: sequences in one step");
 ABSL_FLAG(int64_t, chunked_prefill_size, 1024,
@@ -210,10 +215,11 @@ ABSL_FLAG(bool, skip_special, false,
           "tokenize --decode: leave special tokens out");
 ABSL_FLAG(
     std::string, format, "",
-    "convert, plan: q8, q4, q4-q8 (experts q4, the rest q8), bf16, source; "
+    "convert, plan: q8, q4, q4-q8 (experts q4, the rest q8), bf16dot (bf16, "
+    "multiplied by activations in bf16), bf16, source; "
     "render: instruct, thinking, coder; parse: json, xml, think, nothink");
 ABSL_FLAG(std::string, experts, "",
-          "convert: q8, q4, bf16 or source for routed experts");
+          "convert: q8, q4, bf16dot, bf16 or source for routed experts");
 ABSL_FLAG(std::string, dense, "",
           "convert: the same for projections and shared experts");
 ABSL_FLAG(std::string, lm_head, "", "convert: the same for lm_head");
@@ -252,6 +258,7 @@ absl::Status Serve() {
   options.threads = absl::GetFlag(FLAGS_threads);
   options.cpus = absl::GetFlag(FLAGS_cpus);
   options.weights = absl::GetFlag(FLAGS_weights);
+  options.activations = absl::GetFlag(FLAGS_activations);
   options.isa = absl::GetFlag(FLAGS_isa);
   options.kv_cache_dtype = absl::GetFlag(FLAGS_kv_cache_dtype);
   options.max_running_requests = absl::GetFlag(FLAGS_max_running_requests);
@@ -288,6 +295,7 @@ absl::Status Bench() {
   options.threads = absl::GetFlag(FLAGS_threads);
   options.cpus = absl::GetFlag(FLAGS_cpus);
   options.weights = absl::GetFlag(FLAGS_weights);
+  options.activations = absl::GetFlag(FLAGS_activations);
   options.isa = absl::GetFlag(FLAGS_isa);
   options.kv_cache_dtype = absl::GetFlag(FLAGS_kv_cache_dtype);
   options.json_path = absl::GetFlag(FLAGS_json);
@@ -320,6 +328,7 @@ absl::Status BenchServing() {
   options.threads = absl::GetFlag(FLAGS_threads);
   options.cpus = absl::GetFlag(FLAGS_cpus);
   options.weights = absl::GetFlag(FLAGS_weights);
+  options.activations = absl::GetFlag(FLAGS_activations);
   options.isa = absl::GetFlag(FLAGS_isa);
   options.json_path = absl::GetFlag(FLAGS_json);
   options.only =
@@ -365,6 +374,7 @@ absl::Status Logits() {
   options.prefill = absl::GetFlag(FLAGS_prefill);
   options.out_path = absl::GetFlag(FLAGS_out);
   options.threads = absl::GetFlag(FLAGS_threads);
+  options.activations = absl::GetFlag(FLAGS_activations);
   options.isa = absl::GetFlag(FLAGS_isa);
   options.kv_cache_dtype = absl::GetFlag(FLAGS_kv_cache_dtype);
   return RunLogits(options);

@@ -69,6 +69,31 @@ PooledBuffer QuantizedRows(const ExpertCall& call, BufferPool* buffers) {
   return buffer;
 }
 
+PooledBuffer RoundedRows(const ExpertCall& call, BufferPool* buffers) {
+  SY_CHECK(call.rounded != nullptr);
+  const auto hidden = static_cast<size_t>(call.hidden_size);
+  PooledBuffer buffer =
+      buffers->Take(call.source_rows.size() * hidden * sizeof(uint16_t));
+  auto* to = buffer.data<uint16_t>();
+  for (const int32_t row : call.source_rows) {
+    std::copy_n(call.rounded + static_cast<size_t>(row) * hidden, hidden, to);
+    to += hidden;
+  }
+  return buffer;
+}
+
+PooledBuffer RowsAs(v1::ActivationFormat format, const ExpertCall& call,
+                    BufferPool* buffers) {
+  switch (format) {
+    case v1::ACTIVATION_FORMAT_I8_GROUP32:
+      return QuantizedRows(call, buffers);
+    case v1::ACTIVATION_FORMAT_BF16:
+      return RoundedRows(call, buffers);
+    default:
+      return FloatRows(call, buffers);
+  }
+}
+
 }  // namespace
 
 v1::ExpertRequest HelloToProto(const ExpectedWorker& expected,
@@ -99,9 +124,7 @@ EncodedCall EncodeCall(const ExpertCall& call, v1::ActivationFormat format,
     out->set_expert(static_cast<uint32_t>(run.expert));
     out->mutable_rows()->Add(run.rows.begin(), run.rows.end());
   }
-  encoded.activations = format == v1::ACTIVATION_FORMAT_I8_GROUP32
-                            ? QuantizedRows(call, buffers)
-                            : FloatRows(call, buffers);
+  encoded.activations = RowsAs(format, call, buffers);
   return encoded;
 }
 

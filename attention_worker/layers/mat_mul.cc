@@ -9,6 +9,7 @@ namespace switchyard::attention_worker {
 namespace {
 
 using kernels::QuantizedRows;
+using kernels::RowFormat;
 
 // A product is cut into tiles of at most this many tokens and weight rows. At H
 // = 2048, 64 tokens are 512 KiB of floats and 64 rows 256 KiB of bf16: a tile's
@@ -31,7 +32,9 @@ int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 // block within it, so that a thread's weights stay where they are.
 struct Plan {
   const MatMulJob* job;
-  QuantizedRows x;  // if the job's weights are quantised
+  // The job's x as its weights take it, if that is not as floats.
+  QuantizedRows quantized;
+  const uint16_t* rounded;  // [tokens, cols]
   int64_t tile_tokens;
   int64_t tile_rows;
   int64_t token_tiles;
@@ -42,7 +45,7 @@ using Plans = absl::InlinedVector<Plan, 4>;
 
 Plan PlanJob(const MatMulJob& job, int64_t tokens, int num_threads,
              int64_t first_tile) {
-  Plan plan{&job, {}, 0, 0, 0, first_tile, 0};
+  Plan plan{&job, {}, nullptr, 0, 0, 0, first_tile, 0};
   const bool quantized = IsQuantized(job.weight.dtype);
   plan.tile_tokens =
       std::min(tokens, quantized ? kQuantizedTileTokens : kTileTokens);
@@ -78,20 +81,43 @@ QuantizedRows Quantize(const LayerContext& context, const MatMulJob& job,
   return {values, scales, sums, cols};
 }
 
-// Every quantised job's x, the same x once.
-void QuantizeInputs(const LayerContext& context, int64_t tokens, Plans* plans) {
-  for (size_t i = 0; i < plans->size(); ++i) {
-    const MatMulJob& job = *(*plans)[i].job;
-    if (!IsQuantized(job.weight.dtype)) continue;
-    QuantizedRows* const x = &(*plans)[i].x;
-    for (size_t j = 0; j < i && x->values == nullptr; ++j) {
-      const MatMulJob& other = *(*plans)[j].job;
-      if (job.x == other.x && job.x_stride == other.x_stride &&
-          job.weight.cols == other.weight.cols) {
-        *x = (*plans)[j].x;
-      }
+const uint16_t* Round(const LayerContext& context, const MatMulJob& job,
+                      int64_t tokens) {
+  const int64_t cols = job.weight.cols;
+  auto* const rounded = reinterpret_cast<uint16_t*>(context.scratch->Bytes(
+      tokens * cols * static_cast<int64_t>(sizeof(uint16_t))));
+  ForEach(context, tokens, cols, [&](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t) {
+      context.kernels->round_to_bf16(job.x + t * job.x_stride, cols,
+                                     rounded + t * cols);
     }
-    if (x->values == nullptr) *x = Quantize(context, job, tokens);
+  });
+  return rounded;
+}
+
+bool HaveTheSameInput(const MatMulJob& a, const MatMulJob& b) {
+  return a.x == b.x && a.x_stride == b.x_stride &&
+         a.weight.cols == b.weight.cols &&
+         RowFormatOf(a.weight.dtype) == RowFormatOf(b.weight.dtype);
+}
+
+// Every job's x as its weights take it, the same x once.
+void EncodeInputs(const LayerContext& context, int64_t tokens, Plans* plans) {
+  for (size_t i = 0; i < plans->size(); ++i) {
+    Plan& plan = (*plans)[i];
+    const MatMulJob& job = *plan.job;
+    const RowFormat format = RowFormatOf(job.weight.dtype);
+    if (format == RowFormat::kF32) continue;
+    size_t same = 0;
+    while (!HaveTheSameInput(job, *(*plans)[same].job)) ++same;
+    if (same < i) {
+      plan.quantized = (*plans)[same].quantized;
+      plan.rounded = (*plans)[same].rounded;
+    } else if (format == RowFormat::kBF16) {
+      plan.rounded = Round(context, job, tokens);
+    } else {
+      plan.quantized = Quantize(context, job, tokens);
+    }
   }
 }
 
@@ -99,16 +125,25 @@ void QuantizeInputs(const LayerContext& context, int64_t tokens, Plans* plans) {
 void Multiply(const kernels::KernelTable& kernels, const Plan& plan,
               int64_t row, int64_t row_end, int64_t token, int64_t token_end) {
   const MatMulJob& job = *plan.job;
-  if (!IsQuantized(job.weight.dtype)) {
-    kernels.matmul(job.weight, row, row_end, job.x + token * job.x_stride,
-                   job.x_stride, token_end - token,
-                   job.y + token * job.y_stride + row, job.y_stride);
-    return;
+  float* const y = job.y + token * job.y_stride + row;
+  switch (RowFormatOf(job.weight.dtype)) {
+    case RowFormat::kF32:
+      kernels.matmul(job.weight, row, row_end, job.x + token * job.x_stride,
+                     job.x_stride, token_end - token, y, job.y_stride);
+      return;
+    case RowFormat::kBF16:
+      kernels.bf16_matmul(job.weight, row, row_end,
+                          plan.rounded + token * job.weight.cols,
+                          job.weight.cols, token_end - token, y, job.y_stride);
+      return;
+    case RowFormat::kI8Group32:
+      break;
   }
-  for (; token < token_end; token += kQuantizedTileTokens) {
-    kernels.quantized_matmul(job.weight, row, row_end, RowsFrom(plan.x, token),
-                             std::min(kQuantizedTileTokens, token_end - token),
-                             job.y + token * job.y_stride + row, job.y_stride);
+  for (int64_t t = token; t < token_end; t += kQuantizedTileTokens) {
+    kernels.quantized_matmul(job.weight, row, row_end,
+                             RowsFrom(plan.quantized, t),
+                             std::min(kQuantizedTileTokens, token_end - t),
+                             y + (t - token) * job.y_stride, job.y_stride);
   }
 }
 
@@ -139,7 +174,7 @@ void MatMul(const LayerContext& context, absl::Span<const MatMulJob> jobs,
         PlanJob(job, tokens, context.pool->num_threads(), num_tiles));
     num_tiles = plans.back().end_tile;
   }
-  QuantizeInputs(context, tokens, &plans);
+  EncodeInputs(context, tokens, &plans);
   context.pool->ParallelFor(num_tiles, 1, [&](int64_t begin, int64_t end) {
     for (const Plan& plan : plans) {
       const int64_t first = std::max(begin, plan.first_tile);

@@ -21,8 +21,8 @@ struct MatMulJob {
 };
 
 // All jobs in one parallel loop: they must not read one another's results.
-// Where weights are quantised, x is first (kernels/quantized.h): once for all
-// jobs that have the same.
+// Where weights take other rows than floats (kernels::RowFormatOf), x is made
+// that first: once for all jobs that have the same.
 void MatMul(const LayerContext& context, absl::Span<const MatMulJob> jobs,
             int64_t tokens);
 

@@ -22,6 +22,7 @@ ExpertCall CallBuilder::Build(absl::Span<const int64_t> pairs) {
   call.hidden_size = request.hidden_size;
   call.rows = request.rows;
   call.quantized = request.quantized;
+  call.rounded = request.rounded;
   call.deadline = absl::InfinitePast();
   // Each distinct row once, ascending, so that runs are ascending too.
   rows_.clear();

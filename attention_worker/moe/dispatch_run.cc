@@ -6,8 +6,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "attention_worker/moe/encoded_rows.h"
 #include "base/check.h"
-#include "kernels/kernel_table.h"
 
 namespace switchyard::attention_worker {
 namespace {
@@ -67,9 +67,9 @@ DispatchRun::DispatchRun(const ExpertDispatcherOptions& options,
               .registry = options.registry,
               .fallback = options.fallback.get()}),
       choice_(&table_, &options.policy),
-      probes_({.quantize_rows = options.quantize_rows,
-               .timeout = options.probe_timeout},
-              &table_, &metrics, inbox_),
+      probes_(
+          {.row_format = options.row_format, .timeout = options.probe_timeout},
+          &table_, &metrics, inbox_),
       budget_(options.hedge_share, options.hedge_burst),
       random_(options.seed) {}
 
@@ -123,38 +123,30 @@ void DispatchRun::SortPairsByExpert() {
   }
 }
 
-// Once for all holders: what one sender quantises, every receiver multiplies.
-void DispatchRun::Quantize() {
-  if (!options_.quantize_rows || request_.quantized.values != nullptr) return;
+// Once for all holders: what one sender quantises or rounds, every receiver
+// multiplies.
+void DispatchRun::EncodeRows() {
+  const kernels::RowFormat format = options_.row_format;
+  if (format == kernels::RowFormat::kF32 ||
+      request_.quantized.values != nullptr || request_.rounded != nullptr) {
+    return;
+  }
   const PartTimer timer(metrics_.quantize_seconds, clock_);
-  const int64_t hidden = request_.hidden_size;
-  const int64_t rows = request_.num_rows;
-  const int64_t columns = kernels::PaddedColumns(hidden);
-  const int64_t groups = kernels::NumGroups(hidden);
-  const int64_t scale_bytes = groups * static_cast<int64_t>(sizeof(float));
-  const int64_t row_bytes = columns + 2 * scale_bytes;
-  if (static_cast<int64_t>(quantized_.size()) < rows * row_bytes) {
-    quantized_ = buffers_->Take(static_cast<size_t>(rows * row_bytes));
-  }
-  char* const base = quantized_.data();
-  auto* const values = reinterpret_cast<int8_t*>(base);
-  auto* const scales = reinterpret_cast<float*>(base + rows * columns);
-  auto* const sums =
-      reinterpret_cast<int32_t*>(base + rows * (columns + scale_bytes));
-  const kernels::KernelTable& kernels = kernels::Kernels();
-  for (int64_t row = 0; row < rows; ++row) {
-    kernels.quantize_row(&request_.rows[row * hidden], hidden,
-                         values + row * columns, scales + row * groups,
-                         sums + row * groups);
-  }
-  request_.quantized = {values, scales, sums, hidden};
+  const size_t bytes =
+      EncodedRowBytes(format, request_.num_rows, request_.hidden_size);
+  if (encoded_.size() < bytes) encoded_ = buffers_->Take(bytes);
+  const EncodedRows rows =
+      EncodeRowsAs(format, request_.rows.data(), request_.num_rows,
+                   request_.hidden_size, encoded_.data());
+  request_.quantized = rows.quantized;
+  request_.rounded = rows.rounded;
 }
 
 DispatchResult DispatchRun::Execute(const DispatchRequest& request,
                                     absl::FunctionRef<void()> overlap) {
   const PartTimer timer(metrics_.seconds, clock_);
   Begin(request);
-  Quantize();
+  EncodeRows();
   {
     const PartTimer send(metrics_.send_seconds, clock_);
     TakeNews(absl::InfinitePast());

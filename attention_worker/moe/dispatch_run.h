@@ -80,7 +80,7 @@ class DispatchRun {
   void Begin(const DispatchRequest& request);
   void SortPairsByExpert();
   // Fills in the request's quantised rows if calls need them.
-  void Quantize();
+  void EncodeRows();
   void TakeNews(absl::Time deadline);
   void Accept(size_t call, ExpertReply reply);
   void Refuse(size_t call, const absl::Status& error);
@@ -158,7 +158,7 @@ class DispatchRun {
   std::vector<ExpertRows> rows_;       // one for each group
   std::vector<size_t> wrong_;          // Accept
   std::vector<const Holder*> others_;  // Hedge
-  PooledBuffer quantized_;
+  PooledBuffer encoded_;
 };
 
 }  // namespace switchyard::attention_worker

@@ -28,10 +28,12 @@ struct ExpertCall {
   int64_t num_rows = 0;     // R, of this call
   // [R]: which of the T rows below are the call's, ascending, without repeats.
   absl::Span<const int32_t> source_rows;
-  // The rows of the whole layer-step, [T, H]: as floats, and quantised if the
-  // experts' weights are (`values` is null if not).
+  // The rows of the whole layer-step, [T, H]: as floats, and as the experts'
+  // weights take them (kernels::RowFormatOf): quantised (`values` is null if
+  // not), or rounded to bf16 (null if not).
   absl::Span<const float> rows;
   kernels::QuantizedRows quantized;
+  const uint16_t* rounded = nullptr;
   // Ascending by expert; their rows are in [0, R).
   absl::Span<const experts::ExpertRun> runs;
   absl::Time deadline = absl::InfiniteFuture();

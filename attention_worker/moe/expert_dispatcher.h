@@ -25,6 +25,7 @@
 #include "attention_worker/moe/reply_pump.h"
 #include "base/clock.h"
 #include "base/compute_pool.h"
+#include "kernels/matrix.h"
 #include "kernels/quantized.h"
 #include "metrics/registry.h"
 #include "model/expert_set.h"
@@ -40,6 +41,8 @@ struct DispatchRequest {
   absl::Span<const float> rows;  // [T, H]
   // The same rows, quantised; `values` is null if the caller has not done that.
   kernels::QuantizedRows quantized;
+  // The same for bf16: null if the caller has not rounded them.
+  const uint16_t* rounded = nullptr;
   absl::Span<const int32_t> experts;  // [T, K]; no repeats within a row
   // Which sequence of the step a row belongs to, in [0, S): rows of one
   // sequence fail together.
@@ -114,8 +117,8 @@ struct ExpertDispatcherOptions {
   // All times are this clock's, those given to the pump and the requests'
   // deadlines too. Not owned; outlives the clients.
   const Clock* clock = Clock::Real();
-  // Calls carry quantised rows: the experts' weights are quantised.
-  bool quantize_rows = false;
+  // What calls carry, beside floats: what the experts' weights take.
+  kernels::RowFormat row_format = kernels::RowFormat::kF32;
   // Not owned; outlives the clients.
   metrics::Registry* registry = nullptr;
   // Of the dispatching thread, not owned: its threads sleep while a dispatch

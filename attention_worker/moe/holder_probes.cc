@@ -5,9 +5,9 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "attention_worker/moe/encoded_rows.h"
 #include "attention_worker/moe/expert_client.h"
 #include "base/log.h"
-#include "kernels/kernel_table.h"
 
 namespace switchyard::attention_worker {
 namespace {
@@ -201,18 +201,13 @@ void HolderProbes::Forward(Holder* holder, const Key& key, uint64_t call,
   probe.rows = row_;
   probe.runs = absl::MakeConstSpan(&run, 1);
   probe.deadline = now + options_.timeout;
-  if (options_.quantize_rows) {
-    const int64_t columns = kernels::PaddedColumns(hidden_size);
-    const int64_t groups = kernels::NumGroups(hidden_size);
-    const int64_t scale_bytes = groups * static_cast<int64_t>(sizeof(float));
-    quantized_ = buffers_->Take(static_cast<size_t>(columns + 2 * scale_bytes));
-    char* const base = quantized_.data();
-    auto* const values = reinterpret_cast<int8_t*>(base);
-    auto* const scales = reinterpret_cast<float*>(base + columns);
-    auto* const sums = reinterpret_cast<int32_t*>(base + columns + scale_bytes);
-    kernels::Kernels().quantize_row(row_.data(), hidden_size, values, scales,
-                                    sums);
-    probe.quantized = {values, scales, sums, hidden_size};
+  if (options_.row_format != kernels::RowFormat::kF32) {
+    encoded_ =
+        buffers_->Take(EncodedRowBytes(options_.row_format, 1, hidden_size));
+    const EncodedRows rows = EncodeRowsAs(options_.row_format, row_.data(), 1,
+                                          hidden_size, encoded_.data());
+    probe.quantized = rows.quantized;
+    probe.rounded = rows.rounded;
   }
   const ReplyInbox::Ticket ticket{.dispatch = ReplyInbox::kProbe,
                                   .call = call,

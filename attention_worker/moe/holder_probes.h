@@ -23,6 +23,7 @@
 #include "attention_worker/moe/probe_disputes.h"
 #include "attention_worker/moe/reply_inbox.h"
 #include "base/buffer_pool.h"
+#include "kernels/matrix.h"
 
 namespace switchyard::attention_worker {
 
@@ -37,7 +38,7 @@ namespace switchyard::attention_worker {
 class HolderProbes {
  public:
   struct Options {
-    bool quantize_rows = false;
+    kernels::RowFormat row_format = kernels::RowFormat::kF32;
     absl::Duration timeout;
   };
   // All outlive this but the inbox, which it shares.
@@ -103,7 +104,7 @@ class HolderProbes {
   ProbeDisputes disputes_;
   // The row that is being sent.
   std::vector<float> row_;
-  PooledBuffer quantized_;
+  PooledBuffer encoded_;
 };
 
 }  // namespace switchyard::attention_worker

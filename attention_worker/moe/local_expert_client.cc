@@ -42,12 +42,14 @@ absl::StatusOr<ExpertReply> LocalExpertClient::Compute(const ExpertCall& call) {
                              .num_rows = call.num_rows,
                              .rows = call.rows,
                              .runs = call.runs,
-                             .quantized = call.quantized};
+                             .quantized = call.quantized,
+                             .rounded = call.rounded};
   PooledBuffer gathered;
   if (call.rows.size() != call.source_rows.size() * hidden) {
-    // Some of the rows are another holder's. The engine quantises the others
-    // again, if it wants that, to the same bits.
+    // Some of the rows are another holder's. The engine quantises or rounds the
+    // others again, if it wants that, to the same bits.
     batch.quantized = {};
+    batch.rounded = nullptr;
     gathered = buffers_->Take(call.source_rows.size() * hidden * sizeof(float));
     float* to = gathered.data<float>();
     for (const int32_t row : call.source_rows) {

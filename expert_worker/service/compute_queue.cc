@@ -200,14 +200,26 @@ absl::Status ComputeQueue::ComputeOne(const ComputeRequest& request,
                                    .num_rows = request.num_rows,
                                    .rows = request.rows.floats(),
                                    .runs = request.runs,
-                                   .quantized = request.rows.quantized()},
+                                   .quantized = request.rows.quantized(),
+                                   .rounded = request.rows.rounded()},
                                   outputs->span<float>());
 }
 
 ActivationRows ComputeQueue::MergeRows(const std::vector<Entry>& batch,
                                        int64_t num_rows) {
   const int64_t hidden = options_.hidden_size;
-  if (batch.front().job.request.rows.quantized().values == nullptr) {
+  const kernels::RowFormat format = batch.front().job.request.rows.format();
+  if (format == kernels::RowFormat::kBF16) {
+    PooledBuffer bf16 = buffers_->Take(static_cast<size_t>(num_rows * hidden) *
+                                       sizeof(uint16_t));
+    auto* to = bf16.data<uint16_t>();
+    for (const Entry& entry : batch) {
+      const ComputeRequest& request = entry.job.request;
+      to = std::copy_n(request.rows.rounded(), request.num_rows * hidden, to);
+    }
+    return ActivationRows::Rounded(std::move(bf16));
+  }
+  if (format == kernels::RowFormat::kF32) {
     PooledBuffer floats =
         buffers_->Take(static_cast<size_t>(num_rows * hidden) * sizeof(float));
     float* to = floats.data<float>();

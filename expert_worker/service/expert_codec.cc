@@ -79,14 +79,10 @@ absl::StatusOr<experts::ExpertRun> RunFromProto(const v1::ExpertRun& run,
 // Bytes of `num_rows` rows of activations.
 // Below 2^31 rows, so this cannot overflow for any H below 2^30.
 size_t ActivationBytes(int64_t num_rows, const WorkerIdentity& identity) {
-  const int64_t row_bytes =
-      fabric::ActivationFormatOf(identity.weight_format) ==
-              v1::ACTIVATION_FORMAT_F32
-          ? identity.hidden_size * static_cast<int64_t>(sizeof(float))
-          : kernels::PaddedColumns(identity.hidden_size) +
-                kernels::NumGroups(identity.hidden_size) *
-                    static_cast<int64_t>(sizeof(float));
-  return static_cast<size_t>(num_rows * row_bytes);
+  return static_cast<size_t>(
+      num_rows * fabric::ActivationRowBytes(
+                     fabric::ActivationFormatOf(identity.weight_format),
+                     identity.hidden_size));
 }
 
 absl::Status CheckSizes(const v1::Compute& compute, size_t activation_bytes,
@@ -159,11 +155,14 @@ absl::StatusOr<ActivationRows> RowsFromBytes(const BytePieces& bytes,
                                              int64_t num_rows,
                                              const WorkerIdentity& identity,
                                              BufferPool* buffers) {
-  if (fabric::ActivationFormatOf(identity.weight_format) ==
-      v1::ACTIVATION_FORMAT_F32) {
-    PooledBuffer floats = buffers->Take(bytes.size());
-    bytes.CopyTo(0, bytes.size(), floats.data());
-    return ActivationRows::Floats(std::move(floats));
+  const v1::ActivationFormat format =
+      fabric::ActivationFormatOf(identity.weight_format);
+  if (format != v1::ACTIVATION_FORMAT_I8_GROUP32) {
+    PooledBuffer values = buffers->Take(bytes.size());
+    bytes.CopyTo(0, bytes.size(), values.data());
+    return format == v1::ACTIVATION_FORMAT_F32
+               ? ActivationRows::Floats(std::move(values))
+               : ActivationRows::Rounded(std::move(values));
   }
   PooledBuffer buffer = buffers->Take(
       ActivationRows::QuantizedBytes(num_rows, identity.hidden_size));
@@ -304,6 +303,13 @@ ActivationRows ActivationRows::Floats(PooledBuffer floats) {
   return rows;
 }
 
+ActivationRows ActivationRows::Rounded(PooledBuffer bf16) {
+  ActivationRows rows;
+  rows.buffer_ = std::move(bf16);
+  rows.format_ = kernels::RowFormat::kBF16;
+  return rows;
+}
+
 size_t ActivationRows::QuantizedBytes(int64_t num_rows, int64_t hidden_size) {
   return static_cast<size_t>(
       num_rows * (kernels::PaddedColumns(hidden_size) +
@@ -327,13 +333,19 @@ ActivationRows ActivationRows::Quantized(PooledBuffer buffer, int64_t num_rows,
   }
   ActivationRows rows;
   rows.buffer_ = std::move(buffer);
+  rows.format_ = kernels::RowFormat::kI8Group32;
   rows.quantized_ = {values, scales, sums, hidden_size};
   return rows;
 }
 
 absl::Span<const float> ActivationRows::floats() const {
-  return quantized_.values == nullptr ? buffer_.span<float>()
-                                      : absl::Span<const float>();
+  return format_ == kernels::RowFormat::kF32 ? buffer_.span<float>()
+                                             : absl::Span<const float>();
+}
+
+const uint16_t* ActivationRows::rounded() const {
+  return format_ == kernels::RowFormat::kBF16 ? buffer_.span<uint16_t>().data()
+                                              : nullptr;
 }
 
 absl::StatusOr<ComputeRequest> ComputeFromProto(const v1::Compute& compute,

@@ -21,6 +21,7 @@
 #include "base/byte_pieces.h"
 #include "experts/expert_engine.h"
 #include "fabric/wire/expert_terms.h"
+#include "kernels/matrix.h"
 #include "kernels/quantized.h"
 #include "model/expert_set.h"
 #include "proto/expert.pb.h"
@@ -81,12 +82,15 @@ struct DecodedRequest {
 // INVALID_ARGUMENT: not an ExpertRequest.
 absl::StatusOr<DecodedRequest> DecodeRequest(const BytePieces& bytes);
 
-// Rows of activations as the engine takes them, owned: floats or quantised.
+// Rows of activations as the engine takes them, owned: floats, quantised, or in
+// bf16.
 class ActivationRows {
  public:
   ActivationRows() = default;
   // [R, H] floats.
   static ActivationRows Floats(PooledBuffer floats);
+  // [R, H] bf16.
+  static ActivationRows Rounded(PooledBuffer bf16);
   // As ACTIVATION_FORMAT_I8_GROUP32, and behind it room for [R, G] sums, which
   // this fills in.
   static ActivationRows Quantized(PooledBuffer buffer, int64_t num_rows,
@@ -94,12 +98,16 @@ class ActivationRows {
   // Of that buffer.
   static size_t QuantizedBytes(int64_t num_rows, int64_t hidden_size);
 
-  absl::Span<const float> floats() const;  // empty if quantised
+  kernels::RowFormat format() const { return format_; }
+  absl::Span<const float> floats() const;  // empty if in another format
+  // `values` is null if in another format.
   const kernels::QuantizedRows& quantized() const { return quantized_; }
+  const uint16_t* rounded() const;  // null if in another format
 
  private:
   PooledBuffer buffer_;
-  kernels::QuantizedRows quantized_;  // `values` is null for floats
+  kernels::RowFormat format_ = kernels::RowFormat::kF32;
+  kernels::QuantizedRows quantized_;
 };
 
 // A Compute message that keeps the contract.

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "kernels/quantized.h"
 
 namespace switchyard::fabric {
 
@@ -32,6 +33,8 @@ v1::WeightFormat WeightFormatOf(kernels::DType expert_dtype) {
       return v1::WEIGHT_FORMAT_Q8_GROUP32;
     case kernels::DType::kQ4:
       return v1::WEIGHT_FORMAT_Q4_GROUP32;
+    case kernels::DType::kBF16Dot:
+      return v1::WEIGHT_FORMAT_BF16_DOT;
     case kernels::DType::kBF16:
     case kernels::DType::kF16:
     case kernels::DType::kF32:
@@ -41,9 +44,27 @@ v1::WeightFormat WeightFormatOf(kernels::DType expert_dtype) {
 }
 
 v1::ActivationFormat ActivationFormatOf(v1::WeightFormat format) {
-  return format == v1::WEIGHT_FORMAT_CHECKPOINT_F32
-             ? v1::ACTIVATION_FORMAT_F32
-             : v1::ACTIVATION_FORMAT_I8_GROUP32;
+  switch (format) {
+    case v1::WEIGHT_FORMAT_CHECKPOINT_F32:
+      return v1::ACTIVATION_FORMAT_F32;
+    case v1::WEIGHT_FORMAT_BF16_DOT:
+      return v1::ACTIVATION_FORMAT_BF16;
+    default:
+      return v1::ACTIVATION_FORMAT_I8_GROUP32;
+  }
+}
+
+int64_t ActivationRowBytes(v1::ActivationFormat format, int64_t hidden_size) {
+  switch (format) {
+    case v1::ACTIVATION_FORMAT_I8_GROUP32:
+      return kernels::PaddedColumns(hidden_size) +
+             kernels::NumGroups(hidden_size) *
+                 static_cast<int64_t>(sizeof(float));
+    case v1::ACTIVATION_FORMAT_BF16:
+      return hidden_size * static_cast<int64_t>(sizeof(uint16_t));
+    default:
+      return hidden_size * static_cast<int64_t>(sizeof(float));
+  }
 }
 
 }  // namespace switchyard::fabric

@@ -33,6 +33,8 @@ ProtocolRange RangeOf(const v1::Hello& hello);
 // How experts of these weights are computed, and what rows they take.
 v1::WeightFormat WeightFormatOf(kernels::DType expert_dtype);
 v1::ActivationFormat ActivationFormatOf(v1::WeightFormat format);
+// Of one row of activations of `hidden_size` columns, on the wire.
+int64_t ActivationRowBytes(v1::ActivationFormat format, int64_t hidden_size);
 
 }  // namespace switchyard::fabric
 

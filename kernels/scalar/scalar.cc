@@ -12,6 +12,7 @@
 #include "kernels/half.h"
 #include "kernels/kernel_contracts.h"
 #include "kernels/math.h"
+#include "kernels/scalar/bf16.h"
 #include "kernels/scalar/quantized.h"
 
 namespace switchyard::kernels {
@@ -212,6 +213,8 @@ constexpr KernelTable kScalarKernels = {
     .quantize_block = &ScalarQuantizeBlock,
     .quantize_row = &ScalarQuantizeRow,
     .quantized_matmul = &ScalarQuantizedMatmul,
+    .round_to_bf16 = &ScalarRoundToBf16,
+    .bf16_matmul = &ScalarBf16Matmul,
     .widen = &Widen,
     .dot = &Dot,
     .axpy = &Axpy,

@@ -37,6 +37,10 @@ constexpr int kStepsAtOnce = 2;
 // Of the products of quantised weights.
 constexpr int kPanelsAtOnce = 1;
 constexpr int kTokensAtOnce = 4;
+// Of the products of bf16 with bf16.
+constexpr int kBf16Rows = 2;
+constexpr int kBf16Tokens = 2;
+constexpr int kBf16RowsOfOne = 4;
 
 // Each uses what is above it.
 // clang-format off
@@ -50,6 +54,8 @@ constexpr int kTokensAtOnce = 4;
 #include "kernels/simd/quantize_block.inc"
 #include "kernels/simd/quantized.inc"
 #include "kernels/simd/quantized_maddubs.inc"
+#include "kernels/simd/bf16_fma.inc"
+#include "kernels/simd/bf16_products.inc"
 // clang-format on
 
 }  // namespace
@@ -60,6 +66,8 @@ constexpr KernelTable kAvx2Kernels = {
     .quantize_block = &QuantizeBlock,
     .quantize_row = &QuantizeRow,
     .quantized_matmul = &QuantizedMatmul,
+    .round_to_bf16 = &RoundToBf16,
+    .bf16_matmul = &Bf16Matmul,
     .widen = &Widen,
     .dot = &Dot,
     .axpy = &Axpy,

@@ -44,9 +44,11 @@ absl::Status PlanTensors(const WeightSource& source,
     return absl::OkStatus();
   };
   SY_RETURN_IF_ERROR(ForEachNonExpertWeight(config, source.has_mtp(), add));
-  const bool quantized_head = formats.lm_head == WeightFormat::kQ8 ||
-                              formats.lm_head == WeightFormat::kQ4;
-  if (config.tie_word_embeddings && quantized_head) {
+  // The embedding keeps its dtype, so a head that has another one stands
+  // beside it.
+  const bool own_head = formats.lm_head != WeightFormat::kSource &&
+                        formats.lm_head != WeightFormat::kBF16;
+  if (config.tie_word_embeddings && own_head) {
     SY_RETURN_IF_ERROR(
         add(kLmHeadName, {config.vocab_size, config.hidden_size}));
   }
@@ -59,9 +61,9 @@ absl::Status PlanTensors(const WeightSource& source,
           kernels::WeightBytes(tensor.dtype, tensor.shape[0], tensor.shape[1]);
       stored.push_back({tensor.name, kBlobDType, {bytes}, bytes});
     } else {
-      stored.push_back({tensor.name, std::string(DTypeName(tensor.dtype)),
-                        tensor.shape,
-                        kernels::WeightBytes(tensor.dtype, 1, elements)});
+      stored.push_back(
+          {tensor.name, std::string(DTypeName(FileDType(tensor.dtype))),
+           tensor.shape, kernels::WeightBytes(tensor.dtype, 1, elements)});
     }
   }
   plan->files.push_back({kTensorsFile, -1, PlanContainer(std::move(stored))});

@@ -1,13 +1,13 @@
 #include "model/conversion/encode.h"
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
 #include <cstring>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "base/check.h"
+#include "kernels/bf16.h"
 #include "kernels/half.h"
 #include "kernels/quantized.h"
 #include "kernels/weight_codec.h"
@@ -18,12 +18,6 @@ namespace {
 
 using kernels::DType;
 
-// To nearest, ties to even. REQUIRES: finite.
-uint16_t Bf16OfFloat(float value) {
-  const uint32_t bits = std::bit_cast<uint32_t>(value);
-  return static_cast<uint16_t>((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
-}
-
 // False if a value is infinite in `dtype`.
 bool NarrowRows(DType dtype, const float* values, int64_t n, void* out) {
   uint8_t* const bytes = static_cast<uint8_t*>(out);
@@ -33,8 +27,9 @@ bool NarrowRows(DType dtype, const float* values, int64_t n, void* out) {
       std::memcpy(bytes, values, n * sizeof(float));
       return true;
     case DType::kBF16:
+    case DType::kBF16Dot:
       for (int64_t i = 0; i < n; ++i) {
-        const uint16_t bits = Bf16OfFloat(values[i]);
+        const uint16_t bits = kernels::Bf16OfFloat(values[i]);
         finite = finite && (bits & 0x7F80) != 0x7F80;
         std::memcpy(bytes + i * sizeof(bits), &bits, sizeof(bits));
       }
@@ -78,6 +73,8 @@ DType StoredDType(WeightFormat format, DType source) {
       return DType::kQ8;
     case WeightFormat::kQ4:
       return DType::kQ4;
+    case WeightFormat::kBF16Dot:
+      return DType::kBF16Dot;
   }
   SY_CHECK(false);
 }

@@ -44,6 +44,7 @@ Cost& Cost::operator+=(const Cost& other) {
   state_bytes += other.state_bytes;
   integer_operations += other.integer_operations;
   float_operations += other.float_operations;
+  bf16_operations += other.bf16_operations;
   return *this;
 }
 
@@ -59,7 +60,8 @@ double RooflineSeconds(const StepCost& cost, const MachineLimits& limits) {
     seconds +=
         std::max(RoomFor(part.bytes(), limits.read_bytes),
                  RoomFor(part.integer_operations, limits.integer_operations) +
-                     RoomFor(part.float_operations, limits.float_operations));
+                     RoomFor(part.float_operations, limits.float_operations) +
+                     RoomFor(part.bf16_operations, limits.bf16_operations));
   }
   return seconds;
 }
@@ -149,9 +151,18 @@ void Accounting::AddMatrix(StepPart part, DType dtype, int64_t rows,
                            int64_t cols) {
   Dense& dense = dense_[static_cast<int>(part)];
   dense.bytes += static_cast<double>(kernels::WeightBytes(dtype, rows, cols));
-  (kernels::IsQuantized(dtype) ? dense.quantised_weights
-                               : dense.other_weights) +=
-      static_cast<double>(rows * cols);
+  const auto weights = static_cast<double>(rows * cols);
+  switch (RowFormatOf(dtype)) {
+    case kernels::RowFormat::kI8Group32:
+      dense.quantised_weights += weights;
+      break;
+    case kernels::RowFormat::kBF16:
+      dense.bf16_weights += weights;
+      break;
+    case kernels::RowFormat::kF32:
+      dense.other_weights += weights;
+      break;
+  }
   active_weights_ += rows * cols;
 }
 
@@ -186,6 +197,7 @@ StepCost Accounting::CostOf(const StepLoad& load) const {
     cost[part].weight_bytes = dense.bytes;
     cost[part].integer_operations = 2 * rows * dense.quantised_weights;
     cost[part].float_operations = 2 * rows * dense.other_weights;
+    cost[part].bf16_operations = 2 * rows * dense.bf16_weights;
   }
   const auto part = [&cost](StepPart p) -> Cost& {
     return cost[static_cast<int>(p)];
@@ -198,9 +210,17 @@ StepCost Accounting::CostOf(const StepLoad& load) const {
       2 * tokens *
       static_cast<double>(moe_layers_ * config_.num_experts_per_tok) *
       expert_weights_;
-  (kernels::IsQuantized(expert_dtype_) ? experts.integer_operations
-                                       : experts.float_operations) =
-      expert_operations;
+  switch (RowFormatOf(expert_dtype_)) {
+    case kernels::RowFormat::kI8Group32:
+      experts.integer_operations = expert_operations;
+      break;
+    case kernels::RowFormat::kBF16:
+      experts.bf16_operations = expert_operations;
+      break;
+    case kernels::RowFormat::kF32:
+      experts.float_operations = expert_operations;
+      break;
+  }
 
   const auto linear = static_cast<double>(linear_layers_);
   const auto full = static_cast<double>(full_layers_);

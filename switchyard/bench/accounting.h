@@ -26,9 +26,12 @@ struct Cost {
   double state_bytes = 0;         // sequences' states, read once each
   double integer_operations = 0;  // on quantised weights
   double float_operations = 0;    // on other weights, and on states
+  double bf16_operations = 0;     // on weights that take bf16 activations
 
   double bytes() const { return weight_bytes + state_bytes; }
-  double operations() const { return integer_operations + float_operations; }
+  double operations() const {
+    return integer_operations + float_operations + bf16_operations;
+  }
   Cost& operator+=(const Cost& other);
 };
 
@@ -41,6 +44,7 @@ struct MachineLimits {
   double read_bytes = 0;
   double integer_operations = 0;
   double float_operations = 0;
+  double bf16_operations = 0;
 };
 
 // The shortest time in seconds in which a machine can do that: part after part,
@@ -93,6 +97,7 @@ class Accounting {
   struct Dense {
     double bytes = 0;
     double quantised_weights = 0;
+    double bf16_weights = 0;  // that take bf16 activations
     double other_weights = 0;
   };
 

@@ -15,8 +15,8 @@
 #include "attention_worker/state/kv_dtype.h"
 #include "base/cpu_set.h"
 #include "base/status_macros.h"
+#include "fabric/wire/expert_terms.h"
 #include "kernels/kernel_table.h"
-#include "kernels/quantized.h"
 #include "model/weight_copies.h"
 #include "model/weight_names.h"
 #include "switchyard/bench/accounting.h"
@@ -115,9 +115,11 @@ absl::Status CheckContexts(const BenchOptions& options,
 }
 
 MeasuredLimits MeasureLimits(double seconds, int threads) {
-  return {.read = bench::MeasureRead(threads, bench::PageSize::kHuge, seconds),
-          .int8 = bench::MeasureOperations(bench::BestInt8(), threads, seconds),
-          .fma = bench::MeasureOperations(bench::BestFma(), threads, seconds)};
+  return {
+      .read = bench::MeasureRead(threads, bench::PageSize::kHuge, seconds),
+      .int8 = bench::MeasureOperations(bench::BestInt8(), threads, seconds),
+      .fma = bench::MeasureOperations(bench::BestFma(), threads, seconds),
+      .bf16 = bench::MeasureOperations(bench::BestBf16(), threads, seconds)};
 }
 
 const char* FormatName(kernels::DType dtype) {
@@ -132,6 +134,8 @@ const char* FormatName(kernels::DType dtype) {
       return "q8";
     case kernels::DType::kQ4:
       return "q4";
+    case kernels::DType::kBF16Dot:
+      return "bf16dot";
   }
   return "";
 }
@@ -182,10 +186,10 @@ absl::Status MeasureSockets(const BenchOptions& options,
   bench::SocketExchange exchange;
   exchange.kind = report->transport;
   exchange.peers = static_cast<int>(workers);
-  exchange.request_bytes =
-      kernels::IsQuantized(checkpoint.expert_dtype())
-          ? kernels::PaddedColumns(hidden) + 4 * kernels::NumGroups(hidden)
-          : 4 * hidden;
+  exchange.request_bytes = fabric::ActivationRowBytes(
+      fabric::ActivationFormatOf(
+          fabric::WeightFormatOf(checkpoint.expert_dtype())),
+      hidden);
   exchange.reply_bytes = std::max<int64_t>(1, 4 * hidden * pairs_each);
   for (const bool spin : {false, true}) {
     exchange.spin = spin;
@@ -213,7 +217,8 @@ absl::Status MeasureAll(const BenchOptions& options, BenchModel* model,
             : before;
     return bench::MachineLimits{.read_bytes = limits.read.median,
                                 .integer_operations = limits.int8.median,
-                                .float_operations = limits.fma.median};
+                                .float_operations = limits.fma.median,
+                                .bf16_operations = limits.bf16.median};
   };
   const bool decode = Wants(options, "decode");
   const bool prefill = Wants(options, "prefill");
@@ -279,6 +284,8 @@ absl::Status RunBench(const BenchOptions& options, std::ostream& out) {
   SY_RETURN_IF_ERROR(CheckThreads(options.threads, cpus));
   SY_ASSIGN_OR_RETURN(const model::WeightPlacement weights,
                       model::ParseWeightPlacement(options.weights));
+  SY_ASSIGN_OR_RETURN(const model::Activations activations,
+                      model::ParseActivations(options.activations));
   SY_ASSIGN_OR_RETURN(
       const attention_worker::KvCacheDType kv_cache_dtype,
       attention_worker::ParseKvCacheDType(options.kv_cache_dtype));
@@ -297,7 +304,7 @@ absl::Status RunBench(const BenchOptions& options, std::ostream& out) {
                                                        report.worker_threads));
 
   SY_ASSIGN_OR_RETURN(const std::unique_ptr<model::Checkpoint> checkpoint,
-                      model::Checkpoint::Open(options.model_dir));
+                      model::Checkpoint::Open(options.model_dir, activations));
   BenchModel::Options model_options;
   model_options.checkpoint = checkpoint.get();
   model_options.threads = report.threads;
@@ -310,6 +317,7 @@ absl::Status RunBench(const BenchOptions& options, std::ostream& out) {
   model_options.workers.transport = report.transport;
   model_options.workers.threads = report.worker_threads;
   model_options.workers.isa = options.isa;
+  model_options.workers.activations = options.activations;
   model_options.workers.weights = options.weights;
   model_options.progress = [&progress](const char* doing, int64_t done,
                                        int64_t total) {

@@ -20,6 +20,7 @@ struct BenchOptions {
   int threads = 0;               // 0: as many as this process may use
   std::string cpus;              // one thread on each alone, "0-7,16"; "": any
   std::string weights = "auto";  // or "copy", "map": model/weight_copies.h
+  std::string activations = "auto";     // model/checkpoint.h
   std::string kv_cache_dtype = "auto";  // attention_worker/state/kv_dtype.h
   std::string isa = "auto";             // kernels::SelectKernels
   std::string json_path;                // "": none

@@ -73,8 +73,8 @@ absl::StatusOr<std::unique_ptr<BenchModel>> BenchModel::Create(
   dispatcher.registry = model->registry_.get();
   dispatcher.pool = model->pool_.get();
   dispatcher.pump = model->io_;
-  dispatcher.quantize_rows =
-      kernels::IsQuantized(model->checkpoint_->expert_dtype());
+  dispatcher.row_format =
+      kernels::RowFormatOf(model->checkpoint_->expert_dtype());
   model->dispatcher_ = NewExpertDispatcher(std::move(dispatcher));
   model->counting_ =
       std::make_unique<CountingDispatcher>(model->dispatcher_.get());

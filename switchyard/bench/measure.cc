@@ -176,7 +176,8 @@ MachineLimits Mean(const MachineLimits& a, const MachineLimits& b) {
   return {
       .read_bytes = (a.read_bytes + b.read_bytes) / 2,
       .integer_operations = (a.integer_operations + b.integer_operations) / 2,
-      .float_operations = (a.float_operations + b.float_operations) / 2};
+      .float_operations = (a.float_operations + b.float_operations) / 2,
+      .bf16_operations = (a.bf16_operations + b.bf16_operations) / 2};
 }
 
 // Repeats `body`, which returns one Repetition, and counts what experts it

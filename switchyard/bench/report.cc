@@ -27,6 +27,7 @@ struct Rates {
   double bytes = 0;               // a second
   double integer_operations = 0;  // a second
   double float_operations = 0;    // a second
+  double bf16_operations = 0;     // a second
   double read_share = 0;
   double int8_share = 0;
   double roofline_share = 0;
@@ -42,6 +43,7 @@ Rates RatesOf(const Measurement& measurement) {
   rates.bytes = Ratio(cost.bytes(), seconds);
   rates.integer_operations = Ratio(cost.integer_operations, seconds);
   rates.float_operations = Ratio(cost.float_operations, seconds);
+  rates.bf16_operations = Ratio(cost.bf16_operations, seconds);
   rates.read_share = Ratio(rates.bytes, limits.read_bytes);
   rates.int8_share = Ratio(rates.integer_operations, limits.integer_operations);
   rates.roofline_share = measurement.RooflineShare();
@@ -211,7 +213,8 @@ Json CostJson(const Cost& cost, double steps) {
   return {{"weight_bytes", Ratio(cost.weight_bytes, steps)},
           {"state_bytes", Ratio(cost.state_bytes, steps)},
           {"integer_operations", Ratio(cost.integer_operations, steps)},
-          {"float_operations", Ratio(cost.float_operations, steps)}};
+          {"float_operations", Ratio(cost.float_operations, steps)},
+          {"bf16_operations", Ratio(cost.bf16_operations, steps)}};
 }
 
 Json MeasurementJson(const Measurement& m) {
@@ -233,6 +236,7 @@ Json MeasurementJson(const Measurement& m) {
       {"bytes_per_second", rates.bytes},
       {"integer_operations_per_second", rates.integer_operations},
       {"float_operations_per_second", rates.float_operations},
+      {"bf16_operations_per_second", rates.bf16_operations},
       {"share_of_read_limit", rates.read_share},
       {"share_of_int8_limit", rates.int8_share},
       {"share_of_roofline", rates.roofline_share},
@@ -244,7 +248,8 @@ Json MeasurementJson(const Measurement& m) {
       {"limits",
        {{"read_bytes_per_second", median.limits.read_bytes},
         {"int8_operations_per_second", median.limits.integer_operations},
-        {"f32_operations_per_second", median.limits.float_operations}}}};
+        {"f32_operations_per_second", median.limits.float_operations},
+        {"bf16_operations_per_second", median.limits.bf16_operations}}}};
   Json& parts = json["parts"] = Json::object();
   for (int part = 0; part < kNumStepParts; ++part) {
     Json one = {{"seconds_per_step", Ratio(median.parts[part], steps)},

@@ -19,6 +19,7 @@ struct MeasuredLimits {
   Rate read;
   Rate int8;
   Rate fma;
+  Rate bf16;
 };
 
 struct SocketResult {
@@ -31,7 +32,7 @@ struct Report {
   std::string model_dir;
   std::string fingerprint;
   int64_t layers = 0;
-  std::string expert_format;  // "q8", "q4", "bf16", "f16", "f32"
+  std::string expert_format;  // "q8", "q4", "bf16", "bf16dot", "f16", "f32"
   std::string dense_format;   // of attention and delta rule
   std::string lm_head_format;
   int64_t active_weights = 0;  // of a token

@@ -132,6 +132,7 @@ absl::StatusOr<std::unique_ptr<WorkerProcesses>> WorkerProcesses::Start(
         absl::StrCat("--slice=", i + 1, "/", options.count),
         absl::StrCat("--threads=", options.threads),
         absl::StrCat("--isa=", options.isa),
+        absl::StrCat("--activations=", options.activations),
         absl::StrCat("--weights=", options.weights),
         "--metrics_port=-1"};
     if (options.transport == SocketKind::kUnix) {

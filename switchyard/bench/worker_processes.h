@@ -26,6 +26,7 @@ class WorkerProcesses {
     SocketKind transport = SocketKind::kTcp;
     int threads = 1;  // of each
     std::string isa = "auto";
+    std::string activations = "auto";
     std::string weights = "auto";
     // Of switchyard-expert-worker; "": beside this program.
     std::string binary;

@@ -36,7 +36,8 @@ absl::StatusOr<model::WeightFormats> FormatsFromFlags(
       !flags.experts.empty() && !flags.dense.empty() && !flags.lm_head.empty();
   if (flags.format.empty() && !complete) {
     return absl::InvalidArgumentError(
-        "--format is missing: q8, q4, q4-q8, bf16 or source (or all three of "
+        "--format is missing: q8, q4, q4-q8, bf16dot, bf16 or source (or all "
+        "three of "
         "--experts, --dense and --lm-head)");
   }
   model::WeightFormats formats;

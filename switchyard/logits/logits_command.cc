@@ -136,11 +136,13 @@ absl::Status WriteLogits(const LogitsOptions& options, int64_t vocab_size,
 absl::Status RunLogits(const LogitsOptions& options) {
   SY_RETURN_IF_ERROR(CheckOptions(options));
   SY_RETURN_IF_ERROR(kernels::SelectKernels(options.isa));
+  SY_ASSIGN_OR_RETURN(const model::Activations activations,
+                      model::ParseActivations(options.activations));
   SY_ASSIGN_OR_RETURN(
       const attention_worker::KvCacheDType kv_cache_dtype,
       attention_worker::ParseKvCacheDType(options.kv_cache_dtype));
   SY_ASSIGN_OR_RETURN(const std::unique_ptr<model::Checkpoint> checkpoint,
-                      model::Checkpoint::Open(options.model_dir));
+                      model::Checkpoint::Open(options.model_dir, activations));
   SY_RETURN_IF_ERROR(CheckIds(options, checkpoint->config()));
 
   Progress progress;

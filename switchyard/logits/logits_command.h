@@ -20,6 +20,7 @@ struct LogitsOptions {
   std::string out_path;
   int threads = 0;                      // 0: as many as this process may use
   std::string isa = "auto";             // kernels::SelectKernels
+  std::string activations = "auto";     // model/checkpoint.h
   std::string kv_cache_dtype = "auto";  // attention_worker/state/kv_dtype.h
 };
 

@@ -7,6 +7,7 @@
 #include "absl/status/status.h"
 #include "attention_worker/state/state_shape.h"
 #include "base/status_macros.h"
+#include "fabric/wire/expert_terms.h"
 #include "kernels/matrix.h"
 #include "kernels/quantized.h"
 #include "model/weight_names.h"
@@ -44,6 +45,8 @@ DType DTypeOf(model::WeightFormat format) {
       return DType::kQ8;
     case model::WeightFormat::kQ4:
       return DType::kQ4;
+    case model::WeightFormat::kBF16Dot:
+      return DType::kBF16Dot;
     case model::WeightFormat::kSource:
     case model::WeightFormat::kBF16:
       break;
@@ -60,7 +63,8 @@ double Seconds(const bench::StepCost& cost,
   return bench::RooflineSeconds(
       cost, {.read_bytes = kReadShare * limits.read_bytes,
              .integer_operations = kComputeShare * limits.integer_operations,
-             .float_operations = kComputeShare * limits.float_operations});
+             .float_operations = kComputeShare * limits.float_operations,
+             .bf16_operations = kComputeShare * limits.bf16_operations});
 }
 
 double Seconds(const bench::Cost& cost, const bench::MachineLimits& limits) {
@@ -157,13 +161,10 @@ absl::StatusOr<CostModel> CostModel::Create(
       static_cast<double>(
           2 * kernels::WeightBytes(expert_dtype, inner, hidden) +
           kernels::WeightBytes(expert_dtype, hidden, inner));
-  // Bytes of 8 bits in groups of 32 with a float each, or floats
-  // (proto/expert.proto).
-  const auto floats = static_cast<double>(4 * hidden);
-  result.row_bytes_ = kernels::IsQuantized(expert_dtype)
-                          ? static_cast<double>(hidden) * 36 / 32
-                          : floats;
-  result.output_bytes_ = floats;
+  result.row_bytes_ = static_cast<double>(fabric::ActivationRowBytes(
+      fabric::ActivationFormatOf(fabric::WeightFormatOf(expert_dtype)),
+      hidden));
+  result.output_bytes_ = static_cast<double>(4 * hidden);
   return result;
 }
 

@@ -26,8 +26,9 @@ using plan::CostModel;
 
 // PlanOptions::core_gops is by default the best 8-bit products of a Zen 4 core
 // with AVX-512 VNNI, which docs/benchmarks.md's shares are of; f32
-// multiply-adds are a quarter.
+// multiply-adds are a quarter, and products of bf16 a half.
 constexpr double kFloatShare = 0.25;
+constexpr double kBf16Share = 0.5;
 
 // Between two processes of one machine over TCP (docs/benchmarks.md): a
 // dispatch of one token takes 275 us beyond its computing, of 86 KB; those of
@@ -113,7 +114,8 @@ absl::StatusOr<bench::MachineLimits> Limits(const char* cores_flag,
   const double operations = static_cast<double>(cores) * core_gops * 1e9;
   return bench::MachineLimits{.read_bytes = memory_gbps * 1e9,
                               .integer_operations = operations,
-                              .float_operations = operations * kFloatShare};
+                              .float_operations = operations * kFloatShare,
+                              .bf16_operations = operations * kBf16Share};
 }
 
 }  // namespace

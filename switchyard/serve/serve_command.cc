@@ -33,6 +33,8 @@ absl::StatusOr<AttentionWorker::Options> WorkerOptions(
   SY_ASSIGN_OR_RETURN(worker.cpus, ParseCpuList(options.cpus));
   SY_ASSIGN_OR_RETURN(worker.weights,
                       model::ParseWeightPlacement(options.weights));
+  SY_ASSIGN_OR_RETURN(worker.activations,
+                      model::ParseActivations(options.activations));
   SY_ASSIGN_OR_RETURN(
       worker.kv_cache_dtype,
       attention_worker::ParseKvCacheDType(options.kv_cache_dtype));

@@ -409,7 +409,7 @@ absl::Status MeasureTransport(const char* transport,
   options.required = Range(0, kExperts);
   options.registry = registry.get();
   options.pump = io;
-  options.quantize_rows = true;
+  options.row_format = kernels::RowFormat::kI8Group32;
   const auto dispatcher = NewExpertDispatcher(std::move(options));
   const absl::Status ready = WaitForWorkers(clients);
   if (!ready.ok()) return ready;
@@ -439,7 +439,7 @@ void MeasureInProcess() {
                                                             registry.get()));
   options.required = Range(0, kExperts);
   options.registry = registry.get();
-  options.quantize_rows = true;
+  options.row_format = kernels::RowFormat::kI8Group32;
   const auto dispatcher = NewExpertDispatcher(std::move(options));
   Hops hops(registry.get());
   for (const int64_t rows : RowCounts()) {

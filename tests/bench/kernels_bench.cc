@@ -90,6 +90,14 @@ double FmaPeak(const std::string& table, double seconds) {
       .best;
 }
 
+// Of products of bf16.
+double Bf16Peak(const std::string& table, double seconds) {
+  return table == "avx512bf16"
+             ? MeasureOperations(Operation::kBf16Dot, /*threads=*/1, seconds)
+                   .best
+             : FmaPeak(table, seconds);
+}
+
 std::string Share(double value, double limit) {
   return limit == 0 ? "    -" : absl::StrFormat("%4.0f%%", 100 * value / limit);
 }
@@ -98,7 +106,7 @@ std::string Share(double value, double limit) {
 // limits.
 void Print(const char* body, const std::string& what, double seconds,
            double bytes, double operations, const Limits& limits) {
-  absl::PrintF("%-7s %-34s %10.2f us %7.1f GB/s %s %7.1f Gop/s %s\n", body,
+  absl::PrintF("%-10s %-34s %10.2f us %7.1f GB/s %s %7.1f Gop/s %s\n", body,
                what, seconds * 1e6, bytes / seconds * 1e-9,
                Share(bytes / seconds, limits.read), operations / seconds * 1e-9,
                Share(operations / seconds, limits.fma));
@@ -141,11 +149,13 @@ class Weights {
 };
 
 const char* NameOf(DType dtype) {
-  return dtype == DType::kF32 ? "f32" : "bf16";
+  return dtype == DType::kF32       ? "f32"
+         : dtype == DType::kBF16Dot ? "bf16dot"
+                                    : "bf16";
 }
 
 std::string MatmulName(DType dtype, int64_t tokens) {
-  return absl::StrFormat("matmul %-4s T=%-3d [%d, %d]", NameOf(dtype), tokens,
+  return absl::StrFormat("matmul %-7s T=%-3d [%d, %d]", NameOf(dtype), tokens,
                          kRows, kCols);
 }
 
@@ -153,26 +163,57 @@ std::string MatmulName(DType dtype, int64_t tokens) {
 // to be interrupted often.
 int CallsAtATime(int64_t tokens) { return tokens < 16 ? 4 : 1; }
 
+// body(weight, tokens) for each number of tokens.
+template <typename Body>
+void BenchMatmulOf(DType dtype, const char* table, const Settings& settings,
+                   const Limits& limits, Body body) {
+  const Weights weights(dtype, settings.weight_bytes);
+  for (const int64_t tokens : settings.token_counts) {
+    const int calls = CallsAtATime(tokens);
+    int64_t next = 0;
+    const double seconds = BestSeconds(settings.seconds, [&] {
+      for (int i = 0; i < calls; ++i) {
+        body(weights.view(next++ % weights.count()), tokens);
+      }
+    });
+    Print(table, MatmulName(dtype, tokens), seconds / calls,
+          static_cast<double>(weights.bytes_each()),
+          2.0 * static_cast<double>(tokens * kRows * kCols), limits);
+  }
+}
+
 void BenchMatmul(const KernelTable& table, const Settings& settings,
                  const Limits& limits) {
+  const int64_t most = settings.token_counts.back();
+  const std::vector<float> x = RandomFloats(most * kCols);
+  std::vector<float> y(most * kRows);
   for (const DType dtype : {DType::kBF16, DType::kF32}) {
-    const Weights weights(dtype, settings.weight_bytes);
-    for (const int64_t tokens : settings.token_counts) {
-      const std::vector<float> x = RandomFloats(tokens * kCols);
-      std::vector<float> y(tokens * kRows);
-      const int calls = CallsAtATime(tokens);
-      int64_t next = 0;
-      const double seconds = BestSeconds(settings.seconds, [&] {
-        for (int i = 0; i < calls; ++i) {
-          table.matmul(weights.view(next++ % weights.count()), 0, kRows,
-                       x.data(), kCols, tokens, y.data(), kRows);
-        }
-      });
-      Print(table.name, MatmulName(dtype, tokens), seconds / calls,
-            static_cast<double>(weights.bytes_each()),
-            2.0 * static_cast<double>(tokens * kRows * kCols), limits);
-    }
+    BenchMatmulOf(dtype, table.name, settings, limits,
+                  [&](const WeightView& weight, int64_t tokens) {
+                    table.matmul(weight, 0, kRows, x.data(), kCols, tokens,
+                                 y.data(), kRows);
+                  });
   }
+}
+
+// The activations' rounding is measured by itself: an expert's rows are rounded
+// once for all its matrices.
+void BenchBf16Matmul(const KernelTable& table, const Settings& settings,
+                     const Limits& limits) {
+  const int64_t most = settings.token_counts.back();
+  const std::vector<float> floats = RandomFloats(most * kCols);
+  std::vector<uint16_t> x(floats.size());
+  std::vector<float> y(most * kRows);
+  const double rounding = BestSeconds(settings.seconds, [&] {
+    table.round_to_bf16(floats.data(), most * kCols, x.data());
+  });
+  Print(table.name, absl::StrFormat("round_to_bf16 [%d, %d]", most, kCols),
+        rounding, 0, 0, {});
+  BenchMatmulOf(DType::kBF16Dot, table.name, settings, limits,
+                [&](const WeightView& weight, int64_t tokens) {
+                  table.bf16_matmul(weight, 0, kRows, x.data(), kCols, tokens,
+                                    y.data(), kRows);
+                });
 }
 
 absl::Status BenchOneDnn(const Settings& settings, const Limits& limits) {
@@ -390,8 +431,8 @@ absl::Status BenchOneDnnQuantized(const Settings& settings) {
       break;
     }
     if (!seconds.ok()) return seconds.status();
-    Print("onednn", absl::StrFormat("matmul q8   T=%-3d", tokens), *seconds, 0,
-          2.0 * static_cast<double>(tokens * kRows * kCols), {});
+    Print("onednn", absl::StrFormat("matmul q8      T=%-3d", tokens), *seconds,
+          0, 2.0 * static_cast<double>(tokens * kRows * kCols), {});
   }
   return absl::OkStatus();
 }
@@ -424,6 +465,11 @@ absl::Status Run() {
     // What two tables share is measured once, with the first of them.
     const bool shared =
         previous != nullptr && previous->matmul == table->matmul;
+    const bool same_bf16 =
+        previous != nullptr && previous->bf16_matmul == table->bf16_matmul;
+    const bool same_quantized =
+        previous != nullptr &&
+        previous->quantized_matmul == table->quantized_matmul;
     previous = table;
     if (!shared && (wanted("float") || wanted("attention"))) {
       const Limits limits = {
@@ -433,7 +479,16 @@ absl::Status Run() {
       if (wanted("float")) BenchFloat(*table, settings, limits);
       if (wanted("attention")) BenchAttention(*table, settings, limits);
     }
-    if (wanted("quantized")) BenchQuantized(*table, settings, smoke);
+    if (!same_bf16 && wanted("float")) {
+      const Limits limits = {
+          read, smoke ? 0 : Bf16Peak(table->name, settings.seconds)};
+      absl::PrintF("\n%s: at most %.1f Gop/s of products of bf16\n",
+                   table->name, limits.fma * 1e-9);
+      BenchBf16Matmul(*table, settings, limits);
+    }
+    if (!same_quantized && wanted("quantized")) {
+      BenchQuantized(*table, settings, smoke);
+    }
   }
   if (wanted("quantized")) BenchQuantizePanel({settings.seconds, 0, {}});
   if (!wanted("onednn")) return absl::OkStatus();

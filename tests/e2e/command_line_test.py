@@ -154,6 +154,18 @@ class Logits(e2e_case.TestCase):
             self.assertEqual(logits(model, ids, "--prefill", prefill), whole)
         self.assertEqual(logits(model, ids, "--isa", "scalar", "--threads", "1"), whole)
 
+    def test_bf16_activations(self):
+        model = os.path.join(FIXTURES, "tiny_a_bf16")
+        ids, expected = golden("tiny_a_bf16", "len65.input_ids", "len65.logits")
+        flags = ["--activations", "bfloat16"]
+        shape, whole = logits(model, ids, *flags)
+        self.assertEqual(logits(model, ids, *flags, "--isa", "scalar", "--prefill", "7"),
+                         (shape, whole))
+        self.assertNotEqual(logits(model, ids), (shape, whole))
+        # Near the reference, but not as near as f32: some experts are others.
+        worst = max(abs(a - b) for a, b in zip(whole, expected))
+        self.assertLess(worst, 0.2 * max(map(abs, expected)))
+
 
 def switchyard(*arguments):
     return subprocess.run([e2e_case.binary("switchyard"), *arguments],
@@ -270,7 +282,7 @@ class Convert(e2e_case.TestCase):
     def test_synth(self):
         small = ("hidden_size=128,num_experts=16,num_experts_per_tok=4,vocab_size=512,"
                  "moe_intermediate_size=64,shared_expert_intermediate_size=64")
-        for form in ("hf-bf16", "q4-q8"):
+        for form in ("hf-bf16", "bf16dot", "q4-q8"):
             out = os.path.join(os.path.dirname(self.out), form)
             done = switchyard("synth", "--layers", "4", "--set", small, "--format", form,
                               "--out", out)

@@ -1,7 +1,10 @@
 """The same token ids and logprobs, bit for bit, wherever the experts are and whoever
 else is being served."""
 
+import os
 import random
+import subprocess
+import tempfile
 
 import e2e_case
 from local_cluster import Cluster, OneProcess
@@ -110,6 +113,40 @@ class Placement(e2e_case.TestCase):
         for seed, workers in ((1, 3), (2, 5)):
             with self.subTest(seed=seed, workers=workers):
                 self.check(random_deal(workers, seed), at_once=8)
+
+
+class Bf16Activations(e2e_case.TestCase):
+    """The same in the format bf16dot: served as it is, converted, on any instruction set, and
+    with its rows in bf16 on the wire."""
+
+    FLAGS = ["--activations", "bfloat16"]
+
+    def test_arrangements(self):
+        bodies = requests()[:12]
+
+        def answers(server, at_once):
+            return [essence(a) for a in e2e_case.ask_all(server.port, bodies, at_once)]
+
+        with OneProcess(e2e_case.BINARIES, e2e_case.DEMO, flags=self.FLAGS) as server:
+            expected = answers(server, 8)
+        with OneProcess(e2e_case.BINARIES, e2e_case.DEMO) as server:
+            self.assertNotEqual(answers(server, 8), expected, "f32 gave the same logprobs")
+        with OneProcess(e2e_case.BINARIES, e2e_case.DEMO,
+                        flags=[*self.FLAGS, "--isa", "avx2", "--chunked-prefill-size",
+                               "7"]) as server:
+            self.assertEqual(answers(server, 3), expected)
+        for deal, unix in ((["1/1"], False), (["1/3", "2/3", "3/3"], True)):
+            with Cluster(e2e_case.BINARIES, e2e_case.DEMO, deal=deal, unix_sockets=unix,
+                         attention_flags=self.FLAGS, expert_flags=self.FLAGS) as cluster:
+                self.assertEqual(answers(cluster, 8), expected)
+        with tempfile.TemporaryDirectory() as directory:
+            converted = os.path.join(directory, "bf16dot")
+            subprocess.run([e2e_case.binary("switchyard"), "convert", "--model", e2e_case.DEMO,
+                            "--out", converted, "--format", "bf16dot"], check=True,
+                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            with Cluster(e2e_case.BINARIES, converted, deal=["1/2", "2/2"],
+                         attention_flags=["--kv-cache-dtype", "float32"]) as cluster:
+                self.assertEqual(answers(cluster, 8), expected)
 
 
 if __name__ == "__main__":

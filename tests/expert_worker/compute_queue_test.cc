@@ -12,6 +12,7 @@
 #include "base/thread.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "kernels/bf16.h"
 #include "metrics/registry.h"
 #include "tests/testing/fake_expert_client.h"
 #include "tests/testing/fake_expert_engine.h"
@@ -170,6 +171,35 @@ TEST_F(ComputeQueueTest, RequestsOfOneLayerThatWaitShareABatch) {
   EXPECT_EQ(Outputs(Get(future2)), Expected(0, 300, other));
   EXPECT_EQ(Outputs(Get(future3)), Expected(1, 200, same2));
   EXPECT_EQ(engine_.num_batches(), 3);  // first; same1 and same2; other
+}
+
+// The numbers are whole and small, which bf16 has.
+TEST_F(ComputeQueueTest, RowsInBf16ShareABatchToo) {
+  const auto in_bf16 = [](ComputeRequest request) {
+    const absl::Span<const float> floats = request.rows.floats();
+    PooledBuffer rows =
+        BufferPool::Create(0)->Take(floats.size() * sizeof(uint16_t));
+    for (size_t i = 0; i < floats.size(); ++i) {
+      rows.data<uint16_t>()[i] = kernels::Bf16OfFloat(floats[i]);
+      EXPECT_EQ(kernels::FloatOfBf16(rows.data<uint16_t>()[i]), floats[i]);
+    }
+    request.rows = ActivationRows::Rounded(std::move(rows));
+    return request;
+  };
+  Start();
+  engine_.Hold();
+  const std::vector<experts::ExpertRun> first = {{0, {0}}};
+  const std::vector<experts::ExpertRun> same1 = {{1, {0, 1}}, {3, {1}}};
+  const std::vector<experts::ExpertRun> same2 = {{0, {1}}, {1, {0, 2}}};
+  auto future0 = Submit(in_bf16(Request(0, 1, first)));
+  ASSERT_TRUE(engine_.WaitUntilHeld(Soon()));
+  auto future1 = Submit(in_bf16(Request(1, 100, same1)));
+  auto future2 = Submit(in_bf16(Request(1, 200, same2)));
+  engine_.Release();
+  EXPECT_EQ(Outputs(Get(future0)), Expected(0, 1, first));
+  EXPECT_EQ(Outputs(Get(future1)), Expected(1, 100, same1));
+  EXPECT_EQ(Outputs(Get(future2)), Expected(1, 200, same2));
+  EXPECT_EQ(engine_.num_batches(), 2);
 }
 
 TEST_F(ComputeQueueTest, ABatchHasALimit) {

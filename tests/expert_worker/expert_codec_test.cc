@@ -319,6 +319,30 @@ TEST(QuantizedRowsTest, FloatsAreOfAnotherSize) {
                          "as ACTIVATION_FORMAT_I8_GROUP32 need 144")));
 }
 
+TEST(RoundedRowsTest, ComeAsTheyAre) {
+  WorkerIdentity identity = Identity();
+  identity.hidden_size = kOddHidden;
+  identity.weight_format = v1::WEIGHT_FORMAT_BF16_DOT;
+  std::vector<uint16_t> bits(2 * kOddHidden);
+  for (size_t i = 0; i < bits.size(); ++i) {
+    bits[i] = static_cast<uint16_t>(i * 821);  // NaN among them
+  }
+  v1::Compute compute = GoodCompute();
+  compute.set_activations(bits.data(), bits.size() * sizeof(uint16_t));
+  const auto request = Decode(compute, identity);
+  ASSERT_THAT(request, IsOk());
+  EXPECT_EQ(request->rows.format(), kernels::RowFormat::kBF16);
+  EXPECT_TRUE(request->rows.floats().empty());
+  EXPECT_EQ(request->rows.quantized().values, nullptr);
+  EXPECT_EQ(std::vector<uint16_t>(request->rows.rounded(),
+                                  request->rows.rounded() + bits.size()),
+            bits);
+  compute.mutable_activations()->pop_back();
+  EXPECT_THAT(Decode(compute, identity),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("as ACTIVATION_FORMAT_BF16 need 160")));
+}
+
 struct BadRows {
   const char* name;
   void (*spoil)(QuantizedPayload*);

@@ -52,7 +52,7 @@ class ElasticEngineTest
     auto opened = model::Checkpoint::Open(FixturePath("tiny_b_fp32"));
     EXPECT_THAT(opened, IsOk());
     checkpoint_ =
-        kernels::IsQuantized(GetParam().first)
+        GetParam().first != kernels::DType::kF32
             ? testing::QuantizeCheckpoint(*std::move(opened), GetParam().first,
                                           kernels::DType::kF32)
             : *std::move(opened);
@@ -200,7 +200,8 @@ INSTANTIATE_TEST_SUITE_P(
     ::testing::Values(
         std::pair(kernels::DType::kF32, model::WeightPlacement::kMap),
         std::pair(kernels::DType::kF32, model::WeightPlacement::kCopy),
-        std::pair(kernels::DType::kQ8, model::WeightPlacement::kCopy)));
+        std::pair(kernels::DType::kQ8, model::WeightPlacement::kCopy),
+        std::pair(kernels::DType::kBF16Dot, model::WeightPlacement::kCopy)));
 
 TEST(ExpertSlots, AreTakenFromBelowAndGivenBack) {
   auto made = ExpertSlots::Create(100, 3);

@@ -117,15 +117,17 @@ bool SameBits(const std::vector<float>& a, const std::vector<float>& b) {
          std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
 }
 
-// A fixture's model, its experts as they are (kF32) or quantised.
+// A fixture's model, its experts as they are (kF32), quantised, or of kBF16Dot.
 using Model = std::pair<const char*, kernels::DType>;
 
 class ExpertEngineFixture : public ::testing::TestWithParam<Model> {
  protected:
-  static bool IsQuantized() { return kernels::IsQuantized(GetParam().second); }
+  static kernels::DType dtype() { return GetParam().second; }
+  static bool IsQuantized() { return kernels::IsQuantized(dtype()); }
+  static bool IsEncoded() { return dtype() != kernels::DType::kF32; }
   static std::unique_ptr<model::Checkpoint> OpenModel() {
     auto checkpoint = Open(FixturePath(GetParam().first));
-    if (!IsQuantized()) return checkpoint;
+    if (!IsEncoded()) return checkpoint;
     return testing::QuantizeCheckpoint(std::move(checkpoint), GetParam().second,
                                        kernels::DType::kF32);
   }
@@ -133,7 +135,7 @@ class ExpertEngineFixture : public ::testing::TestWithParam<Model> {
 
 std::string ModelName(const ::testing::TestParamInfo<Model>& info) {
   const auto& [fixture, dtype] = info.param;
-  if (!kernels::IsQuantized(dtype)) return fixture;
+  if (dtype == kernels::DType::kF32) return fixture;
   return absl::StrCat(fixture, "_as_", std::string(model::DTypeName(dtype)));
 }
 
@@ -143,7 +145,9 @@ INSTANTIATE_TEST_SUITE_P(
                       Model("tiny_b_fp32", kernels::DType::kF32),
                       Model("tiny_a_bf16", kernels::DType::kQ8),
                       Model("tiny_b_fp32", kernels::DType::kQ8),
-                      Model("tiny_b_fp32", kernels::DType::kQ4)),
+                      Model("tiny_b_fp32", kernels::DType::kQ4),
+                      Model("tiny_a_bf16", kernels::DType::kBF16Dot),
+                      Model("tiny_b_fp32", kernels::DType::kBF16Dot)),
     ModelName);
 
 TEST_P(ExpertEngineFixture, EqualsThePlainDefinitionInEveryLayer) {
@@ -163,14 +167,14 @@ TEST_P(ExpertEngineFixture, EqualsThePlainDefinitionInEveryLayer) {
         const std::vector<double> expected =
             PlainExpert(*weights, work.rows.data() + row * H);
         // Quantised activations are off by up to 1/254 of their group's
-        // largest, in both products.
+        // largest, in both products; those in bf16 by 1/512 of themselves.
         double largest = 0;
         for (const double y : expected)
           largest = std::max(largest, std::fabs(y));
         for (int64_t h = 0; h < H; ++h) {
           ASSERT_NEAR(outputs[output_row * H + h], expected[h],
-                      IsQuantized() ? 0.05 * largest
-                                    : 1e-5 * (1 + std::fabs(expected[h])))
+                      IsEncoded() ? 0.05 * largest
+                                  : 1e-5 * (1 + std::fabs(expected[h])))
               << "layer " << layer << " expert " << run.expert << " row " << row
               << " column " << h;
         }
@@ -180,8 +184,8 @@ TEST_P(ExpertEngineFixture, EqualsThePlainDefinitionInEveryLayer) {
   }
 }
 
-TEST_P(ExpertEngineFixture, QuantizedExpertsHaveTheDefinitionsBits) {
-  if (!IsQuantized()) return;
+TEST_P(ExpertEngineFixture, EncodedExpertsHaveTheDefinitionsBits) {
+  if (!IsEncoded()) return;
   const auto checkpoint = OpenModel();
   const auto pool = NewThreadPool(2, "experts");
   const auto engine = MakeEngine(*checkpoint, pool.get());
@@ -194,10 +198,10 @@ TEST_P(ExpertEngineFixture, QuantizedExpertsHaveTheDefinitionsBits) {
     const auto weights = checkpoint->FindExpert(0, run.expert);
     ASSERT_THAT(weights, IsOk());
     for (int32_t row : run.rows) {
-      ASSERT_TRUE(SameBits(
-          QuantizedExpertByDefinition(*weights, work.rows.data() + row * H),
-          {outputs.begin() + output_row * H,
-           outputs.begin() + (output_row + 1) * H}))
+      ASSERT_TRUE(
+          SameBits(ExpertByDefinition(*weights, work.rows.data() + row * H),
+                   {outputs.begin() + output_row * H,
+                    outputs.begin() + (output_row + 1) * H}))
           << "expert " << run.expert << " row " << row;
       ++output_row;
     }
@@ -230,6 +234,34 @@ TEST_P(ExpertEngineFixture, QuantizedRowsGiveTheBitsOfTheFloats) {
   ASSERT_THAT(status, IsOk());
   EXPECT_TRUE(SameBits(outputs, Compute(engine.get(), work)));
   batch.quantized.cols = H - 1;
+  EXPECT_THAT(engine->Compute(batch, absl::MakeSpan(outputs)),
+              StatusIs(absl::StatusCode::kInvalidArgument));
+}
+
+// The same for rows in bf16.
+TEST_P(ExpertEngineFixture, RoundedRowsGiveTheBitsOfTheFloats) {
+  const auto checkpoint = OpenModel();
+  InlinePool pool;
+  const auto engine = MakeEngine(*checkpoint, &pool);
+  const int64_t H = checkpoint->config().hidden_size;
+  const Work work = RandomWork(checkpoint->config(), 0, 40, 0.5, 9);
+  std::vector<uint16_t> rounded(work.rows.size());
+  kernels::Kernels().round_to_bf16(
+      work.rows.data(), static_cast<int64_t>(work.rows.size()), rounded.data());
+  ExpertBatch batch = work.batch();
+  batch.rows = {};
+  batch.rounded = rounded.data();
+  std::vector<float> outputs(batch.num_outputs() * H,
+                             std::numeric_limits<float>::quiet_NaN());
+  const absl::Status status = engine->Compute(batch, absl::MakeSpan(outputs));
+  if (dtype() != kernels::DType::kBF16Dot) {
+    EXPECT_THAT(status, StatusIs(absl::StatusCode::kInvalidArgument,
+                                 HasSubstr("send floats")));
+    return;
+  }
+  ASSERT_THAT(status, IsOk());
+  EXPECT_TRUE(SameBits(outputs, Compute(engine.get(), work)));
+  batch.num_rows = -1;
   EXPECT_THAT(engine->Compute(batch, absl::MakeSpan(outputs)),
               StatusIs(absl::StatusCode::kInvalidArgument));
 }

@@ -122,13 +122,14 @@ TEST_P(ExpertFfnTest, AnyCutIntoColumnsGivesTheSameBits) {
   }
 }
 
-class QuantizedExpertFfnTest : public ::testing::TestWithParam<DType> {};
+class EncodedExpertFfnTest : public ::testing::TestWithParam<DType> {};
 
-INSTANTIATE_TEST_SUITE_P(DTypes, QuantizedExpertFfnTest,
-                         ::testing::Values(DType::kQ8, DType::kQ4));
+INSTANTIATE_TEST_SUITE_P(DTypes, EncodedExpertFfnTest,
+                         ::testing::Values(DType::kQ8, DType::kQ4,
+                                           DType::kBF16Dot));
 
 // Widths that end within a block, and more tokens than a tile has.
-TEST_P(QuantizedExpertFfnTest, HasTheDefinitionsBits) {
+TEST_P(EncodedExpertFfnTest, HasTheDefinitionsBits) {
   constexpr int64_t kH = 100, kI = 150, kRows = 70;
   std::vector<float> values(kH * kI);
   std::shared_ptr<const void> owners[3];
@@ -152,7 +153,7 @@ TEST_P(QuantizedExpertFfnTest, HasTheDefinitionsBits) {
     ExpertFfn(*table, weights, x.data(), kRows, y.data());
     for (int64_t t = 0; t < kRows; ++t) {
       const std::vector<float> expected =
-          QuantizedExpertByDefinition(weights, x.data() + t * kH);
+          ExpertByDefinition(weights, x.data() + t * kH);
       ASSERT_EQ(std::memcmp(&y[t * kH], expected.data(), kH * sizeof(float)), 0)
           << table->name << " token " << t;
     }

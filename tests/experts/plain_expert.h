@@ -38,11 +38,20 @@ inline std::vector<double> PlainExpert(const model::ExpertWeights& weights,
   return PlainProduct(weights.down_proj, inner);
 }
 
-// One product after the other on whole matrices, by the scalar reference.
-inline std::vector<float> QuantizedExpertByDefinition(
+// One product after the other on whole matrices, by the scalar reference, of
+// weights that take quantised rows or such in bf16.
+inline std::vector<float> ExpertByDefinition(
     const model::ExpertWeights& weights, const float* x) {
   const kernels::KernelTable& kernels = kernels::kScalarKernels;
   const auto multiply = [&](const kernels::WeightView& w, const float* input) {
+    if (RowFormatOf(w.dtype) == kernels::RowFormat::kBF16) {
+      std::vector<uint16_t> rounded(w.cols);
+      kernels.round_to_bf16(input, w.cols, rounded.data());
+      std::vector<float> y(w.rows);
+      kernels.bf16_matmul(w, 0, w.rows, rounded.data(), w.cols, 1, y.data(),
+                          w.rows);
+      return y;
+    }
     std::vector<int8_t> values(kernels::PaddedColumns(w.cols));
     std::vector<float> scales(kernels::NumGroups(w.cols));
     std::vector<int32_t> sums(kernels::NumGroups(w.cols));

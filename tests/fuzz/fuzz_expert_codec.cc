@@ -59,16 +59,27 @@ void CheckQuantizedRows(const kernels::QuantizedRows& rows, int64_t num_rows) {
 
 // All that experts/expert_engine.h asks of a batch.
 void CheckRequest(const expert_worker::ComputeRequest& request,
-                  bool quantized) {
+                  v1::WeightFormat format) {
   SY_CHECK(0 <= request.layer && request.layer < kLayers);
   SY_CHECK(1 <= request.num_rows && request.num_rows <= kMaxRows);
-  if (quantized) {
+  if (format == v1::WEIGHT_FORMAT_Q8_GROUP32) {
     SY_CHECK(request.rows.floats().empty());
+    SY_CHECK(request.rows.rounded() == nullptr);
     CheckQuantizedRows(request.rows.quantized(), request.num_rows);
+  } else if (format == v1::WEIGHT_FORMAT_BF16_DOT) {
+    SY_CHECK(request.rows.floats().empty());
+    SY_CHECK(request.rows.quantized().values == nullptr);
+    // All of them can be read.
+    uint16_t bits = 0;
+    for (int64_t i = 0; i < request.num_rows * kHidden; ++i) {
+      bits |= request.rows.rounded()[i];
+    }
+    SY_CHECK(bits <= 0xffff);
   } else {
     SY_CHECK(static_cast<int64_t>(request.rows.floats().size()) ==
              request.num_rows * kHidden);
     SY_CHECK(request.rows.quantized().values == nullptr);
+    SY_CHECK(request.rows.rounded() == nullptr);
   }
   SY_CHECK(request.timeout > absl::ZeroDuration());
   int64_t outputs = 0;
@@ -102,7 +113,8 @@ void FuzzRequest(const std::string& bytes) {
                                             .hidden_size = kHidden,
                                             .max_rows_in_flight = kMaxRows};
   for (const auto format :
-       {v1::WEIGHT_FORMAT_CHECKPOINT_F32, v1::WEIGHT_FORMAT_Q8_GROUP32}) {
+       {v1::WEIGHT_FORMAT_CHECKPOINT_F32, v1::WEIGHT_FORMAT_Q8_GROUP32,
+        v1::WEIGHT_FORMAT_BF16_DOT}) {
     identity.weight_format = format;
     if (request.has_hello()) {
       const auto verdict = expert_worker::CheckHello(request.hello(), identity);
@@ -119,7 +131,7 @@ void FuzzRequest(const std::string& bytes) {
       const auto compute = expert_worker::ComputeFromProto(
           request.compute(), decoded->activations, identity, Buffers().get());
       if (compute.ok()) {
-        CheckRequest(*compute, format == v1::WEIGHT_FORMAT_Q8_GROUP32);
+        CheckRequest(*compute, format);
       }
     }
   }

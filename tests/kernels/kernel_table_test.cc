@@ -30,6 +30,8 @@ TEST(KernelTableTest, EveryTableIsComplete) {
     EXPECT_NE(table->quantize_block, nullptr);
     EXPECT_NE(table->quantize_row, nullptr);
     EXPECT_NE(table->quantized_matmul, nullptr);
+    EXPECT_NE(table->round_to_bf16, nullptr);
+    EXPECT_NE(table->bf16_matmul, nullptr);
     EXPECT_NE(table->widen, nullptr);
     EXPECT_NE(table->dot, nullptr);
     EXPECT_NE(table->axpy, nullptr);
@@ -66,7 +68,7 @@ TEST(KernelTableTest, RefusesAnUnknownName) {
 }
 
 TEST(KernelTableTest, RefusesWhatTheCpuCannotRun) {
-  for (const char* isa : {"avx2", "avx512", "avx512vnni"}) {
+  for (const char* isa : {"avx2", "avx512", "avx512vnni", "avx512bf16"}) {
     bool available = false;
     for (const KernelTable* table : AvailableKernels()) {
       available = available || std::string(table->name) == isa;

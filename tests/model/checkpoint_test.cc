@@ -23,9 +23,11 @@ namespace {
 using kernels::DType;
 using kernels::WeightView;
 using testing::FixturePath;
+using ::testing::HasSubstr;
 using testing::IsOk;
 using ::testing::MatchesRegex;
 using testing::NamedTensor;
+using testing::StatusIs;
 using testing::TempDir;
 
 void ExpectEqualValues(const WeightView& a, const WeightView& b) {
@@ -72,6 +74,45 @@ TEST(Checkpoint, DenseLayer) {
 TEST(Checkpoint, DemoHasItsGenerationConfig) {
   const auto checkpoint = Open(testing::ModelPath("demo"));
   EXPECT_FALSE(checkpoint->generation_config().eos_token_ids.empty());
+}
+
+// Without conversion: the bytes are the same, and what a converter may choose a
+// format for is another dtype.
+TEST(Checkpoint, Bf16ActivationsOfAHuggingFaceDirectory) {
+  const std::string directory = FixturePath("tiny_a_bf16");
+  const auto plain = Open(directory);
+  auto opened = Checkpoint::Open(directory, Activations::kBFloat16);
+  ASSERT_THAT(opened, IsOk());
+  const Checkpoint& dot = **opened;
+  EXPECT_EQ(dot.expert_dtype(), DType::kBF16Dot);
+  EXPECT_NE(dot.fingerprint(), plain->fingerprint());
+  EXPECT_THAT(dot.fingerprint(), MatchesRegex("[0-9a-f]{64}"));
+  for (const char* name :
+       {"model.layers.0.linear_attn.in_proj_qkvz.weight",
+        "model.layers.3.self_attn.q_proj.weight", "lm_head.weight"}) {
+    const WeightView view = dot.Find(name).value();
+    EXPECT_EQ(view.dtype, DType::kBF16Dot) << name;
+    ExpectEqualValues(view, plain->Find(name).value());
+  }
+  for (const char* name :
+       {kEmbeddingName, "model.norm.weight", "model.layers.0.mlp.gate.weight",
+        "model.layers.0.linear_attn.in_proj_ba.weight"}) {
+    EXPECT_EQ(dot.Find(name).value().dtype, plain->Find(name).value().dtype)
+        << name;
+  }
+  const ExpertWeights expert = dot.FindExpert(0, 1).value();
+  EXPECT_EQ(expert.up_proj.dtype, DType::kBF16Dot);
+  ExpectEqualValues(expert.up_proj, plain->FindExpert(0, 1).value().up_proj);
+}
+
+TEST(Checkpoint, Bf16ActivationsNeedBf16Weights) {
+  EXPECT_THAT(
+      Checkpoint::Open(FixturePath("tiny_b_fp32"), Activations::kBFloat16),
+      StatusIs(absl::StatusCode::kInvalidArgument,
+               HasSubstr("has no BF16 matrix")));
+  EXPECT_THAT(ParseActivations("float16"),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("--activations is 'float16'")));
 }
 
 TEST(Checkpoint, ExpertsAreTheirTensors) {

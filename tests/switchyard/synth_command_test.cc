@@ -64,7 +64,7 @@ TEST(Synth, OurFormatsAreConversionsOfTheHuggingFaceOne) {
   EXPECT_EQ((*plain)->config().num_hidden_layers, 4);
   EXPECT_TRUE((*plain)->has_mtp());
   EXPECT_FALSE(std::filesystem::exists(dir.File("hf/conversion.journal")));
-  for (const char* format : {"q8", "q4", "q4-q8"}) {
+  for (const char* format : {"q8", "q4", "q4-q8", "bf16dot"}) {
     SCOPED_TRACE(format);
     const std::string ours = dir.File(format);
     const std::string converted = dir.File(std::string("converted-") + format);

@@ -154,6 +154,7 @@ NamedTensor MakeTensor(std::string name, std::vector<int64_t> shape,
         break;
       case DType::kQ8:
       case DType::kQ4:
+      case DType::kBF16Dot:
         SY_CHECK(false);  // no Hugging Face checkpoint has them
     }
   }

@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/check.h"
+#include "kernels/bf16.h"
 #include "kernels/quantized.h"
 #include "tests/testing/fake_expert_client.h"
 
@@ -76,6 +77,14 @@ absl::Status FakeExpertEngine::Compute(const experts::ExpertBatch& batch,
   absl::Span<const float> rows = batch.rows;
   if (batch.quantized.values != nullptr) {
     dequantized = Dequantize(batch.quantized, batch.num_rows);
+    rows = dequantized;
+  } else if (batch.rounded != nullptr) {
+    // How wide a row is, the outputs tell.
+    const auto values = static_cast<int64_t>(outputs.size()) /
+                        batch.num_outputs() * batch.num_rows;
+    for (int64_t i = 0; i < values; ++i) {
+      dequantized.push_back(kernels::FloatOfBf16(batch.rounded[i]));
+    }
     rows = dequantized;
   }
   const size_t hidden = rows.size() / static_cast<size_t>(batch.num_rows);

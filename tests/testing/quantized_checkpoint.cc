@@ -13,6 +13,7 @@
 #include "base/check.h"
 #include "base/mutex.h"
 #include "base/status_macros.h"
+#include "kernels/kernel_table.h"
 #include "kernels/quantized.h"
 #include "kernels/weight_codec.h"
 #include "model/weight_names.h"
@@ -127,7 +128,16 @@ WeightView QuantizeWeights(const WeightView& weights, DType dtype,
   std::vector<float> values(weights.rows * weights.cols);
   model::WidenWeights(weights, values.data());
   const int64_t bytes = kernels::WeightBytes(dtype, weights.rows, weights.cols);
-  auto buffer = std::make_shared<AlignedBuffer>(bytes / sizeof(float));
+  auto buffer = std::make_shared<AlignedBuffer>((bytes + sizeof(float) - 1) /
+                                                sizeof(float));
+  if (dtype == DType::kBF16Dot) {
+    kernels::Kernels().round_to_bf16(
+        values.data(), weights.rows * weights.cols,
+        reinterpret_cast<uint16_t*>(buffer->data()));
+    const WeightView view{buffer->data(), dtype, weights.rows, weights.cols};
+    *owner = std::move(buffer);
+    return view;
+  }
   uint8_t* panel = reinterpret_cast<uint8_t*>(buffer->data());
   for (int64_t r = 0; r < weights.rows; r += kernels::kPanelRows) {
     const int64_t rows = std::min(kernels::kPanelRows, weights.rows - r);

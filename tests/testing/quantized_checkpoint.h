@@ -1,5 +1,5 @@
-// A checkpoint whose matrices are quantised in memory: what a converted one is,
-// without files.
+// A checkpoint whose matrices are quantised, or of kBF16Dot, in memory: what a
+// converted one is, without files.
 
 #ifndef SWITCHYARD_TESTS_TESTING_QUANTIZED_CHECKPOINT_H_
 #define SWITCHYARD_TESTS_TESTING_QUANTIZED_CHECKPOINT_H_
@@ -11,7 +11,8 @@
 
 namespace switchyard::testing {
 
-// A copy of `weights` as `dtype` (kQ8 or kQ4), in memory that `owner` keeps.
+// A copy of `weights` as `dtype` (kQ8, kQ4 or kBF16Dot), in memory that `owner`
+// keeps.
 kernels::WeightView QuantizeWeights(const kernels::WeightView& weights,
                                     kernels::DType dtype,
                                     std::shared_ptr<const void>* owner);

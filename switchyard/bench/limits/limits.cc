@@ -98,6 +98,10 @@ Operation BestInt8() {
                                       : Operation::kInt8Avx2;
 }
 
+Operation BestBf16() {
+  return CpuHas(Operation::kBf16Dot) ? Operation::kBf16Dot : BestFma();
+}
+
 Rate MeasureOperations(Operation operation, int threads, double seconds) {
   const Chains chains = FindChains(operation);
   if (chains.run == nullptr) return {};

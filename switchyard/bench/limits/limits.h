@@ -36,6 +36,8 @@ bool CpuHas(Operation operation);
 // that has none, whose rates are then 0.
 Operation BestFma();
 Operation BestInt8();
+// BestFma() where there are no bf16 dot products.
+Operation BestBf16();
 
 // Operations a second of `threads` threads together, each on a CPU of its own
 // as far as this process has so many. Takes about `seconds`; 0: one window.

@@ -165,8 +165,10 @@ absl::Status RunBenchServing(const BenchServingOptions& options,
   SY_RETURN_IF_ERROR(CheckThreads(options.threads, cpus));
   SY_ASSIGN_OR_RETURN(const model::WeightPlacement weights,
                       model::ParseWeightPlacement(options.weights));
+  SY_ASSIGN_OR_RETURN(const model::Activations activations,
+                      model::ParseActivations(options.activations));
   SY_ASSIGN_OR_RETURN(const std::unique_ptr<model::Checkpoint> checkpoint,
-                      model::Checkpoint::Open(options.model_dir));
+                      model::Checkpoint::Open(options.model_dir, activations));
   ServingReport report;
   report.model_dir = options.model_dir;
   report.fingerprint = checkpoint->fingerprint();

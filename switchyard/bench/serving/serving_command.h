@@ -23,8 +23,9 @@ struct BenchServingOptions {
   int threads = 0;               // 0: as many as this process may use
   std::string cpus;              // one thread on each alone, "0-7,16"; "": any
   std::string weights = "auto";  // or "copy", "map": model/weight_copies.h
-  std::string isa = "auto";      // kernels::SelectKernels
-  std::string json_path;         // "": none
+  std::string activations = "auto";  // model/checkpoint.h
+  std::string isa = "auto";          // kernels::SelectKernels
+  std::string json_path;             // "": none
 
   // "conversation", "prefix", "drafts", "concurrency", "stall", "mixed"; empty:
   // all, "drafts" only if the model has an MTP head.

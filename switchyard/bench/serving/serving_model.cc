@@ -81,8 +81,7 @@ absl::StatusOr<std::unique_ptr<ServingModel>> ServingModel::Create(
   dispatcher.required = AllExperts(*own.checkpoint);
   dispatcher.registry = model->registry_.get();
   dispatcher.pool = model->pool_.get();
-  dispatcher.quantize_rows =
-      kernels::IsQuantized(own.checkpoint->expert_dtype());
+  dispatcher.row_format = kernels::RowFormatOf(own.checkpoint->expert_dtype());
   model->dispatcher_ = NewExpertDispatcher(std::move(dispatcher));
   return model;
 }

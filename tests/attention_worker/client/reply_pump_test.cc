@@ -16,8 +16,10 @@
 #include "attention_worker/client/grpc_expert_client.h"
 #include "attention_worker/moe/expert_dispatcher.h"
 #include "base/thread.h"
+#include "fabric/wire/expert_terms.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "kernels/bf16.h"
 #include "kernels/kernel_table.h"
 #include "metrics/registry.h"
 #include "tests/attention_worker/client/client_test_util.h"
@@ -53,9 +55,7 @@ class ReplyPumpTest : public ::testing::TestWithParam<bool> {  // unix sockets
                                           model::ExpertSet holdings) {
     FakeExpertWorker::Options options;
     options.identity.hidden_size = kHidden;
-    options.identity.weight_format = quantized_
-                                         ? v1::WEIGHT_FORMAT_Q8_GROUP32
-                                         : v1::WEIGHT_FORMAT_CHECKPOINT_F32;
+    options.identity.weight_format = fabric::WeightFormatOf(expert_dtype_);
     options.holdings = std::move(holdings);
     if (GetParam()) {
       options.host = absl::StrCat("unix:", directory_.path(), "/", index);
@@ -71,26 +71,25 @@ class ReplyPumpTest : public ::testing::TestWithParam<bool> {  // unix sockets
         std::make_unique<FakeExpertWorker>(WorkerOptions(1, Range(9, 16))));
     ExpertDispatcherOptions options;
     for (const auto& worker : workers_) {
-      clients_.push_back(NewGrpcExpertClient(
-                             {.address = worker->address(),
-                              .model_fingerprint = "f00d",
-                              .num_layers = kLayers,
-                              .num_experts = kExperts,
-                              .hidden_size = kHidden,
-                              .expert_dtype = quantized_ ? kernels::DType::kQ8
-                                                         : kernels::DType::kF32,
-                              .instance_id = "test",
-                              .registry = registry_.get(),
-                              .io = io_,
-                              .min_backoff = absl::Milliseconds(5),
-                              .max_backoff = absl::Milliseconds(20)})
-                             .value());
+      clients_.push_back(
+          NewGrpcExpertClient({.address = worker->address(),
+                               .model_fingerprint = "f00d",
+                               .num_layers = kLayers,
+                               .num_experts = kExperts,
+                               .hidden_size = kHidden,
+                               .expert_dtype = expert_dtype_,
+                               .instance_id = "test",
+                               .registry = registry_.get(),
+                               .io = io_,
+                               .min_backoff = absl::Milliseconds(5),
+                               .max_backoff = absl::Milliseconds(20)})
+              .value());
       options.clients.push_back(clients_.back());
     }
     options.required = Range(0, kExperts);
     options.registry = registry_.get();
     options.pump = io_;
-    options.quantize_rows = quantized_;
+    options.row_format = kernels::RowFormatOf(expert_dtype_);
     dispatcher_ = NewExpertDispatcher(std::move(options));
   }
 
@@ -108,7 +107,7 @@ class ReplyPumpTest : public ::testing::TestWithParam<bool> {  // unix sockets
   }
 
   std::mt19937 random_{5};
-  bool quantized_ = false;
+  kernels::DType expert_dtype_ = kernels::DType::kF32;
   TempDir directory_;
   std::unique_ptr<metrics::Registry> registry_ = metrics::Registry::Create();
   std::vector<std::unique_ptr<FakeExpertWorker>> workers_;
@@ -183,8 +182,25 @@ TEST_P(ReplyPumpTest, WakeEndsAPoll) {
   }
 }
 
+TEST_P(ReplyPumpTest, RowsInBf16AreSentAsTheyAreComputedWith) {
+  expert_dtype_ = kernels::DType::kBF16Dot;
+  Start();
+  for (int i = 0; i < 20; ++i) {
+    const DispatchProblem problem = Problem(1 + i % 5);
+    DispatchProblem rounded = problem;
+    for (float& value : rounded.rows) {
+      value = kernels::FloatOfBf16(kernels::Bf16OfFloat(value));
+    }
+    ASSERT_NE(rounded.rows, problem.rows);
+    const DispatchResult result =
+        dispatcher_->Dispatch(problem.Request(), [] {});
+    ASSERT_THAT(result.sequence_status, Each(IsOk()));
+    ASSERT_EQ(Outputs(result, kHidden), rounded.Expected());
+  }
+}
+
 TEST_P(ReplyPumpTest, QuantisedRowsAreSentAsTheyAreComputedWith) {
-  quantized_ = true;
+  expert_dtype_ = kernels::DType::kQ8;
   Start();
   for (int i = 0; i < 20; ++i) {
     const DispatchProblem problem = Problem(1 + i % 5);

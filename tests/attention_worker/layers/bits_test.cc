@@ -66,7 +66,7 @@ class BitsTest : public ::testing::TestWithParam<Model> {
 std::string ModelName(const ::testing::TestParamInfo<Model>& info) {
   std::string name = info.param.fixture;
   for (const DType dtype : {info.param.experts, info.param.dense}) {
-    if (!kernels::IsQuantized(dtype)) continue;
+    if (dtype == DType::kF32) continue;
     absl::StrAppend(&name, "_", std::string(model::DTypeName(dtype)));
   }
   if (info.param.kv != KvDType::kF32) {
@@ -83,6 +83,9 @@ INSTANTIATE_TEST_SUITE_P(
         Model{"tiny_b_fp32", DType::kQ8, DType::kQ8},
         Model{"tiny_b_fp32", DType::kQ4, DType::kQ4},
         Model{"tiny_a_bf16", DType::kQ4, DType::kQ8},
+        Model{"tiny_a_bf16", DType::kBF16Dot, DType::kBF16Dot},
+        Model{"tiny_b_fp32", DType::kBF16Dot, DType::kQ8},
+        Model{"tiny_b_fp32", DType::kF32, DType::kBF16Dot},
         Model{"tiny_a_bf16", DType::kF32, DType::kF32, KvDType::kBF16},
         Model{"tiny_b_fp32", DType::kF32, DType::kF32, KvDType::kI8},
         Model{"tiny_a_bf16", DType::kQ4, DType::kQ8, KvDType::kI8}),

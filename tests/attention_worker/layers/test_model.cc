@@ -17,7 +17,8 @@ TestModel::TestModel(const std::string& directory,
   if (!checkpoint.ok()) ADD_FAILURE() << checkpoint.status();
   SY_CHECK(checkpoint.ok());
   checkpoint_ = *std::move(checkpoint);
-  if (IsQuantized(options.experts) || IsQuantized(options.dense)) {
+  if (options.experts != kernels::DType::kF32 ||
+      options.dense != kernels::DType::kF32) {
     checkpoint_ = testing::QuantizeCheckpoint(std::move(checkpoint_),
                                               options.experts, options.dense);
   }

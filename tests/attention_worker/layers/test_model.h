@@ -26,7 +26,7 @@
 namespace switchyard::attention_worker {
 
 struct TestModelOptions {
-  // kQ8, kQ4: the matrices are quantised, experts' and others.
+  // kQ8, kQ4, kBF16Dot: the matrices are that, experts' and others.
   kernels::DType experts = kernels::DType::kF32;
   kernels::DType dense = kernels::DType::kF32;
   kernels::KvDType kv = kernels::KvDType::kF32;

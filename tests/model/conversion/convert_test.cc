@@ -54,7 +54,8 @@ std::string ExpectedBytes(const WeightView& source, DType dtype) {
   std::vector<float> values(source.rows * source.cols);
   WidenWeights(source, values.data());
   if (!kernels::IsQuantized(dtype)) {
-    return testing::MakeTensor("", {source.rows, source.cols}, values, dtype)
+    return testing::MakeTensor("", {source.rows, source.cols}, values,
+                               FileDType(dtype))
         .bytes;
   }
   std::string bytes(kernels::WeightBytes(dtype, source.rows, source.cols), 0);
@@ -91,6 +92,8 @@ DType Stored(WeightFormat format, DType source) {
       return DType::kQ8;
     case WeightFormat::kQ4:
       return DType::kQ4;
+    case WeightFormat::kBF16Dot:
+      return DType::kBF16Dot;
   }
   return source;
 }
@@ -170,7 +173,8 @@ void ExpectRoundTrip(const std::string& model_dir,
 
 TEST(Convert, RoundTripOfEveryFormat) {
   for (const char* name : {"tiny_a_bf16", "tiny_b_fp32"}) {
-    for (const char* format : {"q8", "q4", "q4-q8", "bf16", "source"}) {
+    for (const char* format :
+         {"q8", "q4", "q4-q8", "bf16", "bf16dot", "source"}) {
       ExpectRoundTrip(FixturePath(name), ParseWeightFormats(format).value());
     }
   }
@@ -179,6 +183,15 @@ TEST(Convert, RoundTripOfEveryFormat) {
       {WeightFormat::kSource, WeightFormat::kQ4, WeightFormat::kBF16});
   ExpectRoundTrip(testing::ModelPath("demo"),
                   ParseWeightFormats("q4-q8").value());
+}
+
+// What its activations are, a converted checkpoint says itself.
+TEST(Convert, NoFlagChangesActivations) {
+  TempDir dir;
+  ASSERT_THAT(Convert(FixturePath("tiny_a_bf16"), dir.File("out"), "bf16dot"),
+              IsOk());
+  EXPECT_THAT(Checkpoint::Open(dir.File("out"), Activations::kBFloat16),
+              StatusIs(kInvalid, HasSubstr("leave --activations out")));
 }
 
 TEST(Convert, CompanionsAreCopied) {
@@ -213,7 +226,8 @@ TEST(Convert, TheSameFilesWithAnyNumberOfThreads) {
 TEST(Convert, FingerprintNamesSourceAndFormats) {
   TempDir dir;
   std::map<std::string, std::string> seen;
-  for (const char* format : {"q8", "q4", "q4-q8", "bf16", "source"}) {
+  for (const char* format :
+       {"q8", "q4", "q4-q8", "bf16", "bf16dot", "source"}) {
     ASSERT_THAT(Convert(FixturePath("tiny_b_fp32"), dir.File(format), format),
                 IsOk());
     const std::string fingerprint = Open(dir.File(format))->fingerprint();
@@ -331,7 +345,7 @@ TEST(Convert, TiedHead) {
   ASSERT_THAT(WriteRandomCheckpoint(options, dir.File("model")), IsOk());
   const auto source = Open(dir.File("model"));
   const WeightView embedding = source->Find(kEmbeddingName).value();
-  for (const char* format : {"q8", "q4", "bf16", "source"}) {
+  for (const char* format : {"q8", "q4", "bf16dot", "bf16", "source"}) {
     SCOPED_TRACE(format);
     TempDir out;
     ASSERT_THAT(Convert(dir.File("model"), out.File("out"), format), IsOk());
@@ -342,12 +356,13 @@ TEST(Convert, TiedHead) {
     const DType dtype =
         Stored(ParseWeightFormats(format)->lm_head, DType::kBF16);
     ExpectConverted(embedding, head, dtype, "head");
-    EXPECT_EQ(head.data == kept.data, !kernels::IsQuantized(dtype));
+    const bool own = dtype != DType::kBF16;
+    EXPECT_EQ(head.data == kept.data, !own);
     EXPECT_THAT(converted->VerifyTensor(kLmHeadName), IsOk());
     InlinePool pool;
     const auto report = VerifyCheckpoint(out.File("out"), &pool, {});
     ASSERT_THAT(report, IsOk());
-    int64_t expected = kernels::IsQuantized(dtype) ? 1 : 0;
+    int64_t expected = own ? 1 : 0;
     EXPECT_THAT(ForEachNonExpertWeight(
                     converted->config(), true,
                     [&](const std::string&, absl::Span<const int64_t>) {
@@ -415,6 +430,8 @@ TEST(Convert, DamagedSource) {
                                        HasSubstr("too large for Q8"))));
   EXPECT_THAT(status_with(experts, 3.4e38f, "bf16"),
               StatusIs(kInvalid, HasSubstr("too large for BF16")));
+  EXPECT_THAT(status_with(experts, 3.4e38f, "bf16dot"),
+              StatusIs(kInvalid, HasSubstr("too large for BF16DOT")));
 }
 
 }  // namespace

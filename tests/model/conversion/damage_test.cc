@@ -146,7 +146,11 @@ TEST_F(Damage, LyingManifests) {
   EXPECT_THAT(open_with([&](Manifest* m) {
                 tensor(m, kEmbeddingName).dtype = DType::kQ8;
               }),
-              StatusIs(kInvalid, HasSubstr("must not be quantised")));
+              StatusIs(kInvalid, HasSubstr("must keep its source's dtype")));
+  EXPECT_THAT(open_with([&](Manifest* m) {
+                tensor(m, kEmbeddingName).dtype = DType::kBF16Dot;
+              }),
+              StatusIs(kInvalid, HasSubstr("must keep its source's dtype")));
   EXPECT_THAT(open_with([&](Manifest* m) {
                 tensor(m, kLmHeadName).dtype = DType::kQ4;
               }),

@@ -216,7 +216,7 @@ TEST_F(Fp8Conversion, IsThatOfItsValues) {
   EXPECT_THAT(Checkpoint::Open(dir_.File("fp8")),
               StatusIs(kInvalid, AllOf(HasSubstr("quantization_config"),
                                        HasSubstr("switchyard convert"))));
-  for (const char* format : {"q8", "q4", "bf16"}) {
+  for (const char* format : {"q8", "q4", "bf16", "bf16dot"}) {
     SCOPED_TRACE(format);
     const std::string a = absl::StrCat("a-", format);
     const std::string b = absl::StrCat("b-", format);

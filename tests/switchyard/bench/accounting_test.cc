@@ -94,6 +94,32 @@ TEST(AccountingTest, ASmallModelByHand) {
   EXPECT_EQ(Of(cost, StepPart::kSampling).bytes(), 0);
 }
 
+// Products with bf16 activations are counted by themselves; a gate keeps f32's.
+TEST(AccountingTest, WeightsOfBf16DotProductsAreCountedByThemselves) {
+  const auto accounting = Accounting::ForConfig(
+      SmallConfig(), DType::kBF16Dot,
+      [](absl::string_view name) -> absl::StatusOr<DType> {
+        return absl::EndsWith(name, "_ba.weight") ? DType::kBF16
+                                                  : DType::kBF16Dot;
+      });
+  ASSERT_THAT(accounting.status(), IsOk());
+  const StepCost cost = accounting->CostOf(
+      {.sequences = {{0, 3}, {5, 1}}, .logits_rows = 2, .distinct_experts = 1});
+  EXPECT_EQ(Of(cost, StepPart::kProjections).weight_bytes, 2 * kProjections);
+  EXPECT_EQ(Of(cost, StepPart::kProjections).bf16_operations,
+            4 * 2 * (kProjections - kBa));
+  EXPECT_EQ(Of(cost, StepPart::kProjections).float_operations, 4 * 2 * kBa);
+  EXPECT_EQ(Of(cost, StepPart::kRoutedExperts).bf16_operations,
+            4 * 2 * 2 * 2 * kExpert);
+  EXPECT_EQ(Of(cost, StepPart::kRoutedExperts).operations(),
+            4 * 2 * 2 * 2 * kExpert);
+  const Cost part = {.bf16_operations = 30};
+  StepCost step;
+  step[0] = part;
+  step[0] += part;
+  EXPECT_EQ(RooflineSeconds(step, {.bf16_operations = 20}), 3);
+}
+
 TEST(AccountingTest, QuantisedWeightsAreIntegersAndSmaller) {
   const auto accounting = Accounting::ForConfig(
       SmallConfig(), DType::kQ4,

@@ -40,6 +40,7 @@ TEST(CostModelTest, TheExpertsOf80B) {
   const double weights = 48.0 * 512 * 3 * 512 * 2048;
   EXPECT_DOUBLE_EQ(Model("q4").ExpertBytes(), weights * 4.5 / 8);
   EXPECT_DOUBLE_EQ(Model("bf16").ExpertBytes(), weights * 2);
+  EXPECT_DOUBLE_EQ(Model("bf16dot").ExpertBytes(), weights * 2);
   EXPECT_DOUBLE_EQ(Model("q4").OneExpertBytes(), 3 * 512 * 2048 * 4.5 / 8);
 }
 
