@@ -33,12 +33,14 @@
 #include "attention_worker/server.h"
 #include "base/command_line.h"
 #include "base/cpu_set.h"
+#include "base/log.h"
 #include "base/log_flags.h"
 #include "base/out_of_memory.h"
 #include "base/serve_until_signal.h"
 #include "base/shutdown_signal.h"
 #include "base/status_macros.h"
 #include "fabric/client/membership_client.h"
+#include "kernels/amx_kernels.h"
 #include "kernels/kernel_table.h"
 #include "model/weight_copies.h"
 #include "rpc/channel.h"
@@ -91,8 +93,8 @@ ABSL_FLAG(std::string, activations, "auto",
           "by activations in bf16, faster with AVX-512 BF16, other tokens (all "
           "processes of a model must have the same); auto: by such in f32");
 ABSL_FLAG(std::string, isa, "auto",
-          "instruction set: auto, scalar, avx2, avx512, avx512vnni or "
-          "avx512bf16; all give the same bits");
+          "instruction set: auto, scalar, avx2, avx512, avx512vnni, avx512bf16 "
+          "or amx (never by auto); all give the same bits");
 ABSL_FLAG(
     int64_t, context_length, 0,
     "tokens of a sequence, prompt and output together; 0: the model's, or "
@@ -233,6 +235,7 @@ absl::Status Run(int argc, char** argv) {
   SY_RETURN_IF_ERROR(SetLogOfFlags());
   SY_RETURN_IF_ERROR(rpc::UseTlsOfFlags());
   SY_RETURN_IF_ERROR(kernels::SelectKernels(absl::GetFlag(FLAGS_isa)));
+  LogInfo(absl::StrCat("kernels: ", kernels::DescribeKernels()));
   SY_ASSIGN_OR_RETURN(std::unique_ptr<Server> server, Server::Start(options));
   return ServeUntilSignal(
       {.load_status =

@@ -36,6 +36,7 @@
 #include "absl/time/time.h"
 #include "base/command_line.h"
 #include "base/cpu_set.h"
+#include "base/log.h"
 #include "base/log_flags.h"
 #include "base/out_of_memory.h"
 #include "base/serve_until_signal.h"
@@ -43,6 +44,7 @@
 #include "base/status_macros.h"
 #include "expert_worker/server.h"
 #include "fabric/client/membership_client.h"
+#include "kernels/amx_kernels.h"
 #include "kernels/kernel_table.h"
 #include "model/weight_copies.h"
 #include "rpc/channel.h"
@@ -112,8 +114,8 @@ ABSL_FLAG(std::string, activations, "auto",
           "bfloat16: BF16 matrices of a Hugging Face directory are multiplied "
           "by activations in bf16; as the attention workers' flag");
 ABSL_FLAG(std::string, isa, "auto",
-          "instruction set: auto, scalar, avx2, avx512, avx512vnni or "
-          "avx512bf16; all give the same bits");
+          "instruction set: auto, scalar, avx2, avx512, avx512vnni, avx512bf16 "
+          "or amx (never by auto); all give the same bits");
 ABSL_FLAG(bool, verify_checksums, false,
           "read all files that SHA256SUMS lists and compare, before loading");
 ABSL_FLAG(
@@ -206,6 +208,7 @@ absl::Status Run(int argc, char** argv) {
   SY_RETURN_IF_ERROR(SetLogOfFlags());
   SY_RETURN_IF_ERROR(rpc::UseTlsOfFlags());
   SY_RETURN_IF_ERROR(kernels::SelectKernels(absl::GetFlag(FLAGS_isa)));
+  LogInfo(absl::StrCat("kernels: ", kernels::DescribeKernels()));
   SY_ASSIGN_OR_RETURN(ServerOptions options, OptionsFromFlags());
   SY_ASSIGN_OR_RETURN(std::unique_ptr<Server> server,
                       Server::Start(std::move(options)));

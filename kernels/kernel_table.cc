@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/string_view.h"
+#include "kernels/amx_kernels.h"
 
 #if defined(__x86_64__)
 #include <cpuid.h>
@@ -96,6 +97,12 @@ const KernelTable& Kernels() {
 }
 
 absl::Status SelectKernels(absl::string_view isa) {
+  if (isa == "amx") {
+    const absl::StatusOr<AmxKernels> amx = PrepareAmxKernels();
+    if (!amx.ok()) return amx.status();
+    chosen.store(amx->table, std::memory_order_release);
+    return absl::OkStatus();
+  }
   const std::vector<const KernelTable*> available = AvailableKernels();
   const KernelTable* table = isa == "auto" ? available.back() : nullptr;
   for (const KernelTable* candidate : available) {
@@ -109,7 +116,7 @@ absl::Status SelectKernels(absl::string_view isa) {
       isa != "avx512bf16") {
     return absl::InvalidArgumentError(absl::StrCat(
         "unknown instruction set \"", isa,
-        "\"; use auto, scalar, avx2, avx512, avx512vnni or avx512bf16"));
+        "\"; use auto, scalar, avx2, avx512, avx512vnni, avx512bf16 or amx"));
   }
   return absl::FailedPreconditionError(absl::StrCat(
       "this CPU cannot run the ", isa, " kernels; use auto, or one of: ",

@@ -20,10 +20,10 @@ const KernelTable& Kernels();
 // The tables that this CPU can run, the scalar reference first, the best last.
 std::vector<const KernelTable*> AvailableKernels();
 
-// `isa`: "auto", "scalar", "avx2", "avx512", "avx512vnni", "avx512bf16". Call
-// before the first Kernels(), from main: whoever holds a table already keeps it
-// (the results are the same bits). INVALID_ARGUMENT: unknown name.
-// FAILED_PRECONDITION: not on this CPU.
+// `isa`: "auto", "scalar", "avx2", "avx512", "avx512vnni", "avx512bf16", or
+// "amx" (kernels/amx_kernels.h). Call before the first Kernels(), from main:
+// whoever holds a table already keeps it (the results are the same bits).
+// INVALID_ARGUMENT: unknown name. FAILED_PRECONDITION: not on this CPU.
 absl::Status SelectKernels(absl::string_view isa);
 
 }  // namespace switchyard::kernels

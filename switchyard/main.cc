@@ -113,7 +113,7 @@ ABSL_FLAG(std::string, activations, "auto",
           "AVX-512 BF16, other tokens; auto: by such in f32");
 ABSL_FLAG(std::string, isa, "auto",
           "instruction set of the kernels: auto, scalar, avx2, avx512, "
-          "avx512vnni, avx512bf16");
+          "avx512vnni, avx512bf16, amx (never by auto)");
 
 ABSL_FLAG(int64_t, max_running_requests, 64, "serve: sequences in one step");
 ABSL_FLAG(int64_t, chunked_prefill_size, 1024,

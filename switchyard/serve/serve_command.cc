@@ -11,6 +11,7 @@
 #include "base/serve_until_signal.h"
 #include "base/shutdown_signal.h"
 #include "base/status_macros.h"
+#include "kernels/amx_kernels.h"
 #include "kernels/kernel_table.h"
 #include "metrics/registry.h"
 #include "model/weight_copies.h"
@@ -62,6 +63,7 @@ absl::StatusOr<AttentionWorker::Options> WorkerOptions(
 absl::Status RunServe(const ServeOptions& options) {
   BlockShutdownSignals();
   SY_RETURN_IF_ERROR(kernels::SelectKernels(options.isa));
+  LogInfo(absl::StrCat("kernels: ", kernels::DescribeKernels()));
   const std::unique_ptr<metrics::Registry> worker_registry =
       metrics::Registry::Create();
   const std::unique_ptr<metrics::Registry> router_registry =

@@ -29,6 +29,7 @@
 #include "base/command_line.h"
 #include "base/compute_pool.h"
 #include "base/huge_page_memory.h"
+#include "kernels/amx_kernels.h"
 #include "kernels/kernel_table.h"
 #include "kernels/onednn/matmul.h"
 #include "switchyard/bench/limits/limits.h"
@@ -421,6 +422,22 @@ void BenchQuantized(const KernelTable& table, const Settings& settings,
   BenchQuantize(table, quantized);
 }
 
+// VNNI's body and AMX's, where there is such, and what is chosen.
+void BenchAmxPaths() {
+  const absl::StatusOr<kernels::AmxKernels> amx = kernels::PrepareAmxKernels();
+  if (!amx.ok()) {
+    absl::PrintF("\namx: %s\n", amx.status().message());
+    return;
+  }
+  absl::PrintF("\namx, [64, 2048] from the caches: tiles %s\n",
+               kernels::DescribeChoice(amx->choice));
+  for (const kernels::PathTime& time : amx->times) {
+    absl::PrintF("matmul %s T=%-3d  without tiles %8.2f us, with %8.2f us\n",
+                 time.dtype == DType::kQ8 ? "q8" : "q4", time.tokens,
+                 time.few_seconds * 1e6, time.many_seconds * 1e6);
+  }
+}
+
 // On one matrix that stays in the caches, which favours oneDNN.
 absl::Status BenchOneDnnQuantized(const Settings& settings) {
   for (const int64_t tokens : settings.token_counts) {
@@ -490,7 +507,10 @@ absl::Status Run() {
       BenchQuantized(*table, settings, smoke);
     }
   }
-  if (wanted("quantized")) BenchQuantizePanel({settings.seconds, 0, {}});
+  if (wanted("quantized")) {
+    BenchQuantizePanel({settings.seconds, 0, {}});
+    BenchAmxPaths();
+  }
   if (!wanted("onednn")) return absl::OkStatus();
   absl::PrintF(
       "\noneDNN, for comparison (bf16 may use dot products of its own)\n");

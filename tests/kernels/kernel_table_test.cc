@@ -10,6 +10,8 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "kernels/amx_kernels.h"
 
 namespace switchyard::kernels {
 namespace {
@@ -76,6 +78,25 @@ TEST(KernelTableTest, RefusesWhatTheCpuCannotRun) {
     EXPECT_EQ(SelectKernels(isa).code(),
               available ? absl::StatusCode::kOk
                         : absl::StatusCode::kFailedPrecondition);
+  }
+}
+
+// No table of "auto": somebody has to ask for it.
+TEST(KernelTableTest, AmxIsRefusedInWordsWhereThereIsNone) {
+  ASSERT_TRUE(SelectKernels("scalar").ok());
+  const absl::StatusOr<AmxKernels> amx = PrepareAmxKernels();
+  const absl::Status status = SelectKernels("amx");
+  EXPECT_EQ(status.code(), amx.status().code());
+  if (amx.ok()) {
+    EXPECT_EQ(&Kernels(), amx->table);
+    EXPECT_STREQ(amx->table->name, "amx");
+  } else {
+    EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+    EXPECT_THAT(std::string(status.message()), HasSubstr("use --isa=auto"));
+    EXPECT_EQ(&Kernels(), &kScalarKernels) << "the choice must stand";
+  }
+  for (const KernelTable* table : AvailableKernels()) {
+    EXPECT_STRNE(table->name, "amx");
   }
 }
 

@@ -16,10 +16,13 @@
 #include <string>
 #include <vector>
 
+#include "kernels/amx_kernels.h"
 #include "kernels/half.h"
 #include "kernels/kernel_table.h"
 #include "kernels/matrix.h"
+#include "kernels/simd/amx_tiles.h"
 #include "kernels/weight_codec.h"
+#include "tests/kernels/amx_model.h"
 #include "tests/kernels/guarded_buffer.h"
 #include "tests/kernels/kernel_testing.h"
 
@@ -164,6 +167,33 @@ class Activations {
 
 using QuantizedTest = KernelsTest;
 SWITCHYARD_FOR_ALL_KERNELS(QuantizedTest);
+
+#if defined(__x86_64__)
+// AMX's body on a model of its instructions, and, where there are such, on
+// them.
+std::vector<const KernelTable*> AmxTables() {
+  std::vector<const KernelTable*> tables;
+  for (const KernelTable* table : AvailableKernels()) {
+    if (std::string(table->name) != "avx512") continue;
+    static KernelTable modelled = *table;
+    modelled.name = "modelled_amx";
+    modelled.quantized_matmul = kModelledAmxQuantizedMatmul;
+    tables.push_back(&modelled);
+  }
+  if (PrepareAmxKernels().ok()) {
+    static KernelTable real = *PrepareAmxKernels()->table;
+    real.quantized_matmul = kAvx512AmxQuantizedMatmul;
+    tables.push_back(&real);
+  }
+  return tables;
+}
+GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(QuantizedTest);
+INSTANTIATE_TEST_SUITE_P(
+    Amx, QuantizedTest, ::testing::ValuesIn(AmxTables()),
+    [](const ::testing::TestParamInfo<const KernelTable*>& table) {
+      return std::string(table.param->name);
+    });
+#endif
 
 // One product by both tables on guarded memory.
 void CompareMatmul(const KernelTable& kernels, const KernelTable& reference,
