@@ -94,8 +94,8 @@ def draft_acceptance(host, port):
     taken = re.findall(r"^vllm:spec_decode_num_accepted_tokens_per_pos_total{[^}]*"
                        r'position="(\d+)"[^}]*} (\S+)$', text, re.MULTILINE)
     total = sum(map(float, drafts))
-    return {int(position) + 1: float(count) / total for position, count in taken} \
-        if total else {}
+    return {int(position) + 1: float(count) / total for position, count in taken
+            if float(count)} if total else {}
 
 
 def main():

@@ -75,7 +75,8 @@ class Reference:
             add_generation_prompt=True, enable_thinking=case["enable_thinking"])
         prompt = self.tokenizer(text, add_special_tokens=False).input_ids
         out = self.model.generate(
-            torch.tensor([prompt]), max_new_tokens=scoring.MAX_TOKENS, do_sample=False,
+            torch.tensor([prompt]), attention_mask=torch.ones(1, len(prompt)),
+            max_new_tokens=scoring.MAX_TOKENS, do_sample=False,
             eos_token_id=self.ends, pad_token_id=self.ends[1],
             return_dict_in_generate=True, output_logits=True)
         ids = out.sequences[0, len(prompt):].tolist()

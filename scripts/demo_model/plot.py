@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Draws the training's loss and the accuracy by category.
+"""Draws the training's loss and the accuracy by category, and prints the latter.
 
     plot.py --log log.jsonl --results NAME=results.json ... --out DIR
 
@@ -47,10 +47,8 @@ def draw_loss(log, path):
     figure.savefig(path, dpi=100)
 
 
-def draw_accuracy(results, path):
-    tables = {name: scoring.by_category(rows, [row["right"] for row in rows])
-              for name, rows in results.items()}
-    categories = list(next(iter(tables.values())))
+def draw_accuracy(tables, path):
+    categories = list(dict.fromkeys(name for table in tables.values() for name in table))
     figure, axes = pyplot.subplots(figsize=(8, 0.24 * len(categories) * len(tables) + 1))
     height = 0.8 / len(tables)
     for i, (name, table) in enumerate(tables.items()):
@@ -61,7 +59,8 @@ def draw_accuracy(results, path):
     axes.invert_yaxis()
     axes.axvline(90, color="black", linewidth=0.8, linestyle="--")
     axes.set_xlabel("percent right of the held-out cases")
-    axes.legend(loc="lower left")
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(tables))
+    axes.margins(y=0.01)
     figure.tight_layout()
     figure.savefig(path, dpi=100)
 
@@ -77,13 +76,15 @@ def main():
         with open(arguments.log, encoding="utf-8") as lines:
             draw_loss([json.loads(line) for line in lines],
                       os.path.join(arguments.out, "loss.png"))
-    results = {}
+    tables = {}
     for item in arguments.results:
         name, path = item.split("=", 1)
         with open(path, encoding="utf-8") as file:
-            results[name] = json.load(file)["rows"]
-    if results:
-        draw_accuracy(results, os.path.join(arguments.out, "accuracy.png"))
+            rows = json.load(file)["rows"]
+        tables[name] = scoring.by_category(rows, [row["right"] for row in rows])
+    if tables:
+        draw_accuracy(tables, os.path.join(arguments.out, "accuracy.png"))
+        print(scoring.markdown(tables))
 
 
 if __name__ == "__main__":

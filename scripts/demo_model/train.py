@@ -4,12 +4,15 @@
     train.py --start models/demo --work DIR --phase short --tokens 8000000
 
 DIR gets state.pt (weights, optimizer, position in the data), log.jsonl (one line every
-`--log-every` steps) and, whenever the state is saved, checkpoint/ in Hugging Face's layout.
-Run again with the same DIR to go on. With `--restart-schedule` the learning rate is warmed
-up anew, as for a new phase or more tokens.
+`--log-every` steps) and, whenever the state is saved, checkpoint/ in Hugging Face's layout
+with position.json and the log so far beside it. Run again with the same DIR to go on, or
+with another one and that checkpoint as `--start`: all but the optimizer's moments is there.
+With `--restart-schedule` the learning rate is warmed up anew, as for a new phase or more
+tokens.
 """
 
 import argparse
+import contextlib
 import dataclasses
 import datetime
 import json
@@ -45,7 +48,6 @@ def options():
     parser.add_argument("--work", required=True, help="directory of the state and the log")
     parser.add_argument("--phase", default="short", help="of conversations/mixture.py")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--first-sample", type=int, default=0)
     parser.add_argument("--tokens", type=int, default=8_000_000, help="in this schedule")
     parser.add_argument("--until", help="HH:MM (UTC); ends the schedule earlier if need be")
     parser.add_argument("--restart-schedule", action="store_true")
@@ -123,7 +125,7 @@ class Trainer:
         self.model = model.to(arguments.device)
         self.optimizer = Optimizer(self.model, arguments.muon_rate, arguments.adam_rate)
         self.position = {"step": 0, "tokens": 0, "schedule_step": 0, "schedule_tokens": 0,
-                         "row": 0, "sample": arguments.first_sample, "seconds": 0.0}
+                         "row": 0, "sample": 0, "seconds": 0.0}
         self.losses, self.shares = Losses(), None
         self.logged = dict(self.position)
         os.makedirs(arguments.work, exist_ok=True)
@@ -139,6 +141,7 @@ class Trainer:
 
     def _resume(self):
         if not os.path.exists(self._path("state.pt")):
+            self._take_over_position()
             return
         state = torch.load(self._path("state.pt"), map_location=self.options.device,
                            weights_only=True)
@@ -149,6 +152,16 @@ class Trainer:
         if self.options.restart_schedule:
             self.position.update(schedule_step=0, schedule_tokens=0)
 
+    def _take_over_position(self):
+        """From a checkpoint that an earlier run left, the place in the data and the log."""
+        path = os.path.join(self.options.start, "position.json")
+        if not os.path.exists(path) or self.options.from_scratch:
+            return
+        with open(path, encoding="utf-8") as file:
+            self.position.update(json.load(file), schedule_step=0, schedule_tokens=0)
+        self.logged = dict(self.position)
+        shutil.copy(os.path.join(self.options.start, "log.jsonl"), self._path("log.jsonl"))
+
     def save(self):
         state = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
                  "position": self.position}
@@ -158,6 +171,11 @@ class Trainer:
         checkpoint.save(self.model, directory, self.encoder.special_ids)
         for name in TOKENIZER_FILES:
             shutil.copy(os.path.join(self.options.start, name), directory)
+        with open(os.path.join(directory, "position.json"), "w", encoding="utf-8") as file:
+            json.dump(self.position, file, indent=2)
+            file.write("\n")
+        with contextlib.suppress(FileNotFoundError):
+            shutil.copy(self._path("log.jsonl"), directory)
 
     # ------------------------------------------------------------ one row
     def _targets(self, row):

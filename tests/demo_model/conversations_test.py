@@ -23,12 +23,13 @@ LETTER_TASKS = [
         r"Spell (?:the word )?([a-z]+)(?:\.| backwards)", r"Reverse the word ([a-z]+)",
         r"letters (?:are in the word|of) ([a-z]+)", r"(?:Write|Uppercase:) ([a-z]+)",
         r"(?:Sort these words|alphabetical order|word of): ([a-z, ]+)",
-        r"(?:Repeat|Say this again|Copy this text): (.+)")]
+        r"Spell: ([a-z, ]+)", r"(?:Repeat|Say this again|Copy this text): (.+)")]
 
 
 def training_samples():
     for number in range(SAMPLES):
-        yield mixture.sample(7, number, "long" if number % 50 == 0 else "short", PIECES)
+        phase = "long" if number % 50 == 0 else "spelling" if number % 2 else "short"
+        yield mixture.sample(7, number, phase, PIECES)
 
 
 def questions(messages):

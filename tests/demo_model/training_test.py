@@ -66,6 +66,11 @@ def weights(work):
     return state["model"], state["position"]
 
 
+def read_log(work):
+    with open(os.path.join(work, "log.jsonl"), encoding="utf-8") as lines:
+        return [json.loads(line) for line in lines]
+
+
 def packed_loss(model):
     torch.manual_seed(3)
     ids = torch.randint(0, 1500, (sum(LENGTHS),))
@@ -134,12 +139,20 @@ class Training(unittest.TestCase):
         self.assertEqual(position["tokens"], position_two["tokens"])
         for name, value in in_one_go.items():
             torch.testing.assert_close(in_two[name], value, msg=name)
-        with open(os.path.join(one, "log.jsonl"), encoding="utf-8") as lines:
-            log = [json.loads(line) for line in lines]
+        log = read_log(one)
         self.assertEqual([line["step"] for line in log], list(range(1, position["step"] + 1)))
         before = dict(checkpoint.load(self.start).named_parameters())
         for name, value in in_one_go.items():
             self.assertFalse(torch.equal(value, before[name]), f"{name} was not trained")
+
+    def test_goes_on_from_a_checkpoint(self):
+        one, two = (os.path.join(self.folder, name) for name in ("one", "two"))
+        train(self.start, one, 1000)
+        train(os.path.join(one, "checkpoint"), two, 1000)
+        before, after = weights(one)[1], weights(two)[1]
+        self.assertGreater(after["sample"], before["sample"])
+        self.assertEqual(after["tokens"], before["tokens"] + after["schedule_tokens"])
+        self.assertEqual(read_log(two)[:len(read_log(one))], read_log(one))
 
     def test_exported_checkpoint_is_served(self):
         if not os.path.exists(os.path.join(BINARIES, "switchyard")):

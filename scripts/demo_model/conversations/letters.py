@@ -41,6 +41,13 @@ def _sort(source):
         f"{named}. Sorted: " + ", ".join(sorted(words)) + "."
 
 
+def drill(source):
+    """Several words spelled in one answer: most of its tokens are learned from."""
+    words = [_word(source) for _ in range(source.integer(4, 8))]
+    return exchange(f"Spell: {', '.join(words)}",
+                    "; ".join(f"{word} {'-'.join(word)}" for word in words))
+
+
 def task(source, kind=None):
     kind = kind or source.pick(TASKS)
     if kind == "repeat":

@@ -16,6 +16,9 @@ PHASES = {
     # Short: everything within 1,500 tokens.
     "short": {"tools": 0.20, "recall": 0.13, "sums": 0.19, "thinking": 0.16, "letters": 0.20,
               "chat": 0.06, "mixed": 0.06},
+    # The same, with spelling first: what each token is made of has to be learned by heart.
+    "spelling": {"tools": 0.14, "recall": 0.09, "sums": 0.14, "thinking": 0.11,
+                 "letters": 0.25, "drills": 0.18, "chat": 0.04, "mixed": 0.05},
     # Long: a part of the samples up to 2,000, 4,000 and 8,000 tokens.
     "long": {"tools": 0.19, "recall": 0.13, "sums": 0.17, "thinking": 0.14, "letters": 0.18,
              "chat": 0.06, "mixed": 0.06, "needles_2k": 0.04, "needles_4k": 0.02,
@@ -83,6 +86,8 @@ def conversation(source, kind):
             messages = _repeated(source, lambda s: _sum(s, think=True), 1, 6)
         elif kind == "letters":
             messages = _repeated(source, letters.task, 1, 9)
+        elif kind == "drills":
+            messages = _repeated(source, letters.drill, 1, 4)
         elif kind == "chat":
             messages = _repeated(source, knowledge.chat, 1, 4)
         elif kind == "mixed":
