@@ -25,7 +25,7 @@ constexpr int64_t kInnerColumnsPerTask = 32;
 constexpr int64_t kOutputColumnsPerTask = 128;
 
 // Floats below which it is not worth sharing out their rounding.
-constexpr int64_t kMinFloatsPerTask = 16 * 1024;
+constexpr int64_t kMinFloatsPerTask = int64_t{16} * 1024;
 
 int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 

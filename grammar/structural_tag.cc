@@ -403,6 +403,7 @@ class Builder {
 
   static Expression AnyTag(const std::vector<Tag>& tags) {
     std::vector<Expression> options;
+    options.reserve(tags.size());
     for (const Tag& tag : tags) {
       options.push_back(Sequence({Literal(tag.begin), tag.rest}));
     }

@@ -76,8 +76,8 @@ absl::StatusOr<AmxKernels> Prepare() {
 }  // namespace
 
 absl::StatusOr<AmxKernels> PrepareAmxKernels() {
-  static const absl::StatusOr<AmxKernels> amx = Prepare();
-  return amx;
+  static const absl::StatusOr<AmxKernels> kPrepared = Prepare();
+  return kPrepared;
 }
 
 std::string DescribeKernels() {

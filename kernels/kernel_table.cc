@@ -51,23 +51,23 @@ bool CpuRunsAvx512Bf16() {
 }
 
 const KernelTable& Avx512VnniKernels() {
-  static const KernelTable table = [] {
+  static const KernelTable kTable = [] {
     KernelTable kernels = kAvx512Kernels;
     kernels.name = "avx512vnni";
     kernels.quantized_matmul = kAvx512VnniQuantizedMatmul;
     return kernels;
   }();
-  return table;
+  return kTable;
 }
 
 const KernelTable& Avx512Bf16Kernels() {
-  static const KernelTable table = [] {
+  static const KernelTable kTable = [] {
     KernelTable kernels = Avx512VnniKernels();
     kernels.name = "avx512bf16";
     kernels.bf16_matmul = kAvx512Bf16Matmul;
     return kernels;
   }();
-  return table;
+  return kTable;
 }
 #endif
 
