@@ -11,6 +11,33 @@ namespace {
 constexpr int64_t kTileTokens = 64;
 constexpr int64_t kTileColumns = kernels::kBlockColumns;
 
+struct Tile {
+  int64_t token, tokens;    // from `token` on
+  int64_t column, columns;  // from `column` on
+};
+
+// silu(gate) * up of all tokens and columns [begin, end), tile by tile.
+// product(is_gate, tile, y) makes y [tokens, columns] of one of the two
+// matrices; store(token, tile, values) takes a token's `columns` results.
+template <typename Product, typename Store>
+void GatedTiles(const kernels::KernelTable& kernels, int64_t begin, int64_t end,
+                int64_t tokens, const Product& product, const Store& store) {
+  float gate[kTileTokens * kTileColumns];
+  float up[kTileTokens * kTileColumns];
+  for (int64_t column = begin; column < end; column += kTileColumns) {
+    for (int64_t token = 0; token < tokens; token += kTileTokens) {
+      const Tile tile = {token, std::min(kTileTokens, tokens - token), column,
+                         std::min(kTileColumns, end - column)};
+      product(/*is_gate=*/true, tile, gate);
+      product(/*is_gate=*/false, tile, up);
+      kernels.silu_mul(gate, up, tile.tokens * tile.columns, gate);
+      for (int64_t i = 0; i < tile.tokens; ++i) {
+        store(token + i, tile, gate + i * tile.columns);
+      }
+    }
+  }
+}
+
 }  // namespace
 
 void ExpertInner(const kernels::KernelTable& kernels,
@@ -41,23 +68,18 @@ void Bf16ExpertInner(const kernels::KernelTable& kernels,
                      int64_t end, const uint16_t* x, int64_t x_stride,
                      int64_t tokens, uint16_t* inner) {
   const int64_t I = weights.gate_proj.rows;
-  float gate[kTileTokens * kTileColumns];
-  float up[kTileTokens * kTileColumns];
-  for (int64_t column = begin; column < end; column += kTileColumns) {
-    const int64_t columns = std::min(kTileColumns, end - column);
-    for (int64_t t = 0; t < tokens; t += kTileTokens) {
-      const int64_t n = std::min(kTileTokens, tokens - t);
-      kernels.bf16_matmul(weights.gate_proj, column, column + columns,
-                          x + t * x_stride, x_stride, n, gate, columns);
-      kernels.bf16_matmul(weights.up_proj, column, column + columns,
-                          x + t * x_stride, x_stride, n, up, columns);
-      kernels.silu_mul(gate, up, n * columns, gate);
-      for (int64_t i = 0; i < n; ++i) {
-        kernels.round_to_bf16(gate + i * columns, columns,
-                              inner + (t + i) * I + column);
-      }
-    }
-  }
+  GatedTiles(
+      kernels, begin, end, tokens,
+      [&](bool is_gate, const Tile& tile, float* y) {
+        kernels.bf16_matmul(is_gate ? weights.gate_proj : weights.up_proj,
+                            tile.column, tile.column + tile.columns,
+                            x + tile.token * x_stride, x_stride, tile.tokens, y,
+                            tile.columns);
+      },
+      [&](int64_t token, const Tile& tile, const float* values) {
+        kernels.round_to_bf16(values, tile.columns,
+                              inner + token * I + tile.column);
+      });
 }
 
 void Bf16ExpertOutput(const kernels::KernelTable& kernels,
@@ -74,24 +96,18 @@ void QuantizedExpertInner(const kernels::KernelTable& kernels,
                           int64_t end, const kernels::QuantizedRows& x,
                           int64_t tokens, QuantizedBuffer* inner,
                           int64_t inner_row) {
-  float gate[kTileTokens * kTileColumns];
-  float up[kTileTokens * kTileColumns];
-  for (int64_t column = begin; column < end; column += kTileColumns) {
-    const int64_t columns = std::min(kTileColumns, end - column);
-    for (int64_t t = 0; t < tokens; t += kTileTokens) {
-      const int64_t n = std::min(kTileTokens, tokens - t);
-      const kernels::QuantizedRows rows = RowsFrom(x, t);
-      kernels.quantized_matmul(weights.gate_proj, column, column + columns,
-                               rows, n, gate, columns);
-      kernels.quantized_matmul(weights.up_proj, column, column + columns, rows,
-                               n, up, columns);
-      kernels.silu_mul(gate, up, n * columns, gate);
-      for (int64_t i = 0; i < n; ++i) {
-        inner->Quantize(kernels, gate + i * columns, inner_row + t + i, column,
-                        columns);
-      }
-    }
-  }
+  GatedTiles(
+      kernels, begin, end, tokens,
+      [&](bool is_gate, const Tile& tile, float* y) {
+        kernels.quantized_matmul(is_gate ? weights.gate_proj : weights.up_proj,
+                                 tile.column, tile.column + tile.columns,
+                                 RowsFrom(x, tile.token), tile.tokens, y,
+                                 tile.columns);
+      },
+      [&](int64_t token, const Tile& tile, const float* values) {
+        inner->Quantize(kernels, values, inner_row + token, tile.column,
+                        tile.columns);
+      });
 }
 
 void QuantizedExpertOutput(const kernels::KernelTable& kernels,
