@@ -19,6 +19,7 @@
 #include "base/status_macros.h"
 #include "base/thread.h"
 #include "base/version.h"
+#include "kernels/amx_kernels.h"
 
 namespace switchyard::attention_worker {
 namespace {
@@ -74,7 +75,13 @@ class AttentionWorkerImpl final : public AttentionWorker {
       : options_(Named(std::move(options))),
         instance_id_(NewInstanceId()),
         progress_(options_.registry),
-        stack_(options_, instance_id_, &progress_) {}
+        stack_(options_, instance_id_, &progress_) {
+    options_.registry
+        ->AddGauge("switchyard_kernels_info",
+                   "Always 1; the label tells what this process computes with.",
+                   {{"kernels", kernels::DescribeKernels()}})
+        ->Set(1);
+  }
 
   ~AttentionWorkerImpl() override {
     if (loader_.joinable()) loader_.join();

@@ -32,13 +32,13 @@
 #include "experts/expert_engine.h"
 #include "fabric/client/membership_client.h"
 #include "fabric/membership/member.h"
+#include "kernels/amx_kernels.h"
 #include "metrics/registry.h"
 #include "model/checkpoint.h"
 #include "model/checksums.h"
 #include "model/expert_set.h"
 #include "model/weight_values.h"
 #include "rpc/address.h"
-#include "rpc/queue_poll.h"
 #include "rpc/server.h"
 
 namespace switchyard::expert_worker {
@@ -75,81 +75,6 @@ const char* StateName(ServerState state) {
 std::string NewInstanceId() {
   std::random_device random;
   return absl::StrFormat("%08x%08x", random(), random());
-}
-
-fabric::ProtocolRange Versions(const ServerOptions& options) {
-  fabric::ProtocolRange versions = fabric::kExpertProtocol;
-  if (options.max_protocol_version != 0) {
-    versions.newest = options.max_protocol_version;
-  }
-  return versions;
-}
-
-absl::Status CheckPlacement(const ServerOptions& options) {
-  if (!options.placed) return absl::OkStatus();
-  if (options.routers.empty()) {
-    return absl::InvalidArgumentError(
-        "a worker that is placed must know who else is there: give --routers");
-  }
-  if (!options.slice.empty() || !options.experts.empty()) {
-    return absl::InvalidArgumentError(
-        "a worker that is placed is given neither a slice nor experts");
-  }
-  if (options.memory_bytes < 0 || options.max_experts < 0 ||
-      options.replicas < 1 || options.replicas > 16 ||
-      options.load_threads < 0 || options.load_threads > 256 ||
-      options.rebalance_delay < absl::ZeroDuration() ||
-      options.join_delay < absl::ZeroDuration()) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "memory ", options.memory_bytes, ", experts ", options.max_experts,
-        ", load threads ", options.load_threads,
-        " and the delays must not be negative, replicas 1 to 16, not ",
-        options.replicas));
-  }
-  return absl::OkStatus();
-}
-
-absl::Status CheckOptions(const ServerOptions& options) {
-  if (options.model_dir.empty()) {
-    return absl::InvalidArgumentError("no model directory is given");
-  }
-  if (!options.slice.empty() && !options.experts.empty()) {
-    return absl::InvalidArgumentError(
-        "a slice and a list of experts are both given; choose one");
-  }
-  if (options.port < 0 || options.port > 65535 ||
-      options.metrics_port > 65535) {
-    return absl::InvalidArgumentError(absl::StrCat("ports are 0 to 65535, not ",
-                                                   options.port, " and ",
-                                                   options.metrics_port));
-  }
-  SY_RETURN_IF_ERROR(CheckThreads(options.threads, options.cpus));
-  SY_RETURN_IF_ERROR(CheckPlacement(options));
-  if (options.threads < 0 || options.threads > 4096) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "threads are 0 (all CPUs) to 4096, not ", options.threads));
-  }
-  if (options.max_queue_bytes < 1 || options.max_rows_in_flight < 1 ||
-      options.max_rows_in_flight > kMaxRowsInFlight) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "the queue has at least 1 byte and 1 to ", kMaxRowsInFlight,
-        " rows in flight, not ", options.max_queue_bytes, " and ",
-        options.max_rows_in_flight));
-  }
-  if (const fabric::ProtocolRange versions = Versions(options);
-      versions.newest < versions.oldest ||
-      versions.newest > fabric::kExpertProtocol.newest) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("this build speaks protocol versions ",
-                     fabric::FormatRange(fabric::kExpertProtocol), ", not ",
-                     options.max_protocol_version));
-  }
-  if (options.spin < absl::ZeroDuration() || options.spin > rpc::kMaxSpin) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "spinning is for 0 to ", absl::FormatDuration(rpc::kMaxSpin), ", not ",
-        absl::FormatDuration(options.spin)));
-  }
-  return absl::OkStatus();
 }
 
 std::string MachineName() {
@@ -199,6 +124,11 @@ class ExpertServer final : public Server {
         buffers_(BufferPool::Create(kMaxIdleBytes)),
         service_({.metrics = &metrics_, .buffers = buffers_}, options_.spin) {
     metrics::AddProcessMetrics(registry_.get(), "expert_worker");
+    registry_
+        ->AddGauge("switchyard_kernels_info",
+                   "Always 1; the label tells what this process computes with.",
+                   {{"kernels", kernels::DescribeKernels()}})
+        ->Set(1);
   }
   ~ExpertServer() override { Shutdown(); }
 
@@ -400,7 +330,7 @@ absl::Status ExpertServer::BeginServing() {
       .hidden_size = config.hidden_size,
       .max_rows_in_flight = options_.max_rows_in_flight,
       .weight_format = fabric::WeightFormatOf(engine_->weight_dtype()),
-      .versions = Versions(options_)};
+      .versions = VersionsOf(options_)};
   queue_ = std::make_unique<ComputeQueue>(
       ComputeQueue::Options{.engine = engine_.get(),
                             .hidden_size = config.hidden_size,
@@ -451,7 +381,7 @@ absl::Status ExpertServer::Join() {
                         : rpc::ListeningAddress(host, port());
   member_.weight_format =
       std::string(model::DTypeName(engine_->weight_dtype()));
-  member_.protocol_version = Versions(options_).newest;
+  member_.protocol_version = VersionsOf(options_).newest;
   member_.version = kVersion;
   member_.host = options_.node.empty() ? MachineName() : options_.node;
   member_.zone = options_.zone;

@@ -20,6 +20,7 @@
 #include "gmock/gmock.h"
 #include "grpcpp/grpcpp.h"
 #include "gtest/gtest.h"
+#include "kernels/amx_kernels.h"
 #include "proto/generation.grpc.pb.h"
 #include "rpc/channel.h"
 #include "tests/testing/fixture_path.h"
@@ -162,6 +163,9 @@ TEST(AttentionServerTest, ServesWithItsOwnExperts) {
       absl::StrContains(metrics->body,
                         "vllm:generation_tokens_total{engine=\"0\",model_name="
                         "\"tiny_a_bf16\"} 144"));
+  EXPECT_TRUE(absl::StrContains(
+      metrics->body, absl::StrCat("switchyard_kernels_info{kernels=\"",
+                                  kernels::DescribeKernels(), "\"} 1")));
 }
 
 TEST(AttentionServerTest, ExpertWorkersGiveTheSameTokens) {
