@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstring>
+#include <system_error>
 #endif
 
 namespace switchyard::kernels {
@@ -37,9 +37,10 @@ absl::Status AskForTiles() {
   if (syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0) {
     return absl::OkStatus();
   }
-  return absl::FailedPreconditionError(absl::StrCat(
-      "the system does not let this process use AMX's tiles (",
-      std::strerror(errno), "; Linux 5.16 or later does); use --isa=auto"));
+  return absl::FailedPreconditionError(
+      absl::StrCat("the system does not let this process use AMX's tiles (",
+                   std::generic_category().message(errno),
+                   "; Linux 5.16 or later does); use --isa=auto"));
 }
 
 absl::StatusOr<AmxKernels> Prepare() {

@@ -7,6 +7,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <system_error>
 
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
@@ -26,7 +27,8 @@ std::string PathOf(absl::string_view address) {
 }
 
 absl::Status SystemError(const std::string& what) {
-  return absl::UnavailableError(absl::StrCat(what, ": ", std::strerror(errno)));
+  return absl::UnavailableError(
+      absl::StrCat(what, ": ", std::generic_category().message(errno)));
 }
 
 }  // namespace
@@ -98,9 +100,10 @@ absl::Status PrepareUnixSocket(absl::string_view address) {
   const int error = errno;
   close(probe);
   if (connected == 0 || error != ECONNREFUSED) {
-    return absl::UnavailableError(absl::StrCat(
-        "cannot listen on ", address, ": ",
-        connected == 0 ? "another process does" : std::strerror(error)));
+    return absl::UnavailableError(
+        absl::StrCat("cannot listen on ", address, ": ",
+                     connected == 0 ? "another process does"
+                                    : std::generic_category().message(error)));
   }
   if (unlink(path.c_str()) != 0 && errno != ENOENT) {
     return SystemError(

@@ -5,8 +5,8 @@
 #define SWITCHYARD_SWITCHYARD_OUTPUT_ERROR_H_
 
 #include <cerrno>
-#include <cstring>
 #include <ostream>
+#include <system_error>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
@@ -21,9 +21,10 @@ absl::Status WriteOutput(std::ostream& out, Write write) {
   write(out);
   const int error = errno;
   if (out) return absl::OkStatus();
-  return absl::DataLossError(
-      absl::StrCat("the output cannot be written",
-                   error == 0 ? "" : absl::StrCat(": ", std::strerror(error))));
+  return absl::DataLossError(absl::StrCat(
+      "the output cannot be written",
+      error == 0 ? ""
+                 : absl::StrCat(": ", std::generic_category().message(error))));
 }
 
 }  // namespace switchyard

@@ -69,7 +69,7 @@ struct LayerSequence {
 
 // Multiply-adds below which a piece of work is not split further: about ten
 // microseconds, twice what waking a sleeping thread costs.
-inline constexpr int64_t kMinWork = 64 * 1024;
+inline constexpr int64_t kMinWork = int64_t{64} * 1024;
 
 // Calls body(begin, end) over [0, items), each of which costs about
 // `cost_per_item` multiply-adds. What is not worth waking a thread for runs on

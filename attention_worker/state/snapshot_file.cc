@@ -6,6 +6,7 @@
 #include <bit>
 #include <cerrno>
 #include <cstring>
+#include <system_error>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -43,8 +44,8 @@ absl::Span<const uint8_t> Bytes(const void* data, int64_t bytes) {
 
 absl::Status FileError(const std::string& what, const std::string& path) {
   const int error = errno;
-  const std::string message =
-      absl::StrCat(what, " ", path, ": ", std::strerror(error));
+  const std::string message = absl::StrCat(
+      what, " ", path, ": ", std::generic_category().message(error));
   if (error == ENOENT) return absl::NotFoundError(message);
   return error == ENOSPC || error == EDQUOT || error == EFBIG
              ? absl::ResourceExhaustedError(message)

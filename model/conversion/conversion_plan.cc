@@ -113,6 +113,7 @@ absl::Status PlanExperts(const WeightSource& source,
   const int64_t bytes = ExpertBlobLayout(config, plan->expert_dtype).bytes;
   for (const int layer : layers) {
     std::vector<ContainerTensor> blobs;
+    blobs.reserve(config.num_experts);
     for (int e = 0; e < config.num_experts; ++e) {
       blobs.push_back(
           {ExpertBlobName(config, layer, e), kBlobDType, {bytes}, bytes});

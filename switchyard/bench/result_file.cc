@@ -2,8 +2,8 @@
 
 #include <cerrno>
 #include <cstdio>
-#include <cstring>
 #include <fstream>
+#include <system_error>
 
 #include "absl/strings/str_cat.h"
 
@@ -13,9 +13,9 @@ absl::Status WriteResultFile(const std::string& path, const std::string& text) {
   // Beside the file at first, so that nobody finds half of one.
   const std::string partial = absl::StrCat(path, ".part");
   const auto error = [&path](const char* doing) {
-    return absl::Status(
-        absl::ErrnoToStatusCode(errno),
-        absl::StrCat(doing, " ", path, " (--json): ", std::strerror(errno)));
+    return absl::Status(absl::ErrnoToStatusCode(errno),
+                        absl::StrCat(doing, " ", path, " (--json): ",
+                                     std::generic_category().message(errno)));
   };
   errno = 0;
   {

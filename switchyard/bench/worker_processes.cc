@@ -11,8 +11,8 @@
 
 #include <algorithm>
 #include <cstdlib>
-#include <cstring>
 #include <filesystem>
+#include <system_error>
 #include <utility>
 
 #include "absl/strings/numbers.h"
@@ -60,8 +60,9 @@ absl::StatusOr<int> FreePort() {
   const int error = errno;
   if (fd >= 0) close(fd);
   if (!ok) {
-    return absl::UnavailableError(absl::StrCat(
-        "finding a free port on loopback: ", std::strerror(error)));
+    return absl::UnavailableError(
+        absl::StrCat("finding a free port on loopback: ",
+                     std::generic_category().message(error)));
   }
   return ntohs(address.sin_port);
 }
@@ -77,7 +78,8 @@ absl::StatusOr<pid_t> Spawn(const std::vector<std::string>& command,
   const pid_t parent = getpid();
   const pid_t pid = fork();
   if (pid < 0) {
-    return absl::UnavailableError(absl::StrCat("fork: ", std::strerror(errno)));
+    return absl::UnavailableError(
+        absl::StrCat("fork: ", std::generic_category().message(errno)));
   }
   if (pid == 0) {
     // Only calls that are safe between fork and exec in a process with threads.
@@ -121,8 +123,9 @@ absl::StatusOr<std::unique_ptr<WorkerProcesses>> WorkerProcesses::Start(
       (std::filesystem::temp_directory_path() / "switchyard-bench-XXXXXX")
           .string();
   if (mkdtemp(pattern.data()) == nullptr) {
-    return absl::UnavailableError(absl::StrCat("making the directory ", pattern,
-                                               ": ", std::strerror(errno)));
+    return absl::UnavailableError(
+        absl::StrCat("making the directory ", pattern, ": ",
+                     std::generic_category().message(errno)));
   }
   workers->directory_ = pattern;
   for (int i = 0; i < options.count; ++i) {

@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cstring>
+#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -25,8 +25,9 @@ constexpr int kMinExchanges = 10;
 constexpr double kStandstillSeconds = 10;
 
 absl::Status SystemError(const char* doing) {
-  return absl::UnavailableError(absl::StrCat(
-      "measuring a socket's round trip: ", doing, ": ", std::strerror(errno)));
+  return absl::UnavailableError(
+      absl::StrCat("measuring a socket's round trip: ", doing, ": ",
+                   std::generic_category().message(errno)));
 }
 
 class Descriptor {
