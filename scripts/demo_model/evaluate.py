@@ -20,9 +20,9 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 sys.path[:0] = [HERE, os.path.join(ROOT, "scripts")]
 
+import asked  # noqa: E402
 import local_cluster  # noqa: E402
 import scoring  # noqa: E402
-from conversations import evaluation  # noqa: E402
 
 DRAFTS = ["--speculative-algorithm", "NEXTN", "--speculative-num-steps", "3",
           "--speculative-adaptive=false"]
@@ -34,22 +34,10 @@ def options():
     where.add_argument("--model", help="checkpoint directory to serve")
     where.add_argument("--url", help="of a server")
     parser.add_argument("--binaries", default=os.path.join(ROOT, "build/release/bin"))
-    parser.add_argument("--cases", help="JSON lines to ask instead, as eval.jsonl has them")
-    parser.add_argument("--every", type=int, default=1, help="ask only every n-th case")
-    parser.add_argument("--needles", action=argparse.BooleanOptionalAction, default=True)
+    asked.add_flags(parser)
     parser.add_argument("--at-once", type=int, default=4)
-    parser.add_argument("--out", help="write cases, answers and verdicts there (JSON)")
     parser.add_argument("--show-wrong", action="store_true")
     return parser.parse_args()
-
-
-def read_cases(arguments):
-    if arguments.cases:
-        with open(arguments.cases, encoding="utf-8") as lines:
-            cases = [json.loads(line) for line in lines]
-    else:
-        cases = evaluation.cases(arguments.needles)
-    return cases[::arguments.every]
 
 
 def body(case):
@@ -100,7 +88,7 @@ def draft_acceptance(host, port):
 
 def main():
     arguments = options()
-    cases = read_cases(arguments)
+    cases = asked.cases(arguments)
     with server(arguments) as (host, port):
         def ask(case):
             return reply(local_cluster.post(port, "/v1/chat/completions", body(case),
@@ -118,11 +106,8 @@ def main():
                 print(json.dumps({"id": case["id"], "category": case["category"],
                                   "asked": case["messages"][-1]["content"][-200:],
                                   "expected": case["expected"], "given": given}))
-    if arguments.out:
-        with open(arguments.out, "w", encoding="utf-8") as file:
-            json.dump({"engine": "Switchyard", "acceptance": acceptance, "rows": [
-                {"id": case["id"], "category": case["category"], "given": given,
-                 "right": good} for case, given, good in zip(cases, replies, right)]}, file)
+    asked.write(arguments, cases, replies, right, engine="Switchyard",
+                acceptance=acceptance)
 
 
 if __name__ == "__main__":

@@ -17,18 +17,15 @@ from transformers import AutoTokenizer, Qwen3NextForCausalLM
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
+import asked  # noqa: E402
 import scoring  # noqa: E402
-from conversations import evaluation  # noqa: E402
 
 
 def options():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--model", required=True, help="checkpoint directory")
-    parser.add_argument("--cases", help="JSON lines to ask instead, as eval.jsonl has them")
-    parser.add_argument("--every", type=int, default=1, help="ask only every n-th case")
-    parser.add_argument("--needles", action=argparse.BooleanOptionalAction, default=True)
+    asked.add_flags(parser)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--out", help="write answers and verdicts there (JSON)")
     parser.add_argument("--reference", help="write reference answers there (JSON lines)")
     return parser.parse_args()
 
@@ -96,23 +93,15 @@ class Reference:
 def main():
     arguments = options()
     torch.set_num_threads(arguments.threads)
-    if arguments.cases:
-        with open(arguments.cases, encoding="utf-8") as lines:
-            cases = [json.loads(line) for line in lines]
-    else:
-        cases = evaluation.cases(arguments.needles)
-    cases = cases[::arguments.every]
+    cases = asked.cases(arguments)
     reference = Reference(arguments.model)
     experts = ExpertCounts(reference.model)
     answers = [reference.answer(case) for case in cases]
     right = [answer["right"] for answer in answers]
     print(scoring.markdown({"Transformers": scoring.by_category(cases, right)}))
     print(experts.summary())
-    if arguments.out:
-        with open(arguments.out, "w", encoding="utf-8") as file:
-            json.dump({"engine": "Transformers", "experts": experts.counts.tolist(), "rows": [
-                {"id": a["id"], "category": a["category"], "given": a["text"],
-                 "right": a["right"]} for a in answers]}, file)
+    asked.write(arguments, cases, [answer["text"] for answer in answers], right,
+                engine="Transformers", experts=experts.counts.tolist())
     if arguments.reference:
         with open(arguments.reference, "w", encoding="utf-8") as file:
             for answer in answers:

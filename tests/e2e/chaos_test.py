@@ -3,8 +3,6 @@ what it must."""
 
 import json
 import os
-import subprocess
-import sys
 import tempfile
 import time
 
@@ -19,11 +17,9 @@ class Chaos(e2e_case.TestCase):
     def test_short_run(self):
         with tempfile.TemporaryDirectory(prefix="switchyard-") as folder:
             report = os.path.join(folder, "report.json")
-            done = subprocess.run(
-                [sys.executable, os.path.join(e2e_case.ROOT, "scripts", "chaos"),
-                 "--seconds", str(SECONDS), "--json", report, "--binaries",
-                 e2e_case.BINARIES, "--model", e2e_case.DEMO, "--streams", "8"],
-                capture_output=True, text=True, timeout=280 * e2e_case.SLOWER, check=False)
+            done = e2e_case.run_measurement(
+                "chaos", "--seconds", str(SECONDS), "--json", report,
+                "--model", e2e_case.DEMO, "--streams", "8", timeout=280)
             print(done.stdout)
             self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
             with open(report, encoding="utf-8") as file:
@@ -38,11 +34,9 @@ class Chaos(e2e_case.TestCase):
     def test_slow_worker(self):
         with tempfile.TemporaryDirectory(prefix="switchyard-") as folder:
             report = os.path.join(folder, "report.json")
-            done = subprocess.run(
-                [sys.executable, os.path.join(e2e_case.ROOT, "scripts", "slow_worker"),
-                 "--seconds", "3", "--json", report, "--binaries", e2e_case.BINARIES,
-                 "--model", e2e_case.DEMO],
-                capture_output=True, text=True, timeout=280 * e2e_case.SLOWER, check=False)
+            done = e2e_case.run_measurement(
+                "slow_worker", "--seconds", "3", "--json", report,
+                "--model", e2e_case.DEMO, timeout=280)
             print(done.stdout)
             self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
             with open(report, encoding="utf-8") as file:
@@ -56,10 +50,7 @@ class Chaos(e2e_case.TestCase):
                 self.assertLessEqual(row["hedged"] * row["calls"], most)
 
     def test_mistakes_are_refused(self):
-        done = subprocess.run(
-            [sys.executable, os.path.join(e2e_case.ROOT, "scripts", "chaos"),
-             "--faults", "kill,lightning", "--binaries", e2e_case.BINARIES],
-            capture_output=True, text=True, timeout=60 * e2e_case.SLOWER, check=False)
+        done = e2e_case.run_measurement("chaos", "--faults", "kill,lightning", timeout=60)
         self.assertNotEqual(done.returncode, 0)
         self.assertIn("lightning", done.stderr)
 

@@ -3,8 +3,6 @@ reaches cannot be told of a model as small as the demo's, nor on a busy one."""
 
 import json
 import os
-import subprocess
-import sys
 import tempfile
 
 import e2e_case
@@ -12,13 +10,9 @@ import e2e_case
 
 class CheckDecodeFloor(e2e_case.TestCase):
     def check(self, *flags):
-        return subprocess.run(
-            [sys.executable, os.path.join(e2e_case.ROOT, "scripts", "check_decode_floor"),
-             "--binaries", e2e_case.BINARIES, "--model", e2e_case.DEMO, "--isa", "avx2",
-             "--threads", "2", "--steps", "4", "--repeat", "2", "--limit-seconds", "0",
-             *flags],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False,
-            timeout=300 * e2e_case.SLOWER)
+        return e2e_case.run_measurement(
+            "check_decode_floor", "--model", e2e_case.DEMO, "--isa", "avx2", "--threads", "2",
+            "--steps", "4", "--repeat", "2", "--limit-seconds", "0", *flags)
 
     def test_tells_what_it_measured(self):
         with tempfile.TemporaryDirectory() as folder:

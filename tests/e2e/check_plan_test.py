@@ -3,8 +3,6 @@ plan is cannot be told of a model as small as the demo's, nor on a busy machine.
 
 import json
 import os
-import subprocess
-import sys
 import tempfile
 
 import e2e_case
@@ -12,13 +10,9 @@ import e2e_case
 
 class CheckPlan(e2e_case.TestCase):
     def check(self, *flags):
-        return subprocess.run(
-            [sys.executable, os.path.join(e2e_case.ROOT, "scripts", "check_plan"),
-             "--binaries", e2e_case.BINARIES, "--model", e2e_case.DEMO, "--format", "source",
-             "--threads", "2", "--users", "1,2", "--steps", "4", "--repeat", "2",
-             "--limit-seconds", "0", *flags],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False,
-            timeout=300 * e2e_case.SLOWER)
+        return e2e_case.run_measurement(
+            "check_plan", "--model", e2e_case.DEMO, "--format", "source", "--threads", "2",
+            "--users", "1,2", "--steps", "4", "--repeat", "2", "--limit-seconds", "0", *flags)
 
     def test_tells_both_sides_and_their_ratio(self):
         with tempfile.TemporaryDirectory() as folder:

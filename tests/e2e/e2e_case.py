@@ -4,6 +4,7 @@ import concurrent.futures
 import glob
 import json
 import os
+import subprocess
 import sys
 import tempfile
 import unittest
@@ -50,6 +51,13 @@ def ask_all(port, bodies, at_once):
     """The answers, in order, with `at_once` requests open at a time."""
     with concurrent.futures.ThreadPoolExecutor(at_once) as pool:
         return list(pool.map(lambda body: ask(port, body), bodies))
+
+def run_measurement(name, *flags, timeout=300):
+    """scripts/`name` on these binaries, to its end: returncode, stdout, stderr."""
+    return subprocess.run(
+        [sys.executable, os.path.join(ROOT, "scripts", name), "--binaries", BINARIES, *flags],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False,
+        timeout=timeout * SLOWER)
 
 class TestCase(unittest.TestCase):
     maxDiff = 4000
