@@ -71,6 +71,7 @@ absl::StatusOr<int> FreePort() {
 absl::StatusOr<pid_t> Spawn(const std::vector<std::string>& command,
                             const std::string& log) {
   std::vector<char*> argv;
+  argv.reserve(command.size() + 1);
   for (const std::string& word : command) {
     argv.push_back(const_cast<char*>(word.c_str()));
   }

@@ -49,7 +49,7 @@ class Progress {
   absl::Time next_ = absl::Now() + absl::Seconds(1);
 };
 
-constexpr int64_t kMegabyte = 1000 * 1000;
+constexpr int64_t kMegabyte = 1'000'000;
 
 absl::Status CheckOptions(const LogitsOptions& options) {
   if (options.ids.empty()) {

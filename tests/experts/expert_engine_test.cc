@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <limits>
 #include <memory>
 #include <random>
@@ -18,8 +17,8 @@
 #include "kernels/kernel_table.h"
 #include "model/checkpoint.h"
 #include "model/expert_set.h"
-#include "model/weight_names.h"
 #include "model/weight_values.h"
+#include "tests/experts/engine_testing.h"
 #include "tests/experts/plain_expert.h"
 #include "tests/testing/checkpoint_writer.h"
 #include "tests/testing/fixture_path.h"
@@ -30,92 +29,11 @@
 namespace switchyard::experts {
 namespace {
 
-using ::testing::AllOf;
 using testing::FixturePath;
 using ::testing::HasSubstr;
 using testing::IsOk;
-using testing::NamedTensor;
 using testing::StatusIs;
 using testing::TempDir;
-
-std::unique_ptr<model::Checkpoint> Open(const std::string& directory) {
-  auto checkpoint = model::Checkpoint::Open(directory);
-  EXPECT_THAT(checkpoint, IsOk());
-  return *std::move(checkpoint);
-}
-
-// Every expert of every layer that has experts.
-model::ExpertSet AllExperts(const model::Checkpoint& checkpoint) {
-  model::ExpertSet set(checkpoint.num_expert_layers(),
-                       checkpoint.config().num_experts);
-  for (int layer = 0; layer < set.num_layers(); ++layer) {
-    if (!checkpoint.LayerHasExperts(layer)) continue;
-    for (int e = 0; e < set.num_experts(); ++e) set.Insert(layer, e);
-  }
-  return set;
-}
-
-std::unique_ptr<ExpertEngine> MakeEngine(
-    const model::Checkpoint& checkpoint, ComputePool* pool,
-    const kernels::KernelTable* kernels = nullptr) {
-  ExpertEngine::Options options;
-  options.checkpoint = &checkpoint;
-  options.experts = AllExperts(checkpoint);
-  options.pool = pool;
-  options.kernels = kernels;
-  auto engine = ExpertEngine::Create(std::move(options));
-  EXPECT_THAT(engine, IsOk());
-  return *std::move(engine);
-}
-
-// Rows, and runs over them, that own what an ExpertBatch points to.
-struct Work {
-  int layer = 0;
-  int64_t num_rows = 0;
-  std::vector<float> rows;
-  std::vector<ExpertRun> runs;
-
-  ExpertBatch batch() const {
-    return {.layer = layer, .num_rows = num_rows, .rows = rows, .runs = runs};
-  }
-};
-
-// Each row goes through each expert with probability `density`.
-Work RandomWork(const model::ModelConfig& config, int layer, int64_t num_rows,
-                double density, uint32_t seed) {
-  std::mt19937 random(seed);
-  std::normal_distribution<float> normal;
-  std::bernoulli_distribution chosen(density);
-  Work work{layer, num_rows, {}, {}};
-  for (int64_t i = 0; i < num_rows * config.hidden_size; ++i) {
-    work.rows.push_back(normal(random));
-  }
-  for (int e = 0; e < config.num_experts; ++e) {
-    ExpertRun run{e, {}};
-    for (int32_t row = 0; row < num_rows; ++row) {
-      if (chosen(random)) run.rows.push_back(row);
-    }
-    if (!run.rows.empty()) work.runs.push_back(std::move(run));
-  }
-  return work;
-}
-
-std::vector<float> Compute(ExpertEngine* engine, const Work& work) {
-  const int64_t hidden =
-      work.num_rows == 0
-          ? 0
-          : static_cast<int64_t>(work.rows.size()) / work.num_rows;
-  // NaN, so that an output that is never written is seen.
-  std::vector<float> outputs(work.batch().num_outputs() * hidden,
-                             std::numeric_limits<float>::quiet_NaN());
-  EXPECT_THAT(engine->Compute(work.batch(), absl::MakeSpan(outputs)), IsOk());
-  return outputs;
-}
-
-bool SameBits(const std::vector<float>& a, const std::vector<float>& b) {
-  return a.size() == b.size() &&
-         std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
-}
 
 // A fixture's model, its experts as they are (kF32), quantised, or of kBF16Dot.
 using Model = std::pair<const char*, kernels::DType>;
@@ -430,109 +348,6 @@ TEST_P(ExpertEngineFixture, SlicesTogetherEqualTheWhole) {
   }
 }
 
-class ExpertEngineErrors : public ::testing::Test {
- protected:
-  ExpertEngineErrors() : checkpoint_(Open(FixturePath("tiny_b_fp32"))) {
-    model::ExpertSet some(checkpoint_->num_expert_layers(), 32);
-    for (int e : {0, 1, 2, 10}) some.Insert(0, e);
-    ExpertEngine::Options options;
-    options.checkpoint = checkpoint_.get();
-    options.experts = some;
-    options.pool = &pool_;
-    auto engine = ExpertEngine::Create(std::move(options));
-    EXPECT_THAT(engine, IsOk());
-    engine_ = *std::move(engine);
-  }
-
-  // Two rows through `runs`; room for the outputs; checks that a failure leaves
-  // the outputs alone.
-  absl::Status Run(std::vector<ExpertRun> runs) {
-    Work work{0, 2, std::vector<float>(2 * H()), std::move(runs)};
-    std::vector<float> outputs(work.batch().num_outputs() * H(), 7.0f);
-    const absl::Status status =
-        engine_->Compute(work.batch(), absl::MakeSpan(outputs));
-    if (!status.ok()) {
-      EXPECT_THAT(outputs, ::testing::Each(7.0f)) << "something was computed";
-    }
-    return status;
-  }
-  int64_t H() const { return checkpoint_->config().hidden_size; }
-
-  InlinePool pool_;
-  std::unique_ptr<model::Checkpoint> checkpoint_;
-  std::unique_ptr<ExpertEngine> engine_;
-};
-
-TEST_F(ExpertEngineErrors, NotFoundNamesTheMissingPairs) {
-  EXPECT_THAT(Run({{0, {0}}, {10, {0, 1}}}), IsOk());
-  EXPECT_THAT(
-      Run({{0, {0}}, {4, {0}}, {5, {1}}, {6, {0}}, {10, {1}}, {31, {0}}}),
-      StatusIs(absl::StatusCode::kNotFound,
-               HasSubstr("layer 0, expert 4-6, 31")));
-}
-
-TEST_F(ExpertEngineErrors, RunsMustBeAscendingAndInRange) {
-  constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
-  EXPECT_THAT(Run({{1, {0}}, {0, {0}}}), StatusIs(kInvalid));
-  EXPECT_THAT(Run({{1, {0}}, {1, {1}}}), StatusIs(kInvalid));
-  EXPECT_THAT(Run({{-1, {0}}}), StatusIs(kInvalid));
-  EXPECT_THAT(Run({{32, {0}}}), StatusIs(kInvalid));
-  EXPECT_THAT(Run({{0, {0, 2}}}), StatusIs(kInvalid, HasSubstr("row 2")));
-  EXPECT_THAT(Run({{0, {-1}}}), StatusIs(kInvalid));
-  EXPECT_THAT(Run({{0, {1, 0}}}), StatusIs(kInvalid));
-  EXPECT_THAT(Run({{0, {1, 1}}}), StatusIs(kInvalid));
-}
-
-TEST_F(ExpertEngineErrors, SizesMustFit) {
-  constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
-  const std::vector<ExpertRun> runs = {{0, {0, 1}}};
-  const std::vector<float> rows(2 * H());
-  std::vector<float> outputs(2 * H());
-  const auto compute = [&](int layer, int64_t num_rows, size_t row_floats,
-                           size_t output_floats) {
-    return engine_->Compute(
-        {.layer = layer,
-         .num_rows = num_rows,
-         .rows = absl::MakeConstSpan(rows).first(row_floats),
-         .runs = runs},
-        absl::MakeSpan(outputs).first(output_floats));
-  };
-  EXPECT_THAT(compute(0, 2, rows.size(), outputs.size()), IsOk());
-  EXPECT_THAT(compute(0, 3, rows.size(), outputs.size()), StatusIs(kInvalid));
-  EXPECT_THAT(compute(0, 2, rows.size() - 1, outputs.size()),
-              StatusIs(kInvalid));
-  EXPECT_THAT(compute(0, 2, rows.size(), outputs.size() - 1),
-              StatusIs(kInvalid));
-  EXPECT_THAT(compute(0, 2, rows.size(), outputs.size() - H()),
-              StatusIs(kInvalid));
-  EXPECT_THAT(compute(-1, 2, rows.size(), outputs.size()), StatusIs(kInvalid));
-  EXPECT_THAT(compute(7, 2, rows.size(), outputs.size()), StatusIs(kInvalid));
-  // num_rows * H would wrap around to rows.size().
-  EXPECT_THAT(compute(0, (int64_t{1} << 61) + 2, rows.size(), outputs.size()),
-              StatusIs(kInvalid));
-}
-
-TEST_F(ExpertEngineErrors, EmptyWorkIsDone) {
-  EXPECT_THAT(Run({}), IsOk());
-  EXPECT_THAT(Run({{0, {}}}), IsOk());
-  EXPECT_THAT(engine_->Compute({}, {}), IsOk());
-}
-
-TEST_F(ExpertEngineErrors, CreateRefusesWhatTheModelDoesNotHave) {
-  ExpertEngine::Options options;
-  options.checkpoint = checkpoint_.get();
-  options.pool = &pool_;
-  options.experts = model::ExpertSet(6, 32);  // without the MTP layer
-  EXPECT_THAT(ExpertEngine::Create(options),
-              StatusIs(absl::StatusCode::kInvalidArgument,
-                       HasSubstr("7 layers of 32")));
-  options.experts = model::ExpertSet(7, 32);
-  options.experts.Insert(2, 5);  // mlp_only_layers
-  EXPECT_THAT(
-      ExpertEngine::Create(options),
-      StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("layer 2")));
-}
-
 TEST(ExpertEngine, ReportsProgressAndResidentBytes) {
   const auto checkpoint = Open(FixturePath("tiny_a_bf16"));
   InlinePool pool;
@@ -565,45 +380,6 @@ TEST(ExpertEngine, HoldsNothing) {
   const auto engine = ExpertEngine::Create(options);
   ASSERT_THAT(engine, IsOk());
   EXPECT_EQ((*engine)->resident_bytes(), 0);
-}
-
-// In every place of a tensor and for every dtype; other experts still load.
-TEST(ExpertEngine, RefusesNonFiniteWeightsByName) {
-  const std::string name = "model.layers.1.mlp.experts.2.up_proj.weight";
-  for (const auto dtype :
-       {kernels::DType::kBF16, kernels::DType::kF16, kernels::DType::kF32}) {
-    for (const float bad : {std::numeric_limits<float>::infinity(),
-                            -std::numeric_limits<float>::infinity(),
-                            std::numeric_limits<float>::quiet_NaN()}) {
-      TempDir dir;
-      testing::RandomCheckpointOptions random;
-      random.dtype = dtype;
-      ASSERT_THAT(WriteRandomCheckpoint(random, dir.path()), IsOk());
-      auto tensors = testing::ReadTensors(dir.path());
-      ASSERT_THAT(tensors, IsOk());
-      for (NamedTensor& tensor : *tensors) {
-        if (tensor.name != name) continue;
-        std::vector<float> values = TensorValues(tensor);
-        values.back() = bad;
-        tensor = testing::MakeTensor(tensor.name, tensor.shape, values, dtype);
-      }
-      ASSERT_THAT(
-          testing::WriteCheckpoint(dir.path(), random.config_json, *tensors),
-          IsOk());
-      const auto checkpoint = Open(dir.path());
-      InlinePool pool;
-      ExpertEngine::Options options;
-      options.checkpoint = checkpoint.get();
-      options.experts = AllExperts(*checkpoint);
-      options.pool = &pool;
-      EXPECT_THAT(ExpertEngine::Create(options),
-                  StatusIs(absl::StatusCode::kDataLoss,
-                           AllOf(HasSubstr(name), HasSubstr("1 weights of"),
-                                 HasSubstr(dir.path()))));
-      options.experts.Erase(1, 2);
-      EXPECT_THAT(ExpertEngine::Create(options), IsOk());
-    }
-  }
 }
 
 TEST(ExpertEngine, FusedExpertsComputeTheSameBits) {

@@ -29,6 +29,7 @@ inline double Percentile(std::vector<double> values, double share) {
 // Of an even number, the mean of both in the middle.
 inline double Median(const std::vector<double>& values) {
   std::vector<double> negative;
+  negative.reserve(values.size());
   for (const double value : values) negative.push_back(-value);
   return (Percentile(values, 0.5) - Percentile(negative, 0.5)) / 2;
 }
