@@ -100,10 +100,13 @@ class SaveStream final : public SaveReactor {
     StartWrite(&message_);
   }
 
-  void End(const absl::Status& status) { Finish(rpc::ToGrpcStatus(status)); }
+  void End(const absl::Status& status) {
+    order_.place.reset();
+    Finish(rpc::ToGrpcStatus(status));
+  }
 
   Engine* const engine_;
-  const SaveOrder order_;
+  SaveOrder order_;
   OutgoingState state_;
   model::Sha256 sha256_;
   int64_t copied_ = 0;     // bytes of the state
@@ -178,11 +181,12 @@ class LoadStream final : public LoadReactor {
         if (transfers != nullptr) transfers->Abandon(number);
       });
     }
+    order_.place.reset();
     Finish(rpc::ToGrpcStatus(status));
   }
 
   Engine* const engine_;
-  const LoadOrder order_;
+  LoadOrder order_;
   v1::LoadStateReply* const response_;
   SnapshotDecoder decoder_;
   std::optional<int64_t> number_;  // StateTransfers'

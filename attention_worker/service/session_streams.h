@@ -24,7 +24,8 @@ struct SaveOrder {
   // One of them: whose longest kept prefix, or which request's state.
   KeptPrefix prefix;
   std::string request_id;
-  std::shared_ptr<void> place;  // held until the call has ended
+  // Given back before the call's end is told: who hears of it may ask again.
+  std::shared_ptr<void> place;
 };
 struct LoadOrder {
   std::string model;
