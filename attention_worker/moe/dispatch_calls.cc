@@ -143,9 +143,12 @@ void DispatchRun::DraftGroup(const ExpertRows& rows, const Group& group,
 }
 
 bool DispatchRun::Draft(Holder* holder, int64_t pair, Kind kind) {
+  const int64_t max_bytes = holder->client->computes_in_forward()
+                                ? options_.max_own_call_output_bytes
+                                : options_.max_call_output_bytes;
   const int64_t max_pairs = std::max<int64_t>(
-      1, options_.max_call_output_bytes /
-             (request_.hidden_size * static_cast<int64_t>(sizeof(float))));
+      1,
+      max_bytes / (request_.hidden_size * static_cast<int64_t>(sizeof(float))));
   // A row counts once in a call, but every pair may bring another one.
   const int64_t limit = std::max<int64_t>(
       1, std::min(max_pairs, holder->client->max_call_rows()));

@@ -133,8 +133,10 @@ struct ExpertDispatcherOptions {
   absl::Duration min_backoff = absl::Milliseconds(5);
   absl::Duration max_backoff = absl::Milliseconds(250);
   // A layer-step's rows for one holder go in one call, unless its outputs would
-  // take more than this; then so many calls are in flight at a time.
+  // take more than this; then so many calls are in flight at a time. Calls that
+  // compute in Forward travel nowhere, and are the faster the larger.
   int64_t max_call_output_bytes = int64_t{4} << 20;
+  int64_t max_own_call_output_bytes = int64_t{32} << 20;
   int max_calls_in_flight = 4;
 
   // A call that takes longer than one in twenty usually does is sent to another
