@@ -10,16 +10,19 @@
 #include "absl/time/clock.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "kernels/amx_kernels.h"
 #include "proto/expert.pb.h"
 #include "rpc/channel.h"
 #include "tests/rpc/raw_stream.h"
 #include "tests/testing/fixture_path.h"
+#include "tests/testing/http_client.h"
 #include "tests/testing/matchers.h"
 #include "tests/testing/temp_dir.h"
 
 namespace switchyard::expert_worker {
 namespace {
 
+using ::switchyard::testing::HttpCall;
 using ::switchyard::testing::IsOk;
 using ::switchyard::testing::StatusIs;
 using ::testing::HasSubstr;
@@ -48,7 +51,11 @@ TEST(ExpertServerTest, LoadsAndServesAndStops) {
   auto server = Server::Start(options);
   ASSERT_THAT(server, IsOk());
   EXPECT_GT((*server)->port(), 0);
-  EXPECT_GT((*server)->metrics_port(), 0);
+  const auto metrics = HttpCall((*server)->metrics_port(), "GET", "/metrics");
+  ASSERT_THAT(metrics, IsOk());
+  EXPECT_THAT(metrics->body,
+              HasSubstr(absl::StrCat("switchyard_kernels_info{kernels=\"",
+                                     kernels::DescribeKernels(), "\"} 1")));
   ASSERT_THAT((*server)->WaitUntilLoaded(Soon()), IsOk());
   EXPECT_EQ((*server)->state(), ServerState::kServing);
   (*server)->Shutdown();

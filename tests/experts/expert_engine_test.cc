@@ -43,6 +43,28 @@ class ExpertEngineFixture : public ::testing::TestWithParam<Model> {
   static kernels::DType dtype() { return GetParam().second; }
   static bool IsQuantized() { return kernels::IsQuantized(dtype()); }
   static bool IsEncoded() { return dtype() != kernels::DType::kF32; }
+  // `batch` has the rows of `work` as a sender has encoded them; engines whose
+  // experts take others refuse it.
+  static void ExpectBitsOfFloats(ExpertEngine* engine, const Work& work,
+                                 const ExpertBatch& batch, bool taken) {
+    const std::vector<float> expected = Compute(engine, work);
+    std::vector<float> outputs(expected.size(),
+                               std::numeric_limits<float>::quiet_NaN());
+    const absl::Status status = engine->Compute(batch, absl::MakeSpan(outputs));
+    if (taken) {
+      ASSERT_THAT(status, IsOk());
+      EXPECT_TRUE(SameBits(outputs, expected));
+    } else {
+      EXPECT_THAT(status, StatusIs(absl::StatusCode::kInvalidArgument,
+                                   HasSubstr("send floats")));
+    }
+  }
+  static void ExpectRefused(ExpertEngine* engine, const ExpertBatch& batch,
+                            int64_t hidden) {
+    std::vector<float> outputs(batch.num_outputs() * hidden);
+    EXPECT_THAT(engine->Compute(batch, absl::MakeSpan(outputs)),
+                StatusIs(absl::StatusCode::kInvalidArgument));
+  }
   static std::unique_ptr<model::Checkpoint> OpenModel() {
     auto checkpoint = Open(FixturePath(GetParam().first));
     if (!IsEncoded()) return checkpoint;
@@ -141,19 +163,9 @@ TEST_P(ExpertEngineFixture, QuantizedRowsGiveTheBitsOfTheFloats) {
   ExpertBatch batch = work.batch();
   batch.rows = {};
   batch.quantized = rows.Rows(0);
-  std::vector<float> outputs(batch.num_outputs() * H,
-                             std::numeric_limits<float>::quiet_NaN());
-  const absl::Status status = engine->Compute(batch, absl::MakeSpan(outputs));
-  if (!IsQuantized()) {
-    EXPECT_THAT(status, StatusIs(absl::StatusCode::kInvalidArgument,
-                                 HasSubstr("send floats")));
-    return;
-  }
-  ASSERT_THAT(status, IsOk());
-  EXPECT_TRUE(SameBits(outputs, Compute(engine.get(), work)));
+  ExpectBitsOfFloats(engine.get(), work, batch, /*taken=*/IsQuantized());
   batch.quantized.cols = H - 1;
-  EXPECT_THAT(engine->Compute(batch, absl::MakeSpan(outputs)),
-              StatusIs(absl::StatusCode::kInvalidArgument));
+  ExpectRefused(engine.get(), batch, H);
 }
 
 // The same for rows in bf16.
@@ -169,19 +181,10 @@ TEST_P(ExpertEngineFixture, RoundedRowsGiveTheBitsOfTheFloats) {
   ExpertBatch batch = work.batch();
   batch.rows = {};
   batch.rounded = rounded.data();
-  std::vector<float> outputs(batch.num_outputs() * H,
-                             std::numeric_limits<float>::quiet_NaN());
-  const absl::Status status = engine->Compute(batch, absl::MakeSpan(outputs));
-  if (dtype() != kernels::DType::kBF16Dot) {
-    EXPECT_THAT(status, StatusIs(absl::StatusCode::kInvalidArgument,
-                                 HasSubstr("send floats")));
-    return;
-  }
-  ASSERT_THAT(status, IsOk());
-  EXPECT_TRUE(SameBits(outputs, Compute(engine.get(), work)));
+  ExpectBitsOfFloats(engine.get(), work, batch,
+                     /*taken=*/dtype() == kernels::DType::kBF16Dot);
   batch.num_rows = -1;
-  EXPECT_THAT(engine->Compute(batch, absl::MakeSpan(outputs)),
-              StatusIs(absl::StatusCode::kInvalidArgument));
+  ExpectRefused(engine.get(), batch, H);
 }
 
 TEST_P(ExpertEngineFixture, ARowsBitsDoNotDependOnItsCompany) {

@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <cmath>
+#include <functional>
 #include <memory>
 #include <random>
 #include <string>
@@ -61,6 +62,21 @@ class ReplyPumpTest : public ::testing::TestWithParam<bool> {  // unix sockets
       options.host = absl::StrCat("unix:", directory_.path(), "/", index);
     }
     return options;
+  }
+
+  // Dispatches give what rows give that `round` has changed as the sender does:
+  // what the workers can know of them.
+  void ExpectResultsOf(const std::function<void(std::vector<float>*)>& round) {
+    for (int i = 0; i < 20; ++i) {
+      const DispatchProblem problem = Problem(1 + i % 5);
+      DispatchProblem rounded = problem;
+      round(&rounded.rows);
+      ASSERT_NE(rounded.rows, problem.rows);
+      const DispatchResult result =
+          dispatcher_->Dispatch(problem.Request(), [] {});
+      ASSERT_THAT(result.sequence_status, Each(IsOk()));
+      ASSERT_EQ(Outputs(result, kHidden), rounded.Expected());
+    }
   }
 
   void Start(absl::Duration spin = absl::ZeroDuration()) {
@@ -185,45 +201,29 @@ TEST_P(ReplyPumpTest, WakeEndsAPoll) {
 TEST_P(ReplyPumpTest, RowsInBf16AreSentAsTheyAreComputedWith) {
   expert_dtype_ = kernels::DType::kBF16Dot;
   Start();
-  for (int i = 0; i < 20; ++i) {
-    const DispatchProblem problem = Problem(1 + i % 5);
-    DispatchProblem rounded = problem;
-    for (float& value : rounded.rows) {
+  ExpectResultsOf([](std::vector<float>* rows) {
+    for (float& value : *rows) {
       value = kernels::FloatOfBf16(kernels::Bf16OfFloat(value));
     }
-    ASSERT_NE(rounded.rows, problem.rows);
-    const DispatchResult result =
-        dispatcher_->Dispatch(problem.Request(), [] {});
-    ASSERT_THAT(result.sequence_status, Each(IsOk()));
-    ASSERT_EQ(Outputs(result, kHidden), rounded.Expected());
-  }
+  });
 }
 
 TEST_P(ReplyPumpTest, QuantisedRowsAreSentAsTheyAreComputedWith) {
   expert_dtype_ = kernels::DType::kQ8;
   Start();
-  for (int i = 0; i < 20; ++i) {
-    const DispatchProblem problem = Problem(1 + i % 5);
-    // What the worker can know of the rows.
-    DispatchProblem rounded = problem;
-    for (int64_t t = 0; t < problem.num_rows; ++t) {
+  ExpectResultsOf([](std::vector<float>* rows) {
+    for (auto row = rows->begin(); row != rows->end(); row += kHidden) {
       int8_t values[64];
       float scales[2];
       int32_t sums[2];
-      kernels::Kernels().quantize_row(&problem.rows[t * kHidden], kHidden,
-                                      values, scales, sums);
+      kernels::Kernels().quantize_row(&*row, kHidden, values, scales, sums);
       for (int64_t c = 0; c < kHidden; ++c) {
-        rounded.rows[t * kHidden + c] =
-            static_cast<float>(values[c]) * scales[c / 32];
-        ASSERT_NEAR(rounded.rows[t * kHidden + c],
-                    problem.rows[t * kHidden + c], scales[c / 32]);
+        const float rounded = static_cast<float>(values[c]) * scales[c / 32];
+        ASSERT_NEAR(rounded, row[c], scales[c / 32]);
+        row[c] = rounded;
       }
     }
-    const DispatchResult result =
-        dispatcher_->Dispatch(problem.Request(), [] {});
-    ASSERT_THAT(result.sequence_status, Each(IsOk()));
-    ASSERT_EQ(Outputs(result, kHidden), rounded.Expected());
-  }
+  });
 }
 
 INSTANTIATE_TEST_SUITE_P(Transports, ReplyPumpTest, ::testing::Bool(),

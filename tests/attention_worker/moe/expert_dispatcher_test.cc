@@ -411,6 +411,20 @@ TEST_F(ExpertDispatcherTest, CallsAreCutByTheBytesOfTheirOutputs) {
   }
 }
 
+TEST_F(ExpertDispatcherTest, WhatIsComputedInForwardIsCutByABoundOfItsOwn) {
+  FakeExpertClient* local = Add("local", Everything());
+  local->set_computes_in_forward(true);
+  options_.max_call_output_bytes = 10 * kHidden * sizeof(float);
+  const DispatchProblem problem = Problem(20);
+  EXPECT_EQ(Outputs(Make()->Dispatch(problem.Request(), Nothing), kHidden),
+            problem.Expected());
+  EXPECT_EQ(local->num_calls(), 1);
+  options_.max_own_call_output_bytes = 20 * kPerRow / 2 * kHidden * 4;
+  EXPECT_EQ(Outputs(Make()->Dispatch(problem.Request(), Nothing), kHidden),
+            problem.Expected());
+  EXPECT_EQ(local->num_calls(), 1 + 2);
+}
+
 TEST_F(ExpertDispatcherTest, MissingExpertsAreThoseNobodyHolds) {
   FakeExpertClient* a = Add("a", Range(0, 5));
   Add("b", Range(3, 15));
