@@ -42,11 +42,16 @@ def options():
 
 def body(case):
     out = {"model": "default", "messages": case["messages"], "temperature": 0,
-           "max_tokens": scoring.MAX_TOKENS,
+           "max_tokens": scoring.MAX_TOKENS, "return_token_ids": True,
            "chat_template_kwargs": {"enable_thinking": case["enable_thinking"]}}
     if case["tools"]:
         out["tools"] = case["tools"]
     return out
+
+
+def token_ids(answer):
+    """What an API answer was written with, if the server tells (Switchyard, vLLM)."""
+    return answer["choices"][0].get("token_ids")
 
 
 def reply(answer):
@@ -91,11 +96,12 @@ def main():
     cases = asked.cases(arguments)
     with server(arguments) as (host, port):
         def ask(case):
-            return reply(local_cluster.post(port, "/v1/chat/completions", body(case),
-                                            timeout=600, host=host))
+            return local_cluster.post(port, "/v1/chat/completions", body(case),
+                                      timeout=600, host=host)
         with concurrent.futures.ThreadPoolExecutor(arguments.at_once) as pool:
-            replies = list(pool.map(ask, cases))
+            answers = list(pool.map(ask, cases))
         acceptance = draft_acceptance(host, port)
+    replies = [reply(answer) for answer in answers]
     right = [scoring.is_right(case, *given) for case, given in zip(cases, replies)]
     print(scoring.markdown({"Switchyard": scoring.by_category(cases, right)}))
     for depth, share in sorted(acceptance.items()):
@@ -106,8 +112,9 @@ def main():
                 print(json.dumps({"id": case["id"], "category": case["category"],
                                   "asked": case["messages"][-1]["content"][-200:],
                                   "expected": case["expected"], "given": given}))
-    asked.write(arguments, cases, replies, right, engine="Switchyard",
-                acceptance=acceptance)
+    asked.write(arguments, cases, replies, right, engine="Switchyard", acceptance=acceptance,
+                token_ids={case["id"]: token_ids(answer)
+                           for case, answer in zip(cases, answers)})
 
 
 if __name__ == "__main__":

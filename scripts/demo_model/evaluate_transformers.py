@@ -5,6 +5,10 @@
 
 Prints the table by category and how evenly the experts are used. `--reference FILE` writes
 the answers as models/demo/reference_answers.jsonl has them.
+
+`--guesses FILE`, what evaluate.py wrote, makes it much faster: one pass over prompt and
+guessed answer tells whether Transformers would choose each of its tokens. If so, that is its
+greedy answer; if not, it writes its own. The number of those is printed.
 """
 
 import argparse
@@ -27,6 +31,7 @@ def options():
     asked.add_flags(parser)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--reference", help="write reference answers there (JSON lines)")
+    parser.add_argument("--guesses", help="answers to check in one pass: evaluate.py's --out")
     return parser.parse_args()
 
 
@@ -61,23 +66,37 @@ class Reference:
         self.tokenizer = AutoTokenizer.from_pretrained(directory)
         self.model = Qwen3NextForCausalLM.from_pretrained(
             directory, dtype=torch.float32).eval()
+        self.generated = 0  # answers that were not a right guess
         self.ends = [self.tokenizer.convert_tokens_to_ids(token)
                      for token in ("<|im_end|>", "<|endoftext|>")]
 
-    @torch.no_grad()
-    def answer(self, case):
-        """One line of reference_answers.jsonl."""
-        text = self.tokenizer.apply_chat_template(
-            case["messages"], tools=case["tools"], tokenize=False,
-            add_generation_prompt=True, enable_thinking=case["enable_thinking"])
-        prompt = self.tokenizer(text, add_special_tokens=False).input_ids
+    def _chosen(self, prompt, ids):
+        """[len(ids), V]: the logits that each of `ids` would be chosen by, in one pass."""
+        out = self.model(torch.tensor([prompt + ids[:-1]]), use_cache=False,
+                         logits_to_keep=len(ids))
+        return out.logits[0]
+
+    def _generated(self, prompt):
+        """(ids, [len(ids), V]) of the greedy answer, token by token."""
         out = self.model.generate(
             torch.tensor([prompt]), attention_mask=torch.ones(1, len(prompt)),
             max_new_tokens=scoring.MAX_TOKENS, do_sample=False,
             eos_token_id=self.ends, pad_token_id=self.ends[1],
             return_dict_in_generate=True, output_logits=True)
-        ids = out.sequences[0, len(prompt):].tolist()
-        best = torch.cat(out.logits).topk(2).values
+        return out.sequences[0, len(prompt):].tolist(), torch.cat(out.logits)
+
+    @torch.no_grad()
+    def answer(self, case, guess=None):
+        """One line of reference_answers.jsonl; `guess`: ids that may be the answer."""
+        text = self.tokenizer.apply_chat_template(
+            case["messages"], tools=case["tools"], tokenize=False,
+            add_generation_prompt=True, enable_thinking=case["enable_thinking"])
+        prompt = self.tokenizer(text, add_special_tokens=False).input_ids
+        ids, logits = guess, self._chosen(prompt, guess) if guess else None
+        if not guess or logits.argmax(-1).tolist() != guess:
+            self.generated += 1
+            ids, logits = self._generated(prompt)
+        best = logits.topk(2).values
         ended = ids[-1] in self.ends
         raw = self.tokenizer.decode(ids, skip_special_tokens=False)
         reply = self.tokenizer.decode(ids[:-1] if ended else ids, skip_special_tokens=False)
@@ -96,10 +115,16 @@ def main():
     cases = asked.cases(arguments)
     reference = Reference(arguments.model)
     experts = ExpertCounts(reference.model)
-    answers = [reference.answer(case) for case in cases]
+    guesses = {}
+    if arguments.guesses:
+        with open(arguments.guesses, encoding="utf-8") as file:
+            guesses = json.load(file)["token_ids"]
+    answers = [reference.answer(case, guesses.get(str(case["id"]))) for case in cases]
     right = [answer["right"] for answer in answers]
     print(scoring.markdown({"Transformers": scoring.by_category(cases, right)}))
     print(experts.summary())
+    if guesses:
+        print(f"{len(cases) - reference.generated} of {len(cases)} answers as guessed")
     asked.write(arguments, cases, [answer["text"] for answer in answers], right,
                 engine="Transformers", experts=experts.counts.tolist())
     if arguments.reference:

@@ -32,7 +32,8 @@ class _Saved(ctypes.Structure):
     _fields_ = [(name, ctypes.c_void_p) for name in _SAVED]
 
 
-def _build(directory):
+def build(directory):
+    """The path of the library, compiled into `directory` if it is not there."""
     sources = sorted(glob.glob(os.path.join(os.path.dirname(os.path.abspath(__file__)),
                                             "native", "*.cc")))
     digest = hashlib.sha256()
@@ -43,7 +44,7 @@ def _build(directory):
     if not os.path.exists(path):
         subprocess.run(["g++", *FLAGS, *sources, "-o", path + ".new"], check=True)
         os.replace(path + ".new", path)
-    return ctypes.CDLL(path)
+    return path
 
 
 def _pointers(*tensors):
@@ -107,5 +108,5 @@ def use(directory):
     """Builds into `directory` and replaces the torch versions. CPU and fp32 only."""
     global _library
     os.makedirs(directory, exist_ok=True)
-    _library = _build(directory)
+    _library = ctypes.CDLL(build(directory))
     architecture.DeltaNet.forward = _delta_net_forward

@@ -15,6 +15,7 @@ import argparse
 import contextlib
 import dataclasses
 import datetime
+import functools
 import json
 import os
 import shutil
@@ -29,6 +30,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import architecture  # noqa: E402
 import checkpoint  # noqa: E402
 import native_ops  # noqa: E402
+import team  # noqa: E402
 from geometry import Geometry  # noqa: E402
 from optimizer import Optimizer  # noqa: E402
 from rows import Encoder, rows  # noqa: E402
@@ -67,7 +69,9 @@ def options():
     parser.add_argument("--drafts-every", type=int, default=4,
                         help="rows from one that trains the MTP head to the next; 0 for none")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=1, help="of each process")
+    parser.add_argument("--processes", type=int, default=1,
+                        help="that share a step's rows; at best one a core (CPU only)")
     parser.add_argument("--bf16", action="store_true", help="large products in bf16")
     parser.add_argument("--native", action="store_true",
                         help="compiled operations (CPU): about twice as fast")
@@ -102,6 +106,11 @@ class Losses:
         self.right[index] += int(right.sum())
         self.tokens[index] += len(losses)
 
+    def sum_over(self, processes):
+        """Adds those of the other processes."""
+        for name in ("loss", "right", "tokens"):
+            setattr(self, name, processes.total(getattr(self, name)))
+
     def summary(self):
         out = {}
         for i, name in enumerate(["", "draft_1_", "draft_2_", "draft_3_"]):
@@ -112,8 +121,8 @@ class Losses:
 
 
 class Trainer:
-    def __init__(self, arguments):
-        self.options = arguments
+    def __init__(self, arguments, processes):
+        self.options, self.processes = arguments, processes
         torch.manual_seed(arguments.seed)
         self.encoder = Encoder(arguments.start)
         if arguments.from_scratch:
@@ -160,7 +169,9 @@ class Trainer:
         with open(path, encoding="utf-8") as file:
             self.position.update(json.load(file), schedule_step=0, schedule_tokens=0)
         self.logged = dict(self.position)
-        shutil.copy(os.path.join(self.options.start, "log.jsonl"), self._path("log.jsonl"))
+        if self.processes.leads:
+            shutil.copy(os.path.join(self.options.start, "log.jsonl"),
+                        self._path("log.jsonl"))
 
     def save(self):
         state = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
@@ -178,12 +189,11 @@ class Trainer:
             shutil.copy(self._path("log.jsonl"), directory)
 
     # ------------------------------------------------------------ one row
-    def _targets(self, row):
+    def _targets(self, row, number):
         """Weights of the next-token losses, and of the drafts' ones, for each position."""
         device = self.options.device
         written = torch.tensor(row.written, dtype=torch.float32)
-        generator = torch.Generator().manual_seed(self.options.seed * 1_000_003 +
-                                                  self.position["row"])
+        generator = torch.Generator().manual_seed(self.options.seed * 1_000_003 + number)
         some = torch.rand(len(written), generator=generator) < self.options.context_share
         weight = torch.where(ahead(written, 1, 0) > 0, ahead(written, 1, 0),
                              some * self.options.context_weight)
@@ -224,17 +234,17 @@ class Trainer:
                 depth, state, self.model.head.detach(), ahead(ids, 2, 0), at)
         return total
 
-    def _row(self, row, divisor):
+    def _row(self, row, number, divisor):
         device = self.options.device
         ids = torch.tensor(row.ids, device=device)
         packing = architecture.Packing(row.lengths, self.model.geometry, device)
-        weight, draft_weights = self._targets(row)
+        weight, draft_weights = self._targets(row, number)
         usage = []
         states = self.model.states(ids, packing, usage)
         total = self._token_loss(0, states, self.model.head, ahead(ids, 1, 0), weight)
         counts = torch.stack([counts for counts, _ in usage]).float()
         every = self.options.drafts_every
-        if every and self.position["row"] % every == 0:
+        if every and number // self.processes.count % every == 0:
             total = total + every * self._draft_loss(
                 states, ids, packing, draft_weights, usage)
         total = total / divisor + self.options.balance / self.options.rows_per_step * \
@@ -261,14 +271,15 @@ class Trainer:
             end = now.replace(hour=hour, minute=minute, second=0).timestamp()
         source = rows(self.encoder, arguments.seed, arguments.phase, position["sample"],
                       arguments.row_tokens, arguments.longest, CHUNK)
-        while (progress := self._progress(began, end)) < 1:
+        while (progress := self.processes.agreed(self._progress(began, end))) < 1:
             batch = [next(source) for _ in range(arguments.rows_per_step)]
             divisor = sum(sum(row.written) for row in batch)
             started = time.process_time()
-            for row in batch:
+            for number, row in self.processes.own(list(enumerate(batch, position["row"]))):
                 self._wait_while_paused()
-                self._row(row, divisor)
-                position["row"] += 1
+                self._row(row, number, divisor)
+            self.processes.sum_gradients(self.optimizer.parameters.values())
+            position["row"] += len(batch)
             factor = min(1.0, (position["schedule_step"] + 1) / arguments.warm_up,
                          (1 - progress) / arguments.decay)
             self.optimizer.step(factor)
@@ -281,30 +292,44 @@ class Trainer:
             position["seconds"] += time.process_time() - started
             if position["step"] % arguments.log_every == 0:
                 self._log(factor)
-            if time.time() - saved > arguments.save_seconds:
+            if self.processes.leads and time.time() - saved > arguments.save_seconds:
                 self.save()
                 saved = time.time()
-        self.save()
+        if self.processes.leads:
+            self.save()
 
     def _log(self, factor):
+        """The experts' spread is that of this process's rows."""
+        self.losses.sum_over(self.processes)
         spread = (self.shares.amax(1) / self.shares.amin(1).clamp(min=1e-6)).max()
         tokens, seconds = (self.position[key] - self.logged[key]
                            for key in ("tokens", "seconds"))
         self.logged = dict(self.position)
+        seconds = self.processes.total([seconds])[0]
         line = {"step": self.position["step"], "tokens": self.position["tokens"],
                 "tokens_per_cpu_second": round(tokens / seconds),
                 "phase": self.options.phase, **self.losses.summary(),
                 "rate": round(factor, 3), "expert_spread": round(float(spread), 2),
                 "time": time.strftime("%H:%M:%S", time.gmtime())}
-        with open(self._path("log.jsonl"), "a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        if self.processes.leads:
+            with open(self._path("log.jsonl"), "a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
         self.losses = Losses()
+
+
+def train(arguments, processes):
+    torch.set_num_threads(arguments.threads)
+    Trainer(arguments, processes).run()
 
 
 def main():
     arguments = options()
-    torch.set_num_threads(arguments.threads)
-    Trainer(arguments).run()
+    if arguments.rows_per_step % arguments.processes:
+        sys.exit("--rows-per-step must be a multiple of --processes: the rows are shared out")
+    os.makedirs(arguments.work, exist_ok=True)
+    if arguments.native:
+        native_ops.build(arguments.work)
+    team.run(arguments.processes, arguments.work, functools.partial(train, arguments))
 
 
 if __name__ == "__main__":

@@ -23,12 +23,12 @@ LETTER_TASKS = [
         r"Spell (?:the word )?([a-z]+)(?:\.| backwards)", r"Reverse the word ([a-z]+)",
         r"letters (?:are in the word|of) ([a-z]+)", r"(?:Write|Uppercase:) ([a-z]+)",
         r"(?:Sort these words|alphabetical order|word of): ([a-z, ]+)",
-        r"Spell: ([a-z, ]+)", r"(?:Repeat|Say this again|Copy this text): (.+)")]
+        r"(?:Spell|Backwards|In capitals|Count the letters): ([a-z, ]+)", r"(?:Repeat|Say this again|Copy this text): (.+)")]
 
 
 def training_samples():
     for number in range(SAMPLES):
-        phase = "long" if number % 50 == 0 else "spelling" if number % 2 else "short"
+        phase = "long" if number % 50 == 0 else "all" if number % 2 else "short"
         yield mixture.sample(7, number, phase, PIECES)
 
 

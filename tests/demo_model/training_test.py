@@ -145,6 +145,22 @@ class Training(unittest.TestCase):
         for name, value in in_one_go.items():
             self.assertFalse(torch.equal(value, before[name]), f"{name} was not trained")
 
+    def test_two_processes_do_what_one_does(self):
+        one, two = (os.path.join(self.folder, name) for name in ("one", "two"))
+        more = ["--drafts-every", "1", "--warm-up", "1"]
+        train(self.start, one, 1500, *more)
+        train(self.start, two, 1500, "--processes", "2", *more)
+        (alone, position), (together, position_two) = weights(one), weights(two)
+        self.assertGreater(position["step"], 1)
+        for key in ("step", "row", "sample", "tokens"):
+            self.assertEqual(position[key], position_two[key])
+        for name, value in alone.items():
+            torch.testing.assert_close(together[name], value, atol=1e-4, rtol=1e-3, msg=name)
+        for line, other in zip(read_log(one), read_log(two)):
+            self.assertAlmostEqual(line["loss"], other["loss"], delta=2e-3)
+        with self.assertRaises(subprocess.CalledProcessError):  # rows that no one computes
+            train(self.start, two, 3000, "--processes", "2", "--rows-per-step", "3")
+
     def test_goes_on_from_a_checkpoint(self):
         one, two = (os.path.join(self.folder, name) for name in ("one", "two"))
         train(self.start, one, 1000)

@@ -23,6 +23,10 @@ PHASES = {
     "long": {"tools": 0.19, "recall": 0.13, "sums": 0.17, "thinking": 0.14, "letters": 0.18,
              "chat": 0.06, "mixed": 0.06, "needles_2k": 0.04, "needles_4k": 0.02,
              "needles_8k": 0.01},
+    # All of it, and more of what is learned last: capitals, which function is meant.
+    "all": {"tools": 0.20, "recall": 0.08, "sums": 0.16, "thinking": 0.10, "letters": 0.13,
+            "drills": 0.14, "chat": 0.10, "mixed": 0.05, "needles_2k": 0.02,
+            "needles_4k": 0.006, "needles_8k": 0.003},
 }
 
 
@@ -101,7 +105,7 @@ def conversation(source, kind):
     return messages, schemas
 
 
-def sample(seed, number, phase, pieces=()):
+def sample(seed, number, phase, pieces=None):
     """Training conversation `number` of `seed`: (messages, tools)."""
     source = Source(f"train/{seed}/{number}", pieces=pieces)
     weights = PHASES[phase]

@@ -9,11 +9,11 @@ from .split import held_out
 class Source:
     """Random choices from a seed. `evaluating` draws from what is held out of training.
 
-    `pieces`: parts of words that made-up words are put together from, besides syllables
+    `pieces`: letters.Pieces that made-up words are put together from, besides syllables
     (the tokenizer's, so that each of its tokens is met in tasks on letters). One thread.
     """
 
-    def __init__(self, seed, evaluating=False, pieces=()):
+    def __init__(self, seed, evaluating=False, pieces=None):
         self.random = random.Random(seed)
         self.evaluating = evaluating
         self.pieces = pieces
@@ -50,8 +50,9 @@ class Source:
     def made_up_word(self):
         """Lower-case letters, 3 to 9 of them, never a held-out word."""
         while True:
-            if self.pieces and self.chance(0.6):
-                word = "".join(self.pick(self.pieces) for _ in range(self.integer(1, 3)))
+            if self.pieces and self.chance(0.75):
+                word = self.pick(self.pieces.starts) + "".join(
+                    self.pick(self.pieces.others) for _ in range(self.integer(1, 2)))
             elif self.chance(0.3):
                 word = "".join(self.pick("abcdefghijklmnopqrstuvwxyz")
                                for _ in range(self.integer(3, 6)))

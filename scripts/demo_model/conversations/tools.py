@@ -357,13 +357,14 @@ def session(source, turns=None, names="any", need=None):
     """(schemas, exchanges); an exchange is its list of messages.
 
     `need`: 'call' has every turn call a function, 'none' has none do so."""
-    tools = offered(source, source.pick([1, 1, 2, 2, 3, 4]), names)
+    counts = [1, 1, 2, 2, 3, 4] if source.evaluating else [1, 2, 2, 3, 4, 4]
+    tools = offered(source, source.pick(counts), names)
     kinds = {tool.kind for tool in tools}
     exchanges = []
     # Many turns an offer: the offer is long, and only replies are learned from.
-    turns = turns or source.integer(*source.pick([(1, 4), (5, 12)]))
+    turns = turns or source.integer(*source.pick([(1, 4), (5, 12), (8, 14)]))
     for _ in range(turns):
-        if need == "none" or (need is None and source.chance(0.2)):
+        if need == "none" or (need is None and source.chance(0.25)):
             exchanges.append(_without_tool(source, kinds))
         else:
             exchanges.append(source.pick(tools).use())
