@@ -4,11 +4,15 @@ One process a core is faster than one process of several threads: the model's pr
 small. With one process nothing of torch.distributed is touched.
 """
 
+import ctypes
 import os
+import signal
 
 import torch
 import torch.distributed
 import torch.multiprocessing
+
+_PR_SET_PDEATHSIG = 1  # of prctl(2)
 
 
 class Team:
@@ -67,4 +71,7 @@ def run(count, directory, work):
 
 
 def _process(rank, count, meeting_file, work):
+    # Who is killed with the first process cannot be told by it: two teams on one state would
+    # overwrite each other.
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     work(Team(rank, count, meeting_file))

@@ -23,7 +23,7 @@ LETTER_TASKS = [
         r"Spell (?:the word )?([a-z]+)(?:\.| backwards)", r"Reverse the word ([a-z]+)",
         r"letters (?:are in the word|of) ([a-z]+)", r"(?:Write|Uppercase:) ([a-z]+)",
         r"(?:Sort these words|alphabetical order|word of): ([a-z, ]+)",
-        r"(?:Spell|Backwards|In capitals|Count the letters): ([a-z, ]+)", r"(?:Repeat|Say this again|Copy this text): (.+)")]
+        r"(?:Spell|Backwards|First letters|In capitals|Count the letters): ([a-z, ]+)", r"(?:Repeat|Say this again|Copy this text): (.+)")]
 
 
 def training_samples():

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -54,11 +55,27 @@ def save_tiny(directory, seed=1):
         shutil.copy(os.path.join(DEMO, name), directory)
 
 
-def train(start, work, tokens, *more):
-    subprocess.run(
-        [sys.executable, os.path.join(SOURCES, "train.py"), "--start", start, "--work", work,
-         "--tokens", str(tokens), "--row-tokens", "512", "--rows-per-step", "2",
-         "--longest", "1024", "--drafts-every", "2", "--log-every", "1", *more], check=True)
+def command(start, work, tokens, *more):
+    return [sys.executable, os.path.join(SOURCES, "train.py"), "--start", start, "--work", work,
+            "--tokens", str(tokens), "--row-tokens", "512", "--rows-per-step", "2",
+            "--longest", "1024", "--drafts-every", "2", "--log-every", "1", *more]
+
+
+def train(*arguments):
+    subprocess.run(command(*arguments), check=True)
+
+
+def trainers(work):
+    """The processes of a trainer that was started with DEMO_MODEL_TEST=`work`."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/environ", "rb") as file:
+                if os.fsencode(f"DEMO_MODEL_TEST={work}") in file.read():
+                    found.append(int(pid))
+        except OSError:
+            continue  # it has ended
+    return found
 
 
 def weights(work):
@@ -160,6 +177,24 @@ class Training(unittest.TestCase):
             self.assertAlmostEqual(line["loss"], other["loss"], delta=2e-3)
         with self.assertRaises(subprocess.CalledProcessError):  # rows that no one computes
             train(self.start, two, 3000, "--processes", "2", "--rows-per-step", "3")
+
+    def test_processes_end_with_the_first(self):
+        work = os.path.join(self.folder, "work")
+        first = subprocess.Popen(
+            command(self.start, work, 10**9, "--processes", "2"),
+            env={**os.environ, "DEMO_MODEL_TEST": work})
+        self.addCleanup(first.kill)
+        deadline = time.monotonic() + 120
+        while not os.path.exists(os.path.join(work, "log.jsonl")):
+            self.assertLess(time.monotonic(), deadline)
+            self.assertIsNone(first.poll())
+            time.sleep(0.1)
+        self.assertGreaterEqual(len(trainers(work)), 3)
+        first.kill()
+        first.wait()
+        while trainers(work):
+            self.assertLess(time.monotonic(), deadline + 60)
+            time.sleep(0.1)
 
     def test_goes_on_from_a_checkpoint(self):
         one, two = (os.path.join(self.folder, name) for name in ("one", "two"))

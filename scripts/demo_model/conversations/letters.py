@@ -61,8 +61,23 @@ def _sort(source):
         f"{named}. Sorted {', '.join(word[0] for word in in_order)}: {', '.join(in_order)}."
 
 
+def _first_letters_drill(source):
+    words = [_word(source) for _ in range(source.integer(6, 12))]
+    return exchange(f"First letters: {', '.join(words)}",
+                    "So: " + ", ".join(f"{word[0]} {word}" for word in words))
+
+
+def _order_drill(source):
+    groups = [source.random.sample(string.ascii_lowercase, source.integer(3, 4))
+              for _ in range(source.integer(4, 10))]
+    return exchange("Order: " + "; ".join(", ".join(group) for group in groups),
+                    "So: " + "; ".join(", ".join(sorted(group)) for group in groups))
+
+
 def drill(source):
     """Several words worked on in one answer: most of its tokens are learned from."""
+    if source.chance(0.25):
+        return source.pick([_first_letters_drill, _order_drill])(source)
     words = [_word(source) for _ in range(source.integer(4, 8))]
     asked, form = source.random.choices(
         [("Spell", _spelled), ("Backwards", _reversed), ("In capitals", _in_capitals),

@@ -334,19 +334,24 @@ class Tool:
 
 
 def _without_tool(source, kinds):
-    """A question that no offered function is for."""
+    """A question that no offered function is for; in training often nearly for one."""
     draw = source.random.random()
     if draw < 0.3 and "calculator" not in kinds:
         return arithmetic.calculation(source)
     if draw < 0.6:
         return knowledge.chat(source)
     missing = [kind for kind in FAMILIES if kind not in kinds and kind != "calculator"]
+    if not source.evaluating and kinds & set(RECORDS) and source.chance(0.5):
+        missing = [kind for kind in RECORDS if kind not in kinds]
     return exchange(FAMILIES[source.pick(missing)].request(source).question, REFUSAL)
 
 
 def offered(source, count, names):
-    """`count` functions whose names differ; `names` is 'known', 'new' or 'any'."""
-    families = source.random.sample(list(FAMILIES), count)
+    """`count` functions whose names differ; `names` is 'known', 'new' or 'any'.
+
+    In training often such as are for alike questions, so that the right one must be found."""
+    alike = not source.evaluating and source.chance(0.3)
+    families = source.random.sample(RECORDS if alike else list(FAMILIES), count)
     while True:
         tools = [Tool(source, kind, names) for kind in families]
         if len({tool.name for tool in tools}) == count:
