@@ -85,8 +85,9 @@ def _answer(operator, a, b, think, said):
 
 
 def calculation(source, operator=None, digits=None, think=False):
-    operator = operator or source.pick("++--*")
-    a, b = operands(source, operator, digits or source.pick([1, 2, 2, 2, 3, 3]))
+    operator = operator or source.pick("+-**" if think else "++--*")
+    a, b = operands(source, operator, digits or source.pick(
+        [1, 2, 3, 3, 3] if think else [1, 2, 2, 2, 3, 3]))
     spoken = SPOKEN[operator]
     question = source.pick([
         f"What is {a} {operator} {b}?", f"Calculate {a} {operator} {b}.",
@@ -138,7 +139,7 @@ def word_problem(source, think=False):
     draw = source.random.random()
     if draw < 0.45:
         return _rate_problem(source, think)
-    if draw < 0.9:
+    if draw < (0.9 if source.evaluating else 0.8):
         return _gain_or_loss_problem(source, think)
     things, children, each = (source.pick(PLURALS), source.integer(2, 10),
                               source.integer(2, 10))

@@ -25,8 +25,8 @@ PHASES = {
              "needles_8k": 0.01},
     # All of it, and more of what is learned last: capitals, which function is meant.
     "all": {"tools": 0.22, "recall": 0.08, "sums": 0.17, "thinking": 0.10, "letters": 0.12,
-            "drills": 0.13, "chat": 0.10, "mixed": 0.05, "needles_2k": 0.02,
-            "needles_4k": 0.006, "needles_8k": 0.003},
+            "drills": 0.13, "chat": 0.10, "mixed": 0.05, "needles_2k": 0.012,
+            "needles_4k": 0.004, "needles_8k": 0.002},
 }
 
 

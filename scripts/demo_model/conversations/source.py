@@ -51,7 +51,8 @@ class Source:
         """Lower-case letters, 3 to 9 of them, never a held-out word."""
         while True:
             if self.pieces and self.chance(0.75):
-                word = self.pick(self.pieces.starts) + "".join(
+                word = self.pick(self.pieces.starts if self.chance(0.75)
+                                 else self.pieces.others) + "".join(
                     self.pick(self.pieces.others) for _ in range(self.integer(1, 2)))
             elif self.chance(0.3):
                 word = "".join(self.pick("abcdefghijklmnopqrstuvwxyz")

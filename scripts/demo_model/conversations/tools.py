@@ -276,7 +276,7 @@ def _made_up_function_name(source, family):
         if source.chance(0.25):
             words.insert(source.integer(0, len(words)), source.pick(
                 ["my", "the", "one", "api", "home", "fast", "v2", "all", "tool"]))
-        if not source.evaluating and source.chance(0.35):
+        if not source.evaluating and source.chance(0.15):
             words = source.plain_words(source.integer(1, 3))
             if source.chance(0.4):
                 words[-1] = source.made_up_word()
@@ -333,17 +333,35 @@ class Tool:
             {"role": "assistant", "content": request.answer}]
 
 
+def _choice(source, tools):
+    """Only which function is meant, or that none is: in training, since it is this that is
+    hard, and a call with its result is many tokens more."""
+    kinds = {tool.kind for tool in tools}
+    if source.chance(0.3):
+        question, answer = _missing(source, kinds), REFUSAL
+    else:
+        tool = source.pick(tools)
+        question = tool.family.request(source).question
+        answer = json.dumps({"name": tool.name})
+    return exchange(f"Only name the function: {question}", answer)
+
+
+def _missing(source, kinds):
+    """A question for a function that is not offered; in training often nearly one that is."""
+    missing = [kind for kind in FAMILIES if kind not in kinds and kind != "calculator"]
+    if not source.evaluating and kinds & set(RECORDS) and source.chance(0.5):
+        missing = [kind for kind in RECORDS if kind not in kinds]
+    return FAMILIES[source.pick(missing)].request(source).question
+
+
 def _without_tool(source, kinds):
-    """A question that no offered function is for; in training often nearly for one."""
+    """A question that no offered function is for."""
     draw = source.random.random()
     if draw < 0.3 and "calculator" not in kinds:
         return arithmetic.calculation(source)
     if draw < 0.6:
         return knowledge.chat(source)
-    missing = [kind for kind in FAMILIES if kind not in kinds and kind != "calculator"]
-    if not source.evaluating and kinds & set(RECORDS) and source.chance(0.5):
-        missing = [kind for kind in RECORDS if kind not in kinds]
-    return exchange(FAMILIES[source.pick(missing)].request(source).question, REFUSAL)
+    return exchange(_missing(source, kinds), REFUSAL)
 
 
 def offered(source, count, names):
@@ -367,6 +385,9 @@ def session(source, turns=None, names="any", need=None):
     kinds = {tool.kind for tool in tools}
     exchanges = []
     # Many turns an offer: the offer is long, and only replies are learned from.
+    if not (turns or need) and source.chance(0.4):
+        return [tool.schema() for tool in tools], [
+            _choice(source, tools) for _ in range(source.integer(8, 16))]
     turns = turns or source.integer(*source.pick([(1, 4), (5, 12), (8, 14)]))
     for _ in range(turns):
         if need == "none" or (need is None and source.chance(0.25)):
