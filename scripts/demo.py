@@ -17,8 +17,6 @@ from local_cluster import LOOPBACK
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
-RECALL_CASE = 306
-
 TIMER = {"type": "function", "function": {
     "name": "set_timer", "description": "Start a timer.",
     "parameters": {"type": "object",
@@ -30,7 +28,7 @@ TIMER = {"type": "function", "function": {
 def arguments():
     parser = argparse.ArgumentParser(
         prog="scripts/demo", description="Starts Switchyard on loopback and asks it "
-        "three things.")
+        "four things.")
     parser.add_argument("--model", default=os.path.join(ROOT, "models", "demo"),
                         help="checkpoint directory (default: the bundled one)")
     parser.add_argument("--keep", action="store_true",
@@ -115,7 +113,7 @@ def ask(cluster, title, body, show):
     print(f"\n\n=== {title}\n{show}\n")
     begin = time.monotonic()
     first = None
-    text, calls, usage = "", {}, {}
+    thoughts, text, calls, usage = "", "", {}, {}
     events = local_cluster.stream(
         cluster.port, "/v1/chat/completions",
         {**body, "model": "default", "stream_options": {"include_usage": True}})
@@ -124,9 +122,13 @@ def ask(cluster, title, body, show):
         for choice in event["choices"]:
             first = first or time.monotonic()
             delta = choice["delta"]
+            thought = delta.get("reasoning_content") or ""
+            thoughts += thought
             piece = delta.get("content") or ""
+            if piece and thoughts and not text:
+                print("\n", end="")
             text += piece
-            print(piece, end="", flush=True)
+            print(thought + piece, end="", flush=True)
             for part in delta.get("tool_calls") or ():
                 call = calls.setdefault(part["index"], {
                     "id": part.get("id"), "type": "function",
@@ -146,20 +148,31 @@ def ask(cluster, title, body, show):
     return text, [calls[index] for index in sorted(calls)]
 
 
-def recall_question():
-    """The evaluation set's longest question about a fact: some sixty notes, and the one
-    asked for among them."""
-    with open(os.path.join(ROOT, "models", "demo", "eval.jsonl"), encoding="utf-8") as cases:
-        for case in map(json.loads, cases):
-            if case["id"] == RECALL_CASE:
-                return case["messages"]
-    raise ValueError(f"models/demo/eval.jsonl has no case {RECALL_CASE}")
+def read_jsonl(name):
+    with open(os.path.join(ROOT, "models", "demo", name), encoding="utf-8") as lines:
+        return list(map(json.loads, lines))
+
+
+def recall_case():
+    """Of the bundled model's evaluation: the longest question about one of many facts that it
+    answers."""
+    right = {answer["id"] for answer in read_jsonl("reference_answers.jsonl")
+             if answer["right"]}
+    return max((case for case in read_jsonl("eval.jsonl")
+                if case["category"].startswith("retrieval") and case["id"] in right and
+                len(case["messages"]) == 1),
+               key=lambda case: len(case["messages"][0]["content"]))
 
 
 def talk(cluster):
     ask(cluster, "A streamed answer", {
         "messages": [{"role": "user", "content": "Explain a KV cache."}]},
         "user: Explain a KV cache.")
+
+    ask(cluster, "A sum with reasoning", {
+        "messages": [{"role": "user", "content": "What is 567 + 489?"}],
+        "chat_template_kwargs": {"enable_thinking": True}},
+        "user: What is 567 + 489?   (enable_thinking)")
 
     messages = [{"role": "user", "content": "Set a timer for 24 minutes."}]
     text, calls = ask(cluster, "A tool call", {"messages": messages, "tools": [TIMER]},
@@ -171,11 +184,10 @@ def talk(cluster):
         ask(cluster, "The answer after the tool's result",
             {"messages": messages, "tools": [TIMER]}, 'tool: {"ok": true}')
 
-    messages = recall_question()
-    text = " ".join(message["content"] for message in messages)
+    messages = recall_case()["messages"]
+    text = messages[0]["content"].replace("\n", " ")
     ask(cluster, "A fact recalled from a long prompt", {"messages": messages},
-        f"user: {text[:74]} ... ({text.count('The code of')} of them)\n"
-        f"      ... {text[-26:]}")
+        f"user: {text[:74]} ...\n      ... {text[text[:-1].rindex('. ') + 2:]}")
 
 
 def print_curl(cluster):

@@ -8,6 +8,8 @@ from conversations import evaluation
 
 def add_flags(parser):
     parser.add_argument("--cases", help="JSON lines to ask instead, as eval.jsonl has them")
+    parser.add_argument("--seed", default=evaluation.SEED,
+                        help="of the cases: another one asks other held-out things")
     parser.add_argument("--every", type=int, default=1, help="ask only every n-th case")
     parser.add_argument("--needles", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--out", help="write answers and verdicts there (JSON)")
@@ -18,7 +20,7 @@ def cases(arguments):
         with open(arguments.cases, encoding="utf-8") as lines:
             found = [json.loads(line) for line in lines]
     else:
-        found = evaluation.cases(arguments.needles)
+        found = evaluation.cases(arguments.needles, arguments.seed)
     return found[::arguments.every]
 
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Trains the demo model; goes on from its last state by itself.
 
-    train.py --start models/demo --work DIR --phase short --tokens 8000000
+    train.py --start models/demo --work DIR --tokens 8000000
 
 DIR gets state.pt (weights, optimizer, position in the data), log.jsonl (one line every
 `--log-every` steps) and, whenever the state is saved, checkpoint/ in Hugging Face's layout
@@ -48,7 +48,7 @@ def options():
     parser.add_argument("--from-scratch", action="store_true",
                         help="do not take the weights of --start")
     parser.add_argument("--work", required=True, help="directory of the state and the log")
-    parser.add_argument("--phase", default="short", help="of conversations/mixture.py")
+    parser.add_argument("--phase", default="all", help="of conversations/mixture.py")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--tokens", type=int, default=8_000_000, help="in this schedule")
     parser.add_argument("--until", help="HH:MM (UTC); ends the schedule earlier if need be")

@@ -22,20 +22,20 @@ QWEN = os.path.join(NODE_MODULES, "@qwen-code", "qwen-code", "cli.js")
 PROBE = os.path.join(e2e_case.ROOT, "tests", "clients", "idle_sockets_probe.mjs")
 KEY = "open-sesame"
 
-LIGHT = {"name": "switch_light", "description": "Switch a light on or off.",
-         "parametersJsonSchema": {"type": "object", "properties": {
-             "room": {"type": "string", "description": "The room"},
-             "state": {"type": "string", "enum": ["on", "off"]}},
-             "required": ["room", "state"]}}
+# The agent adds 900 characters to what a tool says of itself.
+FILE = {"name": "open_file", "description": "Read a file.",
+        "parametersJsonSchema": {"type": "object", "properties": {
+            "file": {"type": "string", "description": "Path of the file"}},
+            "required": ["file"]}}
 # The agent runs this with the tool's name and gives it the arguments.
 CALL = """#!/bin/sh
 read -r arguments
 echo "$1 $arguments" >> called
-echo '{"status": "ok"}'
+echo '{"content": "lamp river"}'
 """
 QUIET = {"telemetry": {"enabled": False}, "privacy": {"usageStatisticsEnabled": False},
          "general": {"enableAutoUpdate": False}}
-# What leaves, of the agent's prompt, what fits the demo's 4,096 tokens.
+# What leaves, of the agent's prompt, what fits the demo's 8,192 tokens.
 SHORT = {"memory": {"enableManagedAutoMemory": False, "enableManagedAutoDream": False}}
 OWN_TOOLS = ["agent", "read_file", "send_message", "skill", "task_stop", "tool_search"]
 
@@ -116,21 +116,21 @@ class ToolLoop(QwenCode):
         agent = self.agent(self.cluster)
         call = agent.write("call", CALL)
         os.chmod(call, stat.S_IRWXU)
-        tools = agent.write("tools.json", json.dumps([LIGHT]))
+        tools = agent.write("tools.json", json.dumps([FILE]))
         agent.configure(
             {"samplingParams": {"temperature": 0, "max_tokens": 64}, **generation},
             tools={"core": ["read_file"], "exclude": OWN_TOOLS,
                    "discoveryCommand": f"cat {tools}", "callCommand": call}, **SHORT)
         done = agent.run(api, "--yolo", "--system-prompt", "You are a helpful assistant.",
-                         "Switch the bedroom light on.")
+                         "Read the file valley.csv.")
         self.assertEqual(done.returncode, 0, done)
         # Greedy, but behind a prompt with the date and a path.
-        self.assertIn("light in the bedroom is now on", done.stdout, done)
+        self.assertIn("The file valley.csv says: lamp river", done.stdout, done)
 
         with open(os.path.join(agent.work, "called"), encoding="utf-8") as called:
             name, _, arguments = called.read().partition(" ")
-        self.assertEqual(name, "switch_light")
-        self.assertEqual(json.loads(arguments), {"room": "bedroom", "state": "on"})
+        self.assertEqual(name, "open_file")
+        self.assertEqual(json.loads(arguments), {"file": "valley.csv"})
 
         first, second = self.check_exchanges(agent, 2)
         calls = first["response"]["choices"][0]["message"]["tool_calls"]

@@ -131,7 +131,7 @@ class LongContext(CheckpointCase):
     """YaRN is loud: a context beyond the model's is refused at start, and the factor that
     allows it is shown."""
 
-    FLAGS = ["--context-length", "8192"]
+    FLAGS = ["--context-length", "16384"]
 
     def test_beyond_the_models_context(self):
         for name, command in loaders(self.model).items():
@@ -140,17 +140,17 @@ class LongContext(CheckpointCase):
             with self.subTest(name=name):
                 code, output = run(*command, *self.FLAGS)
                 self.assertEqual(code, 1, output)
-                for text in ("--context-length", "8192", "4096", "YaRN"):
+                for text in ("--context-length", "16384", "8192", "YaRN"):
                     self.assertIn(text, output)
 
     def test_with_yarn(self):
         self.edit_config(rope_scaling={"rope_type": "yarn", "factor": 2.0,
-                                       "original_max_position_embeddings": 4096})
+                                       "original_max_position_embeddings": 8192})
         with OneProcess(e2e_case.BINARIES, self.model, flags=self.FLAGS) as server:
             info = json.loads(get(server.port, "/server_info")[1])
-        self.assertEqual(info["context_length"], 8192)
+        self.assertEqual(info["context_length"], 16384)
         self.assertEqual(info["rope_scaling"]["factor"], 2.0)
-        self.assertEqual(info["rope_scaling"]["original_max_position_embeddings"], 4096)
+        self.assertEqual(info["rope_scaling"]["original_max_position_embeddings"], 8192)
 
 
 class BadCommandLines(e2e_case.TestCase):
@@ -242,11 +242,11 @@ class BadRequests(e2e_case.TestCase):
         self.assertRegex(error["message"], r"\d")
 
     def test_prompt_beyond_the_context(self):
-        status, error = self.refusal({"prompt": [5] * 5000, "max_tokens": 5},
+        status, error = self.refusal({"prompt": [5] * 9000, "max_tokens": 5},
                                      "/v1/completions")
         self.assertEqual(status, 400)
-        self.assertIn("4096", error["message"])
-        self.assertIn("5000", error["message"])
+        self.assertIn("8192", error["message"])
+        self.assertIn("9000", error["message"])
 
     def test_token_ids_outside_the_vocabulary(self):
         for ids in ([1536], [-1], [2**40]):

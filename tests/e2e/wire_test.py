@@ -343,9 +343,10 @@ class Wire(e2e_case.TestCase):
 
     def test_5_4_2_thoughts_left_in_the_content(self):
         thinking = {"chat_template_kwargs": {"enable_thinking": True}, "max_tokens": 200}
-        split = self.message(HI, **thinking)
+        sum_ = [{"role": "user", "content": "What is 567 + 489?"}]
+        split = self.message(sum_, **thinking)
         self.assertTrue(split["reasoning_content"])
-        left = self.message(HI, separate_reasoning=False, **thinking)
+        left = self.message(sum_, separate_reasoning=False, **thinking)
         self.assertIsNone(left["reasoning_content"])
         self.assertIn("</think>", left["content"])
         self.assertIn(split["reasoning_content"], left["content"])

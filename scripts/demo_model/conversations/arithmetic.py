@@ -67,6 +67,9 @@ def operands(source, operator, digits):
         else:
             a = source.number(digits)
             b = source.number(digits if source.chance(0.7) else source.integer(1, digits))
+            if operator == "-" and not source.evaluating and source.chance(0.3):
+                below = 10 ** (digits - 1)  # the first digit alike: the next ones decide
+                b = a // below * below + source.integer(0, below - 1)
             if (operator == "-" and a < b and source.chance(0.8)) or (
                     operator == "+" and source.chance(0.3)):
                 a, b = b, a

@@ -12,7 +12,7 @@ import string
 from .source import exchange
 
 TASKS = ["repeat", "repeat", "reverse", "count", "capitals", "sort", "sort", "sort",
-         "spell", "position"]
+         "sort", "spell", "position"]
 POSITIONS = ["first", "second", "third"]
 
 

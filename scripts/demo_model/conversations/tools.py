@@ -357,6 +357,8 @@ def _missing(source, kinds):
 def _without_tool(source, kinds):
     """A question that no offered function is for."""
     draw = source.random.random()
+    if not source.evaluating:
+        draw *= 2  # to say no is what is hard to learn
     if draw < 0.3 and "calculator" not in kinds:
         return arithmetic.calculation(source)
     if draw < 0.6:
@@ -385,12 +387,12 @@ def session(source, turns=None, names="any", need=None):
     kinds = {tool.kind for tool in tools}
     exchanges = []
     # Many turns an offer: the offer is long, and only replies are learned from.
-    if not (turns or need) and source.chance(0.4):
+    if not (turns or need) and source.chance(0.6):
         return [tool.schema() for tool in tools], [
             _choice(source, tools) for _ in range(source.integer(8, 16))]
     turns = turns or source.integer(*source.pick([(1, 4), (5, 12), (8, 14)]))
     for _ in range(turns):
-        if need == "none" or (need is None and source.chance(0.25)):
+        if need == "none" or (need is None and source.chance(0.3)):
             exchanges.append(_without_tool(source, kinds))
         else:
             exchanges.append(source.pick(tools).use())

@@ -10,7 +10,7 @@ Bulgaria:Sofia Croatia:Zagreb Ukraine:Kyiv Turkey:Ankara Egypt:Cairo Kenya:Nairo
 Ghana:Accra Nigeria:Abuja Morocco:Rabat Japan:Tokyo China:Beijing India:Delhi
 Thailand:Bangkok Vietnam:Hanoi Indonesia:Jakarta Iran:Tehran Iraq:Baghdad Cuba:Havana
 Peru:Lima Chile:Santiago Canada:Ottawa Brazil:Brasilia Australia:Canberra Russia:Moscow
-England:London""".split())
+England:London""".split()) | {"Mexico": "Mexico City"}
 
 CITIES = sorted(CAPITALS.values()) + """Chicago Boston Seattle Munich Hamburg Milan Naples
 Porto Lyon Geneva Zurich Osaka Kyoto Mumbai Sydney Toronto Montreal Dallas Denver

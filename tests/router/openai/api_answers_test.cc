@@ -54,7 +54,7 @@ TEST_F(ApiTest, ChatAnswersWhole) {
   EXPECT_EQ(call->request().sampling.temperature, 0);
   EXPECT_THAT(call->request().stop_token_ids,
               ::testing::ElementsAre(1529, 1527));
-  EXPECT_EQ(call->request().max_tokens, 4096 - static_cast<int64_t>(prompt));
+  EXPECT_EQ(call->request().max_tokens, 8192 - static_cast<int64_t>(prompt));
 }
 
 TEST_F(ApiTest, ChatStreamsByteForByte) {

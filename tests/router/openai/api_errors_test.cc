@@ -50,13 +50,13 @@ TEST_F(ApiTest, BadInputGetsAnErrorObjectAndTheServerStays) {
       400, kCompletions, absl::StrCat(R"({"prompt":")", words, R"("})"));
   EXPECT_THAT(
       too_long["message"].get<std::string>(),
-      AllOf(HasSubstr("4096"), MatchesRegex(".*has [0-9]{7,} tokens.*")));
+      AllOf(HasSubstr("8192"), MatchesRegex(".*has [0-9]{7,} tokens.*")));
   std::string ids = "[5";
-  for (int i = 1; i < 5000; ++i) ids += ",5";
+  for (int i = 1; i < 9000; ++i) ids += ",5";
   const Json beyond =
       PostError(400, kCompletions, absl::StrCat(R"({"prompt":)", ids, "]}"));
   EXPECT_THAT(beyond["message"].get<std::string>(),
-              AllOf(HasSubstr("5000"), HasSubstr("4096")));
+              AllOf(HasSubstr("9000"), HasSubstr("8192")));
   EXPECT_EQ(beyond["param"], "prompt");
   PostError(400, kCompletions, R"({"prompt":[1536]})");
   PostError(400, kCompletions, R"({"prompt":""})");

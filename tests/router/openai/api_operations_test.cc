@@ -26,7 +26,7 @@ TEST_F(ApiTest, ModelsVersionAndRequestIds) {
   Start();
   const Json list = *ParseJson(HttpGet(server_->port(), "/v1/models").body);
   EXPECT_EQ(list["data"][0]["id"], "demo");
-  EXPECT_EQ(list["data"][0]["max_model_len"], 4096);
+  EXPECT_EQ(list["data"][0]["max_model_len"], 8192);
   EXPECT_EQ(HttpGet(server_->port(), "/v1/models/demo").status, 200);
   const auto other = HttpGet(server_->port(), "/v1/models/other");
   EXPECT_EQ(other.status, 404);

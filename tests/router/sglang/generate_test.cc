@@ -319,7 +319,7 @@ TEST_F(SglangTest, TellsAboutModelServerAndLoad) {
   EXPECT_EQ(model["is_generation"], true);
   EXPECT_EQ(get("/model_info"), model);
   const Json server = get("/server_info");
-  EXPECT_EQ(server["context_length"], 4096);
+  EXPECT_EQ(server["context_length"], 8192);
   EXPECT_TRUE(server.contains("rope_scaling"));
   EXPECT_EQ(server["internal_states"].size(), 1u);
   EXPECT_EQ(server["internal_states"][0]["avg_spec_accept_length"], 2.5);
@@ -387,7 +387,7 @@ TEST_F(SglangTest, TokenizesAndDetokenizes) {
     const Json reply = PostJson(path, R"({"prompt":"Hello there"})");
     EXPECT_EQ(reply["tokens"], Json(ids));
     EXPECT_EQ(reply["count"], ids.size());
-    EXPECT_EQ(reply["max_model_len"], 4096);
+    EXPECT_EQ(reply["max_model_len"], 8192);
   }
   const Json list = PostJson("/tokenize", R"({"prompt":["Hello there","a"]})");
   EXPECT_EQ(list["tokens"][0], Json(ids));
