@@ -15,6 +15,7 @@ import argparse
 import contextlib
 import dataclasses
 import datetime
+import fcntl
 import functools
 import json
 import os
@@ -67,7 +68,8 @@ def options():
                         help="of the tokens that the model does not write, also learned")
     parser.add_argument("--context-weight", type=float, default=0.25)
     parser.add_argument("--drafts-every", type=int, default=4,
-                        help="rows from one that trains the MTP head to the next; 0 for none")
+                        help="a process's rows from one that trains the MTP head to the next; "
+                        "0 for none")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1, help="of each process")
     parser.add_argument("--processes", type=int, default=1,
@@ -327,9 +329,15 @@ def main():
     if arguments.rows_per_step % arguments.processes:
         sys.exit("--rows-per-step must be a multiple of --processes: the rows are shared out")
     os.makedirs(arguments.work, exist_ok=True)
-    if arguments.native:
-        native_ops.build(arguments.work)
-    team.run(arguments.processes, arguments.work, functools.partial(train, arguments))
+    with open(os.path.join(arguments.work, "lock"), "w", encoding="utf-8") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            sys.exit(f"another training has its state in {arguments.work}: end it, or take "
+                     "another --work")
+        if arguments.native:
+            native_ops.build(arguments.work)
+        team.run(arguments.processes, arguments.work, functools.partial(train, arguments))
 
 
 if __name__ == "__main__":

@@ -190,6 +190,8 @@ class Training(unittest.TestCase):
             self.assertIsNone(first.poll())
             time.sleep(0.1)
         self.assertGreaterEqual(len(trainers(work)), 3)
+        with self.assertRaises(subprocess.CalledProcessError):  # one state, one training
+            train(self.start, work, 1000)
         first.kill()
         first.wait()
         while trainers(work):
