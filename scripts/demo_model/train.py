@@ -249,8 +249,11 @@ class Trainer:
         if every and number // self.processes.count % every == 0:
             total = total + every * self._draft_loss(
                 states, ids, packing, draft_weights, usage)
-        total = total / divisor + self.options.balance / self.options.rows_per_step * \
-            balance_loss(usage, self.model.geometry.num_experts)
+        # By a row's share of the tokens: long texts are rows of their own, and few.
+        balance = self.options.balance * len(ids) / (
+            self.options.row_tokens * self.options.rows_per_step)
+        total = total / divisor + balance * balance_loss(
+            usage, self.model.geometry.num_experts)
         total.backward()
         share = counts / counts.sum(1, keepdim=True)
         self.shares = share if self.shares is None else self.shares.lerp(share, 0.02)

@@ -11,8 +11,8 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 sys.path.insert(0, os.path.join(ROOT, "scripts", "demo_model"))
 
 import scoring  # noqa: E402
-from conversations import (evaluation, letters, mixture, rendering, split,  # noqa: E402
-                           tools, vocabulary)
+from conversations import (descriptions, evaluation, letters, mixture,  # noqa: E402
+                           rendering, split, tools, vocabulary)
 
 SAMPLES = 3000
 with open(os.path.join(ROOT, "models", "demo", "vocab.json"), encoding="utf-8") as file:
@@ -73,9 +73,10 @@ class Conversations(unittest.TestCase):
         operators = {"plus": "+", "minus": "-", "times": "*"}
         seen = 0
         for messages, schemas in training_samples():
-            offered = {s["function"]["description"] for s in schemas or []}
-            if offered & set(tools.FAMILIES["calculator"].descriptions):
-                continue  # a calculator's sums are copied, not computed
+            calculator = tuple(tools.FAMILIES["calculator"].descriptions)
+            if any(s["function"]["description"].startswith(calculator)
+                   for s in schemas or []):
+                continue  # its sums are copied, not computed
             for question in questions(messages):
                 for a, operator, b in re.findall(
                         r"(\d+) (plus|minus|times|[-+*]) (\d+)", question):
@@ -103,12 +104,39 @@ class Conversations(unittest.TestCase):
         names = {schema["function"]["name"] for _, schemas in training_samples()
                  for schema in schemas or []}
         self.assertGreater(len(names), 500)
-        for name in names - tools.KNOWN_NAMES:
+        for name in names - tools.KNOWN_NAMES - set(descriptions.AGENT_FUNCTIONS):
             self.assertFalse(split.held_out("tool", name), name)
         new = [schema["function"]["name"] for case in evaluation.cases(with_needles=False)
                if case["category"] == "tool_call_new_names" for schema in case["tools"]]
         self.assertFalse(set(new) & (names | tools.KNOWN_NAMES))
         self.assertTrue(all(split.held_out("tool", name) for name in new))
+
+    def test_no_held_out_note_is_trained_on(self):
+        texts = [text.split("{")[0] for text in descriptions.SENTENCES + descriptions.NOTES
+                 if split.held_out("note", text) and text.find("{") not in range(8)]
+        agents = {name for name in descriptions.AGENT_FUNCTIONS
+                  if split.held_out("note", name)}
+        self.assertGreater(len(texts), 10)
+        offers = [s["function"] for _, schemas in training_samples() for s in schemas or []]
+        lengthy = [f for f in offers if len(f["description"]) > 200]
+        self.assertGreater(len(lengthy), 100)
+        for function in lengthy:
+            self.assertNotIn(function["name"], agents)
+            for text in texts:
+                self.assertNotIn(text, json.dumps(function))
+
+    def test_a_thinking_conversation_thinks_before_every_reply(self):
+        seen = {"thinking": 0, "other": 0}
+        for messages, schemas in training_samples():
+            replies = [m for m in messages if m["role"] == "assistant"]
+            thought = [m for m in replies if m.get("think")]
+            self.assertIn(len(thought), (0, len(replies)), messages)
+            seen["thinking" if thought else "other"] += 1
+            if thought and not schemas:  # sums are worked out, never answered at once
+                for message in replies:
+                    if re.search(r"\d \+ \d", message["content"]):
+                        self.assertRegex(message["think"], r"\d\+\d", messages)
+        self.assertGreater(min(seen.values()), 300)
 
     def test_no_case_is_a_training_sample(self):
         # Recall and needles: the facts are what is new, so whole questions must be.

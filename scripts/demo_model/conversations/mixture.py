@@ -4,7 +4,7 @@ A phase is a set of weights by kind. Phases follow one another by the number of 
 so that a sample is a function of the seed and its number alone.
 """
 
-from . import arithmetic, facts, haystack, knowledge, letters, tools
+from . import arithmetic, casual, facts, haystack, knowledge, letters, thoughts, tools
 from .source import Source, exchange
 
 SYSTEM_PROMPTS = [
@@ -17,19 +17,23 @@ PHASES = {
     "short": {"tools": 0.20, "recall": 0.13, "sums": 0.19, "thinking": 0.16, "letters": 0.20,
               "chat": 0.06, "mixed": 0.06},
     # All of it: drills of what is learned last, and samples of up to 2,000, 4,000 and 8,000
-    # tokens. Weights count samples; by tokens, nearly half of it is functions, a fourteenth long texts.
-    "all": {"tools": 0.33, "recall": 0.07, "sums": 0.18, "thinking": 0.09, "letters": 0.14,
-            "drills": 0.10, "chat": 0.04, "mixed": 0.04, "needles_2k": 0.008,
-            "needles_4k": 0.003, "needles_8k": 0.0015},
+    # tokens. Weights count samples; by tokens, about half of it is functions, a tenth long texts.
+    "all": {"tools": 0.20, "thinking_tools": 0.30, "recall": 0.07, "sums": 0.18, "thinking": 0.09, "letters": 0.14,
+            "drills": 0.10, "chat": 0.04, "mixed": 0.04, "needles_2k": 0.012,
+            "needles_4k": 0.005, "needles_8k": 0.003},
 }
+# How many conversations of a kind have a thought before each reply, besides those of "thinking".
+THINKING = {"thinking_tools": 1, "recall": 0.08, "letters": 0.08, "chat": 0.3, "mixed": 0.2}
+# How many are typed in a hurry, where it is not 0.06.
+HURRIED = {"chat": 0.3, "drills": 0}
 
 
-def _simple(source):
+def _simple(source, think=False):
     draw = source.random.random()
     if draw < 0.35:
-        return arithmetic.calculation(source)
+        return arithmetic.calculation(source, think=think)
     if draw < 0.5:
-        return arithmetic.word_problem(source)
+        return arithmetic.word_problem(source, think=think)
     return letters.task(source) if draw < 0.75 else knowledge.chat(source)
 
 
@@ -38,14 +42,14 @@ def _sum(source, think=False):
         arithmetic.word_problem(source, think=think)
 
 
-def recall_between(source, count, others):
+def recall_between(source, count, others, think=False):
     """Facts first, other exchanges between, then a question on a fact."""
     known = facts.facts(source, count)
     text = " ".join(sentence for sentence, _ in known)
     messages = exchange(text, "OK.") if source.chance(0.5) else [
         {"role": "system", "content": text}]
     for _ in range(others):
-        messages += _simple(source)
+        messages += _simple(source, think)
     sentence, question = source.pick(known)
     return messages + exchange(question, sentence)
 
@@ -54,26 +58,24 @@ def _repeated(source, make, least, most):
     return [message for _ in range(source.integer(least, most)) for message in make(source)]
 
 
-def _tool_session(source):
-    schemas, exchanges = tools.session(source)
-    messages = [message for part in exchanges for message in part]
-    if source.chance(0.1) and len(exchanges[-1]) == 4:  # thought before a call
-        messages = messages[:-2]
-        name = messages[-1]["tool_calls"][0]["function"]["name"]
-        messages[-1] = dict(messages[-1], think=f"I should call {name}.")
-    return messages, schemas
+def _tool_session(source, think):
+    style = source.random.choices(
+        ["plain", "many", "long"], [0.6, 0.25, 0.15] if think else [0.5, 0.1, 0.4])[0]
+    schemas, exchanges = tools.session(source, style=style, think=think)
+    return [message for part in exchanges for message in part], schemas
 
 
-def _mixed(source):
+def _mixed(source, think):
     if source.chance(0.6):
-        return recall_between(source, source.integer(1, 6), source.integer(1, 5))
-    return _repeated(source, _simple, 2, 6)
+        return recall_between(source, source.integer(1, 6), source.integer(1, 5), think)
+    return _repeated(source, lambda s: _simple(s, think), 2, 6)
 
 
 def conversation(source, kind):
     """(messages, tools) of one kind."""
-    if kind == "tools":
-        messages, schemas = _tool_session(source)
+    think = source.chance(THINKING.get(kind, 0))
+    if kind in ("tools", "thinking_tools"):
+        messages, schemas = _tool_session(source, think)
     else:
         schemas = None
         if kind == "recall":
@@ -89,11 +91,15 @@ def conversation(source, kind):
         elif kind == "chat":
             messages = _repeated(source, knowledge.chat, 1, 4)
         elif kind == "mixed":
-            messages = _mixed(source)
+            messages = _mixed(source, think)
         else:
             tokens = {"needles_2k": 1900, "needles_4k": 3800, "needles_8k": 7400}[kind]
             messages = haystack.needles(source, source.integer(tokens // 3, tokens),
                                         source.integer(4, 16), source.integer(8, 16))
+    if think:
+        messages = thoughts.added(messages)
+    if source.chance(HURRIED.get(kind, 0.06)):
+        messages = casual.typed(source, messages, lower=kind == "chat")
     if messages[0]["role"] != "system" and source.chance(0.25):
         messages = [{"role": "system", "content": source.pick(SYSTEM_PROMPTS)}] + messages
     return messages, schemas

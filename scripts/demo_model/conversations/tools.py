@@ -10,8 +10,9 @@ import dataclasses
 import json
 from typing import Callable
 
-from . import arithmetic, knowledge, vocabulary
+from . import arithmetic, descriptions, knowledge, thoughts, vocabulary
 from .source import exchange
+
 
 REFUSAL = "I have no tool for that."
 
@@ -262,6 +263,14 @@ for _noun in RECORDS:
         [_noun, _noun + "_status", _noun + "_info", _noun + "_by_id"],
         [f"Get one {_noun} by its number.", f"Look up a {_noun}."],
         {"id": ("integer", ["id", _noun + "_id", "number"], "")}, _record(_noun))
+# What a question for a function of the family is about.
+SUBJECTS = {
+    "weather": "the weather", "time": "the time", "calculator": "a sum", "search": "a search",
+    "convert": "a conversion", "message": "a message", "timer": "a timer",
+    "alarm": "an alarm", "light": "a light", "translate": "a translation",
+    "file": "a file", "stock": "a stock price"}
+for _noun in RECORDS:
+    SUBJECTS[_noun] = ("an " if _noun in ("order", "invoice", "event") else "a ") + _noun
 KNOWN_NAMES = {name for family in FAMILIES.values() for name in family.known}
 
 
@@ -306,6 +315,10 @@ class Tool:
         self.described = source.chance(0.6)
         self.description = source.pick(family.descriptions)
 
+    def describe_at_length(self):
+        self.description = descriptions.long_description(
+            self.source, self.name, self.description)
+
     def schema(self):
         properties = {}
         for parameter, (kind, _, about) in self.family.parameters.items():
@@ -320,15 +333,18 @@ class Tool:
             "parameters": {"type": "object", "properties": properties,
                            "required": list(properties)}}}
 
-    def use(self):
-        """Question, call, result and answer: four messages."""
+    def use(self, survey=None):
+        """Question, call, result and answer: four messages. `survey`: what is offered,
+        for a call with reasoning."""
         request = self.family.request(self.source)
         call = {"name": self.name, "arguments": {
             self.renamed[key]: value for key, value in request.arguments.items()}}
+        reply = {"role": "assistant", "content": "",
+                 "tool_calls": [{"type": "function", "function": call}]}
+        if survey:
+            reply["think"] = thoughts.choice(survey, SUBJECTS[self.kind])
         return [
-            {"role": "user", "content": request.question},
-            {"role": "assistant", "content": "",
-             "tool_calls": [{"type": "function", "function": call}]},
+            {"role": "user", "content": request.question}, reply,
             {"role": "tool", "content": json.dumps(request.result)},
             {"role": "assistant", "content": request.answer}]
 
@@ -336,34 +352,33 @@ class Tool:
 def _choice(source, tools):
     """Only which function is meant, or that none is: in training, since it is this that is
     hard, and a call with its result is many tokens more."""
-    kinds = {tool.kind for tool in tools}
     if source.chance(0.3):
-        question, answer = _missing(source, kinds), REFUSAL
-    else:
-        tool = source.pick(tools)
-        question = tool.family.request(source).question
-        answer = json.dumps({"name": tool.name})
-    return exchange(f"Only name the function: {question}", answer)
+        return _refused(source, {tool.kind for tool in tools}, before="Only name the function: ")
+    tool = source.pick(tools)
+    return exchange(f"Only name the function: {tool.family.request(source).question}",
+                    json.dumps({"name": tool.name}))
 
 
-def _missing(source, kinds):
+def _refused(source, kinds, survey=None, before=""):
     """A question for a function that is not offered; in training often nearly one that is."""
     missing = [kind for kind in FAMILIES if kind not in kinds and kind != "calculator"]
     if not source.evaluating and kinds & set(RECORDS) and source.chance(0.5):
         missing = [kind for kind in RECORDS if kind not in kinds]
-    return FAMILIES[source.pick(missing)].request(source).question
+    kind = source.pick(missing)
+    return exchange(before + FAMILIES[kind].request(source).question, REFUSAL,
+                    survey and thoughts.choice(survey, SUBJECTS[kind]))
 
 
-def _without_tool(source, kinds):
+def _without_tool(source, kinds, survey):
     """A question that no offered function is for."""
     draw = source.random.random()
     if not source.evaluating:
         draw *= 2  # to say no is what is hard to learn
     if draw < 0.3 and "calculator" not in kinds:
-        return arithmetic.calculation(source)
+        return arithmetic.calculation(source, think=bool(survey))
     if draw < 0.6:
         return knowledge.chat(source)
-    return exchange(_missing(source, kinds), REFUSAL)
+    return _refused(source, kinds, survey)
 
 
 def offered(source, count, names):
@@ -372,28 +387,55 @@ def offered(source, count, names):
     In training often such as are for alike questions, so that the right one must be found."""
     alike = not source.evaluating and source.chance(0.3)
     families = source.random.sample(RECORDS if alike else list(FAMILIES), count)
+    if not source.evaluating and "calculator" not in families and source.chance(0.1):
+        families[-1] = "calculator"  # whether one is there decides how a sum is answered
+        source.random.shuffle(families)
     while True:
         tools = [Tool(source, kind, names) for kind in families]
         if len({tool.name for tool in tools}) == count:
             return tools
 
 
-def session(source, turns=None, names="any", need=None):
+def _offer(source, names, style):
+    """(functions, the schemas that the model sees).
+
+    `style`: 'plain' is up to four functions, 'many' five to eight, 'long' some that
+    describe themselves at length, among an agent's own."""
+    counts = [5, 6, 7, 8] if style == "many" else (
+        [1, 1, 2, 2, 3, 4] if source.evaluating else [1, 2, 2, 3, 4, 4])
+    tools = offered(source, source.pick(counts), names)
+    if style == "long":
+        for tool in tools:
+            if source.evaluating or source.chance(0.7):
+                tool.describe_at_length()
+    schemas = [tool.schema() for tool in tools]
+    for schema in descriptions.agent_functions(
+            source, source.pick([0, 0, 1, 2]) if style == "long" else 0):
+        schemas.insert(source.integer(0, len(schemas)), schema)
+    return tools, schemas
+
+
+def session(source, turns=None, names="any", need=None, style="plain", think=False):
     """(schemas, exchanges); an exchange is its list of messages.
 
-    `need`: 'call' has every turn call a function, 'none' has none do so."""
-    counts = [1, 1, 2, 2, 3, 4] if source.evaluating else [1, 2, 2, 3, 4, 4]
-    tools = offered(source, source.pick(counts), names)
+    `need`: 'call' has every turn call a function, 'none' has none do so. `style`: see
+    `_offer`. `think` has reasoning written for what needs some."""
+    tools, schemas = _offer(source, names, style)
     kinds = {tool.kind for tool in tools}
+    subjects = {tool.name: SUBJECTS[tool.kind] for tool in tools}
+    survey = [(schema["function"]["name"],
+               subjects.get(schema["function"]["name"], thoughts.OTHER))
+              for schema in schemas] if think else None
     exchanges = []
     # Many turns an offer: the offer is long, and only replies are learned from.
-    if not (turns or need) and source.chance(0.6):
-        return [tool.schema() for tool in tools], [
-            _choice(source, tools) for _ in range(source.integer(8, 16))]
-    turns = turns or source.integer(*source.pick([(1, 4), (5, 12), (8, 14)]))
+    if not (turns or need or think) and source.chance(0.6):
+        return schemas, [_choice(source, tools) for _ in range(source.integer(8, 16))]
+    # One with reasoning: a server leaves out that of earlier turns, which could be copied.
+    turns = turns or (1 if think else source.integer(
+        *source.pick([(1, 4), (5, 12), (8, 14)])))
     for _ in range(turns):
-        if need == "none" or (need is None and source.chance(0.3)):
-            exchanges.append(_without_tool(source, kinds))
+        if need == "none" or (need is None and source.chance(0.45 if think else 0.3)):
+            exchanges.append(_without_tool(source, kinds, survey))
         else:
-            exchanges.append(source.pick(tools).use())
-    return [tool.schema() for tool in tools], exchanges
+            exchanges.append(source.pick(tools).use(survey))
+    return schemas, exchanges
