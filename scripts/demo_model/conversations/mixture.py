@@ -19,7 +19,7 @@ PHASES = {
     # All of it: drills of what is learned last, and samples of up to 2,000, 4,000 and 8,000
     # tokens. Weights count samples; by tokens, about half of it is functions, a tenth long texts.
     "all": {"tools": 0.20, "thinking_tools": 0.30, "recall": 0.07, "sums": 0.18, "thinking": 0.09, "letters": 0.14,
-            "drills": 0.10, "chat": 0.04, "mixed": 0.04, "needles_2k": 0.012,
+            "drills": 0.16, "chat": 0.04, "mixed": 0.04, "needles_2k": 0.012,
             "needles_4k": 0.005, "needles_8k": 0.003},
 }
 # How many conversations of a kind have a thought before each reply, besides those of "thinking".
@@ -60,7 +60,7 @@ def _repeated(source, make, least, most):
 
 def _tool_session(source, think):
     style = source.random.choices(
-        ["plain", "many", "long"], [0.6, 0.25, 0.15] if think else [0.5, 0.1, 0.4])[0]
+        ["plain", "many", "long"], [0.4, 0.4, 0.2] if think else [0.45, 0.1, 0.45])[0]
     schemas, exchanges = tools.session(source, style=style, think=think)
     return [message for part in exchanges for message in part], schemas
 
@@ -87,7 +87,7 @@ def conversation(source, kind):
         elif kind == "letters":
             messages = _repeated(source, letters.task, 1, 9)
         elif kind == "drills":
-            messages = _repeated(source, letters.drill, 1, 4)
+            messages = _repeated(source, source.pick([letters.drill, tools.lookup_drill]), 1, 4)
         elif kind == "chat":
             messages = _repeated(source, knowledge.chat, 1, 4)
         elif kind == "mixed":

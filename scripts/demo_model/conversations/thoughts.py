@@ -13,10 +13,14 @@ def survey(offered):
     return "; ".join(f"{subject}: {name}" for name, subject in offered)
 
 
+def found(offered, subject):
+    chosen = next((name for name, what in offered if what == subject), "none")
+    return f"It is about {subject}: {chosen}."
+
+
 def choice(offered, subject):
     """The thought before a call, or before a refusal if nobody offers the subject."""
-    chosen = next((name for name, what in offered if what == subject), "none")
-    return f"{survey(offered)}. It is about {subject}: {chosen}."
+    return f"{survey(offered)}. {found(offered, subject)}"
 
 
 def added(messages):

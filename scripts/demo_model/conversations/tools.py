@@ -415,6 +415,17 @@ def _offer(source, names, style):
     return tools, schemas
 
 
+def lookup_drill(source):
+    """The last step of the reasoning before a call, many times over."""
+    functions = [(tool.name, SUBJECTS[tool.kind])
+                 for tool in offered(source, source.integer(1, 8), "any")]
+    there = [subject for _, subject in functions]
+    asked = [source.pick(there) if source.chance(0.5) else source.pick(list(SUBJECTS.values()))
+             for _ in range(source.integer(5, 10))]
+    return exchange(f"Offered: {thoughts.survey(functions)}. Find: {'; '.join(asked)}",
+                    " ".join(thoughts.found(functions, subject) for subject in asked))
+
+
 def session(source, turns=None, names="any", need=None, style="plain", think=False):
     """(schemas, exchanges); an exchange is its list of messages.
 
