@@ -17,14 +17,19 @@ PHASES = {
     "short": {"tools": 0.20, "recall": 0.13, "sums": 0.19, "thinking": 0.16, "letters": 0.20,
               "chat": 0.06, "mixed": 0.06},
     # All of it: drills of what is learned last, and samples of up to 2,000, 4,000 and 8,000
-    # tokens. Weights count samples; by tokens, about half of it is functions, a tenth long texts.
-    "all": {"tools": 0.20, "thinking_tools": 0.30, "recall": 0.07, "sums": 0.18, "thinking": 0.09, "letters": 0.14,
-            "drills": 0.16, "chat": 0.04, "mixed": 0.04, "needles_2k": 0.012,
-            "needles_4k": 0.005, "needles_8k": 0.003},
+    # tokens. Weights count samples; by tokens, two thirds of it is functions
+    # (two fifths of that with reasoning), a fourteenth long texts.
+    "all": {"all_tools": 0.20, "thinking_tools": 0.30, "recall": 0.07, "sums": 0.18,
+            "thinking": 0.09, "letters": 0.14, "drills": 0.16, "chat": 0.04, "mixed": 0.04,
+            "needles_2k": 0.012, "needles_4k": 0.005, "needles_8k": 0.003},
 }
-# How many conversations of a kind have a thought before each reply, besides those of "thinking".
+# How functions are offered (tools.session), by kind: `long` ones take thousands of tokens.
+TOOL_STYLES = {"tools": {"plain": 1},
+               "all_tools": {"plain": 0.45, "many": 0.1, "long": 0.45},
+               "thinking_tools": {"plain": 0.4, "many": 0.4, "long": 0.2}}
+# What share of a kind's conversations has a thought before each reply, besides "thinking".
 THINKING = {"thinking_tools": 1, "recall": 0.08, "letters": 0.08, "chat": 0.3, "mixed": 0.2}
-# How many are typed in a hurry, where it is not 0.06.
+# What share is typed in a hurry, where it is not 0.06.
 HURRIED = {"chat": 0.3, "drills": 0}
 
 
@@ -58,9 +63,8 @@ def _repeated(source, make, least, most):
     return [message for _ in range(source.integer(least, most)) for message in make(source)]
 
 
-def _tool_session(source, think):
-    style = source.random.choices(
-        ["plain", "many", "long"], [0.4, 0.4, 0.2] if think else [0.45, 0.1, 0.45])[0]
+def _tool_session(source, styles, think):
+    style = source.random.choices(list(styles), list(styles.values()))[0]
     schemas, exchanges = tools.session(source, style=style, think=think)
     return [message for part in exchanges for message in part], schemas
 
@@ -74,8 +78,8 @@ def _mixed(source, think):
 def conversation(source, kind):
     """(messages, tools) of one kind."""
     think = source.chance(THINKING.get(kind, 0))
-    if kind in ("tools", "thinking_tools"):
-        messages, schemas = _tool_session(source, think)
+    if kind in TOOL_STYLES:
+        messages, schemas = _tool_session(source, TOOL_STYLES[kind], think)
     else:
         schemas = None
         if kind == "recall":
