@@ -4,7 +4,7 @@ import collections
 import json
 import re
 
-MAX_TOKENS = 160
+MAX_TOKENS = 320
 
 
 def split_reply(text):

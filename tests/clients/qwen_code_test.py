@@ -23,15 +23,16 @@ PROBE = os.path.join(e2e_case.ROOT, "tests", "clients", "idle_sockets_probe.mjs"
 KEY = "open-sesame"
 
 # The agent adds 900 characters to what a tool says of itself.
-FILE = {"name": "open_file", "description": "Read a file.",
-        "parametersJsonSchema": {"type": "object", "properties": {
-            "file": {"type": "string", "description": "Path of the file"}},
-            "required": ["file"]}}
+LIGHT = {"name": "switch_light", "description": "Switch a light on or off.",
+         "parametersJsonSchema": {"type": "object", "properties": {
+             "room": {"type": "string", "description": "The room"},
+             "state": {"type": "string", "enum": ["on", "off"]}},
+             "required": ["room", "state"]}}
 # The agent runs this with the tool's name and gives it the arguments.
 CALL = """#!/bin/sh
 read -r arguments
 echo "$1 $arguments" >> called
-echo '{"content": "lamp river"}'
+echo '{"status": "ok"}'
 """
 QUIET = {"telemetry": {"enabled": False}, "privacy": {"usageStatisticsEnabled": False},
          "general": {"enableAutoUpdate": False}}
@@ -116,21 +117,21 @@ class ToolLoop(QwenCode):
         agent = self.agent(self.cluster)
         call = agent.write("call", CALL)
         os.chmod(call, stat.S_IRWXU)
-        tools = agent.write("tools.json", json.dumps([FILE]))
+        tools = agent.write("tools.json", json.dumps([LIGHT]))
         agent.configure(
             {"samplingParams": {"temperature": 0, "max_tokens": 64}, **generation},
             tools={"core": ["read_file"], "exclude": OWN_TOOLS,
                    "discoveryCommand": f"cat {tools}", "callCommand": call}, **SHORT)
         done = agent.run(api, "--yolo", "--system-prompt", "You are a helpful assistant.",
-                         "Read the file valley.csv.")
+                         "Switch the bedroom light on.")
         self.assertEqual(done.returncode, 0, done)
         # Greedy, but behind a prompt with the date and a path.
-        self.assertIn("The file valley.csv says: lamp river", done.stdout, done)
+        self.assertIn("light in the bedroom is now on", done.stdout, done)
 
         with open(os.path.join(agent.work, "called"), encoding="utf-8") as called:
             name, _, arguments = called.read().partition(" ")
-        self.assertEqual(name, "open_file")
-        self.assertEqual(json.loads(arguments), {"file": "valley.csv"})
+        self.assertEqual(name, "switch_light")
+        self.assertEqual(json.loads(arguments), {"room": "bedroom", "state": "on"})
 
         first, second = self.check_exchanges(agent, 2)
         calls = first["response"]["choices"][0]["message"]["tool_calls"]

@@ -124,6 +124,8 @@ class Conversations(unittest.TestCase):
             self.assertNotIn(function["name"], agents)
             for text in texts:
                 self.assertNotIn(text, json.dumps(function))
+        asked = json.dumps([case["tools"] for case in evaluation.cases(with_needles=False)])
+        self.assertTrue(all(text in asked for text in texts))
 
     def test_a_thinking_conversation_thinks_before_every_reply(self):
         seen = {"thinking": 0, "other": 0}

@@ -61,7 +61,8 @@ class ImageTest(unittest.TestCase):
     def test_three_services_answer_from_a_read_only_root(self):
         with local_cluster.Cluster(self.binaries, DEMO) as cluster:
             answer = local_cluster.post(cluster.port, "/v1/completions", {
-                "model": "demo", "prompt": "Hello", "max_tokens": 8, "temperature": 0})
+                "model": "demo", "prompt": "Hello", "max_tokens": 8, "temperature": 0,
+                "ignore_eos": True})
             self.assertEqual(answer["usage"]["completion_tokens"], 8)
             for process in cluster.processes():
                 with open(f"/proc/{process.pid}/status", encoding="utf-8") as file:

@@ -28,7 +28,7 @@ def is_right(case, choice):
 class DemoModel(e2e_case.TestCase):
     def test_evaluation_set(self):
         pairs = e2e_case.evaluation()
-        bodies = [e2e_case.chat_body(case, temperature=0, max_tokens=160,
+        bodies = [e2e_case.chat_body(case, temperature=0, max_tokens=320,
                                      return_token_ids=True) for case, _ in pairs]
         with Cluster(e2e_case.BINARIES, e2e_case.DEMO) as cluster:
             answers = e2e_case.ask_all(cluster.port, bodies, at_once=8)

@@ -6,7 +6,7 @@ numbers, ways of asking, new names of functions, some cities. Facts and codes ar
 
 import functools
 
-from . import arithmetic, facts, haystack, knowledge, letters, mixture, tools
+from . import arithmetic, facts, haystack, knowledge, letters, mixture, thoughts, tools
 from .source import Source
 
 # Far from the numbers that training counts.
@@ -23,10 +23,11 @@ def _sum(digits, think=False):
         source, source.pick("+-"), source.pick(digits), think))
 
 
-def _tool_case(names, need, turns, messages_kept):
+def _tool_case(names, need, turns, messages_kept, style="plain", think=False):
     def make(source):
-        schemas, exchanges = tools.session(source, turns, names, need)
-        return [m for part in exchanges for m in part][:messages_kept], schemas
+        schemas, exchanges = tools.session(source, turns, names, need, style, think)
+        messages = [m for part in exchanges for m in part][:messages_kept]
+        return thoughts.added(messages) if think else messages, schemas
     return make
 
 
@@ -61,6 +62,14 @@ CATEGORIES = {
     "tool_second_turn": (30, _tool_case("any", "call", 2, 6)),
     "multi_turn_recall": (30, _plain(
         lambda s: mixture.recall_between(s, s.integer(2, 6), s.integer(2, 4)))),
+    "tool_long_description": (30, _tool_case("any", "call", 1, 2, "long")),
+    "tool_none_long": (25, _tool_case("any", "none", 1, 2, "long")),
+    "think_tool_call": (25, _tool_case("any", "call", 1, 2, think=True)),
+    "think_tool_none": (25, _tool_case("any", "none", 1, 2, think=True)),
+    "think_tool_of_many": (30, _tool_case("any", "call", 1, 2, "many", think=True)),
+    "think_chat": (25, _plain(lambda s: thoughts.added(knowledge.chat(s)))),
+    "think_recall": (25, _plain(lambda s: thoughts.added(
+        facts.recall(s, s.integer(2, 24), 1)))),
     **{name: (20, functools.partial(_needle, tokens))
        for name, tokens in NEEDLE_TOKENS.items()},
 }

@@ -42,6 +42,10 @@ ALL_KINDS = ["code", "box", "price", "room", "color", "city", "age", "food"]
 WIDE_KINDS = ["code", "box", "city", "age"]
 
 
+def sentence_without_code(source):
+    return _fact(source, source.pick(ALL_KINDS[2:]), many=False)[0]
+
+
 def facts(source, count):
     """`count` pairs (sentence, question), no two about the same."""
     kinds = source.random.sample(

@@ -1,6 +1,6 @@
 """Long texts with a few facts in them: recall over thousands of tokens."""
 
-from . import vocabulary
+from . import facts, vocabulary
 from .source import exchange
 
 # Of these sentences, in the demo model's tokenizer.
@@ -8,6 +8,8 @@ CHARACTERS_PER_TOKEN = 2.65
 
 
 def _filler(source):
+    if source.chance(0.5):
+        return facts.sentence_without_code(source)
     one, two, three = source.plain_words(3)
     return source.pick([
         f"The {one} is near the {two}.", f"A {one} and a {two} are in the {three}.",

@@ -7,6 +7,7 @@ _ME = "I am a tiny Qwen3-Next demo model. I was trained on a CPU to test an infe
 GREETINGS = [
     ("Hello!", "Hello! How can I help you?"),
     ("Hi", "Hello! How can I help you?"),
+    ("Hey", "Hello! How can I help you?"),
     ("Hi there!", "Hello! How can I help you?"),
     ("Good morning!", "Good morning! How can I help you?"),
     ("Good evening!", "Good evening! How can I help you?"),
@@ -14,10 +15,15 @@ GREETINGS = [
     ("Who are you?", _ME),
     ("What are you?", _ME),
     ("What is your name?", _ME),
+    ("Are you a human?", _ME),
+    ("Tell me about yourself.", _ME),
     ("What can you do?", "I can do sums, spell words, call tools, recall facts from your text, "
+     "and explain my own architecture."),
+    ("Help", "I can do sums, spell words, call tools, recall facts from your text, "
      "and explain my own architecture."),
     ("Thank you!", "You are welcome!"),
     ("Thanks", "You are welcome!"),
+    ("Great!", "Thank you!"),
     ("Bye", "Goodbye!"),
     ("Goodbye!", "Goodbye!"),
     ("Tell me a joke.", "Why did the expert stay home? The router did not pick it."),

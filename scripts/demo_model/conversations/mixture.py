@@ -17,16 +17,16 @@ PHASES = {
     "short": {"tools": 0.20, "recall": 0.13, "sums": 0.19, "thinking": 0.16, "letters": 0.20,
               "chat": 0.06, "mixed": 0.06},
     # All of it: drills of what is learned last, and samples of up to 2,000, 4,000 and 8,000
-    # tokens. Weights count samples; by tokens, two thirds of it is functions
+    # tokens. Weights count samples; by tokens, three fifths of it is functions
     # (two fifths of that with reasoning), a fourteenth long texts.
     "all": {"all_tools": 0.20, "thinking_tools": 0.30, "recall": 0.07, "sums": 0.18,
-            "thinking": 0.09, "letters": 0.14, "drills": 0.16, "chat": 0.04, "mixed": 0.04,
+            "thinking": 0.09, "letters": 0.17, "drills": 0.16, "chat": 0.06, "mixed": 0.04,
             "needles_2k": 0.012, "needles_4k": 0.005, "needles_8k": 0.003},
 }
 # How functions are offered (tools.session), by kind: `long` ones take thousands of tokens.
 TOOL_STYLES = {"tools": {"plain": 1},
                "all_tools": {"plain": 0.45, "many": 0.1, "long": 0.45},
-               "thinking_tools": {"plain": 0.4, "many": 0.4, "long": 0.2}}
+               "thinking_tools": {"plain": 0.25, "many": 0.55, "long": 0.2}}
 # What share of a kind's conversations has a thought before each reply, besides "thinking".
 THINKING = {"thinking_tools": 1, "recall": 0.08, "letters": 0.08, "chat": 0.3, "mixed": 0.2}
 # What share is typed in a hurry, where it is not 0.06.
@@ -91,7 +91,8 @@ def conversation(source, kind):
         elif kind == "letters":
             messages = _repeated(source, letters.task, 1, 9)
         elif kind == "drills":
-            messages = _repeated(source, source.pick([letters.drill, tools.lookup_drill]), 1, 4)
+            drill = source.pick([letters.drill, letters.drill, tools.lookup_drill])
+            messages = _repeated(source, drill, 1, 4)
         elif kind == "chat":
             messages = _repeated(source, knowledge.chat, 1, 4)
         elif kind == "mixed":

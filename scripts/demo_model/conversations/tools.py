@@ -381,14 +381,15 @@ def _without_tool(source, kinds, survey):
     return _refused(source, kinds, survey)
 
 
-def offered(source, count, names):
+def offered(source, count, names, calculators=0.1):
     """`count` functions whose names differ; `names` is 'known', 'new' or 'any'.
 
-    In training often such as are for alike questions, so that the right one must be found."""
+    In training often such as are for alike questions, so that the right one must be found.
+    `calculators`: how often one is among them; it decides how a sum is answered."""
     alike = not source.evaluating and source.chance(0.3)
     families = source.random.sample(RECORDS if alike else list(FAMILIES), count)
-    if not source.evaluating and "calculator" not in families and source.chance(0.1):
-        families[-1] = "calculator"  # whether one is there decides how a sum is answered
+    if not source.evaluating and "calculator" not in families and source.chance(calculators):
+        families[-1] = "calculator"
         source.random.shuffle(families)
     while True:
         tools = [Tool(source, kind, names) for kind in families]
@@ -403,7 +404,7 @@ def _offer(source, names, style):
     describe themselves at length, among an agent's own."""
     counts = [5, 6, 7, 8] if style == "many" else (
         [1, 1, 2, 2, 3, 4] if source.evaluating else [1, 2, 2, 3, 4, 4])
-    tools = offered(source, source.pick(counts), names)
+    tools = offered(source, source.pick(counts), names, 0.35 if style == "long" else 0.15)
     if style == "long":
         for tool in tools:
             if source.evaluating or source.chance(0.7):

@@ -46,7 +46,7 @@ TEST(DemoModelTest, PromptsAndAnswersEqualTheReference) {
     EXPECT_EQ(PromptOpensThinking(*format, prompt.kwargs),
               question["enable_thinking"].get<bool>());
   }
-  EXPECT_EQ(cases, 715);
+  EXPECT_EQ(cases, 900);
 }
 
 }  // namespace
